@@ -1,0 +1,587 @@
+-- Schema mvsched, version 1: the schedules of materialized views and the record of every refresh.
+--
+-- Run it once, in one transaction, as a role that may create schemas in this database (or own an empty schema
+-- "mvsched"); no superuser and no extension is needed. PostgreSQL 13 or newer.
+--
+-- How the pieces move is told in the package documentation of schedule (`go doc ./schedule`). In one breath: a
+-- worker claims a due row of materialized_view_refresh_schedule, which inserts a running row into
+-- materialized_view_refresh_schedule_execution and moves the slot on; the refresh and the end of that row are then
+-- one transaction; what the end means for the schedule is settled afterwards, by whoever comes first.
+
+do $$
+begin
+  -- "create schema if not exists" would demand CREATE on the database even where a DBA has prepared the schema.
+  if pg_catalog.to_regnamespace('mvsched') is null then
+    create schema mvsched;
+  end if;
+end
+$$;
+comment on schema mvsched is 'mvsched, the materialized-view refresh scheduler: schedules, and the record of every refresh';
+
+------------------------------------------------------------------------------------------------------------------------
+-- Version
+------------------------------------------------------------------------------------------------------------------------
+
+create table mvsched.schema_version (
+  singleton    boolean     not null default true,
+  version      integer     not null,
+  installed_at timestamptz not null default pg_catalog.now(),
+  installed_by text        not null default current_user,
+  constraint schema_version_pkey primary key (singleton),
+  constraint schema_version_is_one_row check (singleton)
+);
+comment on table mvsched.schema_version is 'One row: the version of schema mvsched. A program that does not know the version keeps its hands off';
+comment on column mvsched.schema_version.singleton is 'Always true; as the primary key it keeps this table at one row';
+comment on column mvsched.schema_version.version is 'The version of schema.sql that is installed';
+comment on column mvsched.schema_version.installed_at is 'When this version was installed';
+comment on column mvsched.schema_version.installed_by is 'The role that installed it';
+
+insert into mvsched.schema_version (version) values (1);
+
+------------------------------------------------------------------------------------------------------------------------
+-- Durations, names, and who this database is
+------------------------------------------------------------------------------------------------------------------------
+
+-- Months have no fixed length and 178 million years overflow every addition, so they stop here, before a row with
+-- them can break a claim. An infinite interval (17 and newer) is above the upper bound.
+create domain mvsched.duration as interval
+  constraint duration_is_1_second_to_10_years_without_months check (
+    value >= interval '1 second'
+    and value <= interval '3650 days'
+    and extract(year from value) = 0
+    and extract(month from value) = 0
+  );
+comment on domain mvsched.duration is 'An interval from 1 second to 3650 days, without months; a day is 24 hours';
+
+create function mvsched.database_identity() returns text
+  language plpgsql stable parallel safe as $$
+declare
+  database oid := (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database());
+begin
+  return pg_catalog.concat((select c.system_identifier from pg_catalog.pg_control_system() c), '/', database);
+exception when insufficient_privilege then
+  return pg_catalog.concat('?/', database);
+end
+$$;
+comment on function mvsched.database_identity() is
+  'The cluster''s system identifier and this database''s OID. A stored view OID means something only beside the same identity: after a restore it may be a stranger''s';
+
+create function mvsched.parse_view_name(name text) returns text[]
+  language plpgsql immutable parallel safe as $$
+declare
+  parts text[] := pg_catalog.parse_ident(name);
+  part  text;
+begin
+  if pg_catalog.cardinality(parts) > 2 then
+    raise exception 'materialized view name % has too many parts', name
+      using errcode = 'invalid_name', hint = 'Write view or schema.view.';
+  end if;
+  foreach part in array parts loop
+    -- The server would cut it silently, and refresh whichever view has the name that is left.
+    if pg_catalog.octet_length(part) > 63 then
+      raise exception 'identifier % is longer than 63 bytes', pg_catalog.quote_ident(part)
+        using errcode = 'name_too_long';
+    end if;
+  end loop;
+  return case pg_catalog.cardinality(parts) when 1 then array[null, parts[1]] else parts end;
+end
+$$;
+comment on function mvsched.parse_view_name(text) is
+  'Splits a view name, written as in SQL, into schema (null when unqualified) and name; refuses what PostgreSQL would cut or misread';
+
+create function mvsched.find_relation(name text) returns oid
+  language sql stable parallel safe as $$
+  select case
+    when parts[1] is null then pg_catalog.to_regclass(pg_catalog.quote_ident(parts[2]))::oid
+    else (select c.oid
+            from pg_catalog.pg_class c
+            join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+           where n.nspname = parts[1] and c.relname = parts[2])
+  end
+  from mvsched.parse_view_name(name) as parts
+$$;
+comment on function mvsched.find_relation(text) is
+  'The OID of the relation that a name, written as in SQL, stands for in this session (an unqualified one by the search_path), or null. Waits for no lock';
+
+create function mvsched.resolve_view(view oid, identity text, name text, here text) returns oid
+  language plpgsql stable parallel safe as $$
+begin
+  if identity = here and exists (select from pg_catalog.pg_class c where c.oid = view and c.relkind = 'm') then
+    return view;
+  end if;
+  return (select c.oid from pg_catalog.pg_class c where c.oid = mvsched.find_relation(name) and c.relkind = 'm');
+exception when invalid_parameter_value or invalid_name or name_too_long then
+  return null; -- a name that came past the trigger: no view, rather than an error for every other row
+end
+$$;
+comment on function mvsched.resolve_view(oid, text, text, text) is
+  'The materialized view that a schedule means: its OID as long as that counts here (database identity) and exists, else the one that has its name now, else null';
+
+create function mvsched.view_name(view oid) returns text
+  language sql stable parallel safe as $$
+  select pg_catalog.format('%I.%I', n.nspname, c.relname)
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+   where c.oid = view and c.relkind = 'm'
+$$;
+comment on function mvsched.view_name(oid) is
+  'The canonical name of a materialized view: schema-qualified, quoted where SQL needs it; null when the OID is no materialized view';
+
+------------------------------------------------------------------------------------------------------------------------
+-- Schedules
+------------------------------------------------------------------------------------------------------------------------
+
+create table mvsched.materialized_view_refresh_schedule (
+  id                         bigint           generated by default as identity,
+  materialized_view_name     text             not null,
+  refresh_interval           mvsched.duration,
+  last_attempted_at          timestamptz,
+  maximum_execution_duration mvsched.duration not null default interval '30 minutes',
+  lock_timeout               mvsched.duration,
+  strategy                   text             not null default 'auto',
+  queue                      text             not null default 'default',
+  priority                   integer          not null default 0,
+  search_path                text,
+  next_run_at                timestamptz,
+  paused_at                  timestamptz,
+  paused_reason              text,
+  suspended_at               timestamptz,
+  consecutive_failures       integer          not null default 0,
+  start_grace                interval         not null default interval '3 seconds',
+  view_oid                   oid,
+  database_identity          text,
+  open_execution_id          bigint,
+  created_at                 timestamptz      not null default pg_catalog.now(),
+  constraint materialized_view_refresh_schedule_pkey primary key (id),
+  constraint materialized_view_refresh_schedule_name_key unique (materialized_view_name),
+  constraint schedule_has_exactly_one_spec check (pg_catalog.num_nonnulls(refresh_interval) = 1),
+  -- statement_timeout and lock_timeout are 32-bit milliseconds: 24.8 days.
+  constraint maximum_execution_duration_fits_statement_timeout check (maximum_execution_duration <= interval '24 days'),
+  constraint lock_timeout_fits check (lock_timeout <= interval '24 days'),
+  constraint strategy_is_known check (strategy in ('auto', 'concurrently', 'plain')),
+  constraint queue_has_a_name check (queue <> ''),
+  -- The refresh transaction has to fit into one network buffer of the server, 8 kB.
+  constraint search_path_is_short check (pg_catalog.octet_length(search_path) <= 4000),
+  constraint paused_reason_needs_a_pause check (paused_reason is null or paused_at is not null),
+  -- Far enough from the ends of time that adding an interval cannot overflow and stop the claim for every view.
+  constraint last_attempted_at_is_in_reach check (last_attempted_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
+  constraint next_run_at_is_in_reach check (next_run_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
+  constraint consecutive_failures_is_a_count check (consecutive_failures >= 0),
+  constraint start_grace_is_short check (start_grace between interval '1 second' and interval '1 hour')
+);
+comment on table mvsched.materialized_view_refresh_schedule is
+  'One row a scheduled materialized view. Rows may be written by hand at any time: a trigger canonicalises the name, and a null next_run_at means "to be planned"';
+comment on column mvsched.materialized_view_refresh_schedule.id is 'Identity; executions carry it without a foreign key, so that they outlive the schedule';
+comment on column mvsched.materialized_view_refresh_schedule.materialized_view_name is 'The view, as in SQL; stored canonical: schema-qualified, quoted where needed. It follows a rename';
+comment on column mvsched.materialized_view_refresh_schedule.refresh_interval is 'From slot to slot, anchored at the first run; a missed slot is run once, not n times. Null for other kinds of schedule';
+comment on column mvsched.materialized_view_refresh_schedule.last_attempted_at is 'When the view was last claimed for this schedule';
+comment on column mvsched.materialized_view_refresh_schedule.maximum_execution_duration is 'The refresh is cancelled by the server (statement_timeout) when it takes longer';
+comment on column mvsched.materialized_view_refresh_schedule.lock_timeout is 'How long a refresh may wait for a lock; null: 5 s concurrently, 1.5 s plain. Concurrently never below deadlock_timeout, since autovacuum gives way only after that';
+comment on column mvsched.materialized_view_refresh_schedule.strategy is 'auto (concurrently where possible), concurrently, or plain';
+comment on column mvsched.materialized_view_refresh_schedule.queue is 'The queue whose workers refresh this view';
+comment on column mvsched.materialized_view_refresh_schedule.priority is 'Among the views that have been due for longest, the higher number goes first';
+comment on column mvsched.materialized_view_refresh_schedule.search_path is 'search_path for the refresh; null: the one of the worker''s session. PostgreSQL 17 and newer ignore it (REFRESH sets its own)';
+comment on column mvsched.materialized_view_refresh_schedule.next_run_at is 'The next slot; null: to be planned by the next worker that looks';
+comment on column mvsched.materialized_view_refresh_schedule.paused_at is 'Since when a person has paused it; null: not paused';
+comment on column mvsched.materialized_view_refresh_schedule.paused_reason is 'Why, in that person''s words';
+comment on column mvsched.materialized_view_refresh_schedule.suspended_at is 'Since when mvsched has given up on it after repeated failures; null: not suspended';
+comment on column mvsched.materialized_view_refresh_schedule.consecutive_failures is 'Failed, timed-out and lost runs since the last success';
+comment on column mvsched.materialized_view_refresh_schedule.start_grace is 'How long a claim may go without beginning its refresh before it counts as never started; doubled each time that happens, reset by a success';
+comment on column mvsched.materialized_view_refresh_schedule.view_oid is 'The view''s OID, which follows a rename; null: no such view when last looked';
+comment on column mvsched.materialized_view_refresh_schedule.database_identity is 'Where view_oid was read (mvsched.database_identity()); elsewhere, as after a restore, the view is found again by name';
+comment on column mvsched.materialized_view_refresh_schedule.open_execution_id is 'The claimed execution whose end has not been settled into this row yet; null: none';
+comment on column mvsched.materialized_view_refresh_schedule.created_at is 'When the schedule was added';
+
+-- The claim reads this one in order of next_run_at and nothing else.
+create index materialized_view_refresh_schedule_due
+    on mvsched.materialized_view_refresh_schedule (next_run_at)
+ where paused_at is null and suspended_at is null and open_execution_id is null;
+create index materialized_view_refresh_schedule_unplanned
+    on mvsched.materialized_view_refresh_schedule (id)
+ where next_run_at is null;
+create index materialized_view_refresh_schedule_unsettled
+    on mvsched.materialized_view_refresh_schedule (open_execution_id)
+ where open_execution_id is not null;
+create index materialized_view_refresh_schedule_view_oid
+    on mvsched.materialized_view_refresh_schedule (view_oid);
+comment on index mvsched.materialized_view_refresh_schedule_due is 'What the claim scans: claimable schedules by due time';
+comment on index mvsched.materialized_view_refresh_schedule_unplanned is 'Schedules whose next slot is still to be computed';
+comment on index mvsched.materialized_view_refresh_schedule_unsettled is 'Schedules with a claim under way or not yet settled';
+comment on index mvsched.materialized_view_refresh_schedule_view_oid is 'From a view to its schedule';
+
+create function mvsched.check_schedule() returns trigger
+  language plpgsql as $$
+declare
+  relation oid;
+  kind     "char";
+  parts    text[];
+  path     text;
+begin
+  if tg_op = 'INSERT' or new.materialized_view_name is distinct from old.materialized_view_name then
+    parts := mvsched.parse_view_name(new.materialized_view_name);
+    relation := mvsched.find_relation(new.materialized_view_name);
+    kind := (select c.relkind from pg_catalog.pg_class c where c.oid = relation);
+    if kind = 'm' then
+      new.materialized_view_name := mvsched.view_name(relation);
+    elsif relation is not null then
+      raise exception '% is not a materialized view', new.materialized_view_name using errcode = 'wrong_object_type';
+    elsif parts[1] is null then
+      raise exception 'materialized view % does not exist', new.materialized_view_name
+        using errcode = 'undefined_table', hint = 'It is not in the search_path. Write schema.view.';
+    else
+      -- Taken all the same: a restore may load schedules before the views. It shows as "missing" until the view is there.
+      new.materialized_view_name := pg_catalog.format('%I.%I', parts[1], parts[2]);
+      raise warning 'materialized view % does not exist', new.materialized_view_name;
+    end if;
+    new.view_oid := relation;
+    new.database_identity := mvsched.database_identity();
+  end if;
+
+  if new.search_path is not null and (tg_op = 'INSERT' or new.search_path is distinct from old.search_path) then
+    -- The server itself says whether it is one; the second call puts the session's own back.
+    path := pg_catalog.current_setting('search_path');
+    perform pg_catalog.set_config('search_path', new.search_path, true), pg_catalog.set_config('search_path', path, true);
+  end if;
+
+  if tg_op = 'UPDATE'
+     and new.refresh_interval is distinct from old.refresh_interval
+     and new.next_run_at is not distinct from old.next_run_at then
+    new.next_run_at := null;
+  end if;
+  return new;
+end
+$$;
+comment on function mvsched.check_schedule() is
+  'Makes a written schedule safe: canonical name and OID, a search_path that the server accepts, and a changed spec planned anew';
+
+-- Only these columns: what workers write (next_run_at, last_attempted_at, …) passes without it.
+create trigger check_schedule
+  before insert or update of materialized_view_name, refresh_interval, search_path
+  on mvsched.materialized_view_refresh_schedule
+  for each row execute function mvsched.check_schedule();
+
+create function mvsched.announce_schedule() returns trigger
+  language plpgsql as $$
+begin
+  perform pg_catalog.pg_notify('mvsched_schedule', '');
+  return null;
+end
+$$;
+comment on function mvsched.announce_schedule() is 'Wakes workers that listen on channel mvsched_schedule: something may be due sooner than they think';
+
+create trigger announce_schedule
+  after insert or update of materialized_view_name, refresh_interval, paused_at, suspended_at, queue
+  on mvsched.materialized_view_refresh_schedule
+  for each statement execute function mvsched.announce_schedule();
+
+create function mvsched.find_schedule(name text) returns bigint
+  language sql stable as $$
+  select found.id
+    from mvsched.parse_view_name(name) as parts
+   cross join lateral (
+          -- by the view itself, whatever it was called when it was scheduled
+          select s.id, 0 as rank
+            from mvsched.materialized_view_refresh_schedule s
+           where s.view_oid = mvsched.find_relation(name) and s.database_identity = mvsched.database_identity()
+          union all
+          -- by the stored name: the view is gone, or this is another database than the one it was scheduled in
+          select s.id, path.position
+            from pg_catalog.unnest(case when parts[1] is null then pg_catalog.current_schemas(true) else parts[1:1] end)
+                   with ordinality as path (schema, position)
+            join mvsched.materialized_view_refresh_schedule s
+              on s.materialized_view_name = pg_catalog.format('%I.%I', path.schema, parts[2])
+           where mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, mvsched.database_identity())
+                 is not distinct from mvsched.find_relation(name)
+        ) found
+   order by found.rank
+   limit 1
+$$;
+comment on function mvsched.find_schedule(text) is
+  'The schedule of the view that a name, written as in SQL, stands for in this session; null when it has none';
+
+------------------------------------------------------------------------------------------------------------------------
+-- Executions
+------------------------------------------------------------------------------------------------------------------------
+
+create table mvsched.materialized_view_refresh_schedule_execution (
+  id                                    bigint      generated by default as identity,
+  materialized_view_refresh_schedule_id bigint,
+  view_name                             text        not null,
+  view_oid                              oid,
+  status                                text        not null default 'running',
+  reason                                text,
+  trigger                               text        not null default 'schedule',
+  scheduled_at                          timestamptz,
+  attempt                               integer     not null default 1,
+  started_at                            timestamptz not null default pg_catalog.clock_timestamp(),
+  ended_at                              timestamptz,
+  terminated_at                         timestamptz,
+  execution_is_successful               boolean     generated always as (
+    case status when 'succeeded' then true when 'running' then null when 'skipped' then null else false end) stored,
+  method                                text,
+  rows_inserted                         bigint,
+  rows_deleted                          bigint,
+  data_as_of                            timestamptz,
+  error_name                            text,
+  error_message                         text,
+  worker                                text,
+  start_grace                           interval    not null default interval '3 seconds',
+  constraint materialized_view_refresh_schedule_execution_pkey primary key (id),
+  constraint status_is_known check (
+    status in ('running', 'succeeded', 'failed', 'timed_out', 'cancelled', 'skipped', 'abandoned')),
+  constraint trigger_is_known check (trigger in ('schedule', 'manual', 'parent', 'change', 'retry')),
+  constraint method_is_known check (method in ('concurrently', 'plain')),
+  constraint running_until_it_ended check ((status = 'running') = (ended_at is null)),
+  constraint ended_after_it_started check (ended_at >= started_at),
+  constraint terminated_only_from_outside check (terminated_at is null or status in ('timed_out', 'cancelled', 'abandoned')),
+  constraint skipped_for_a_reason check (status <> 'skipped' or reason is not null),
+  constraint succeeded_without_an_error check (status not in ('running', 'succeeded') or (error_name is null and error_message is null)),
+  constraint data_only_from_success check (data_as_of is null or status in ('succeeded', 'skipped')),
+  constraint succeeded_with_method_and_data check (status <> 'succeeded' or (method is not null and data_as_of is not null)),
+  constraint rows_only_concurrently check ((rows_inserted is null and rows_deleted is null) or method = 'concurrently'),
+  constraint attempt_is_a_count check (attempt >= 1)
+);
+comment on table mvsched.materialized_view_refresh_schedule_execution is
+  'One row a refresh: inserted by the claim as running, ended exactly once, never changed after that. A run is alive exactly as long as its transaction holds the lock on this row';
+comment on column mvsched.materialized_view_refresh_schedule_execution.id is 'Identity, one a claim: the token that every later step is fenced by';
+comment on column mvsched.materialized_view_refresh_schedule_execution.materialized_view_refresh_schedule_id is 'The schedule, which may have been removed since; null: the view was not scheduled';
+comment on column mvsched.materialized_view_refresh_schedule_execution.view_name is 'The view''s canonical name at the claim';
+comment on column mvsched.materialized_view_refresh_schedule_execution.view_oid is 'The view''s OID at the claim; null: there was no such view';
+comment on column mvsched.materialized_view_refresh_schedule_execution.status is 'running, or how it ended: succeeded, failed, timed_out, cancelled, skipped, abandoned';
+comment on column mvsched.materialized_view_refresh_schedule_execution.reason is 'Why it ended so, in one word: lock_busy, never_started, worker_lost, shutdown, …';
+comment on column mvsched.materialized_view_refresh_schedule_execution.trigger is 'What asked for it: schedule, manual, parent, change, retry';
+comment on column mvsched.materialized_view_refresh_schedule_execution.scheduled_at is 'The slot it was claimed for; null when nothing was scheduled';
+comment on column mvsched.materialized_view_refresh_schedule_execution.attempt is 'The how-manieth try at this slot, from 1';
+comment on column mvsched.materialized_view_refresh_schedule_execution.started_at is 'When it was claimed; the refresh begins milliseconds later';
+comment on column mvsched.materialized_view_refresh_schedule_execution.ended_at is 'When it ended; null while running';
+comment on column mvsched.materialized_view_refresh_schedule_execution.terminated_at is 'When it was ended from outside: by its time limit, by a cancel, or found dead';
+comment on column mvsched.materialized_view_refresh_schedule_execution.execution_is_successful is 'True for succeeded; null while running and when skipped; else false';
+comment on column mvsched.materialized_view_refresh_schedule_execution.method is 'How it was refreshed: concurrently or plain';
+comment on column mvsched.materialized_view_refresh_schedule_execution.rows_inserted is 'Rows that the refresh wrote into the view; null for plain';
+comment on column mvsched.materialized_view_refresh_schedule_execution.rows_deleted is 'Rows that the refresh removed from the view; null for plain. A changed row counts in both';
+comment on column mvsched.materialized_view_refresh_schedule_execution.data_as_of is 'The view''s contents are at least as new as this instant';
+comment on column mvsched.materialized_view_refresh_schedule_execution.error_name is 'The condition name of the error''s SQLSTATE, such as division_by_zero';
+comment on column mvsched.materialized_view_refresh_schedule_execution.error_message is 'The error''s primary message, never its DETAIL, which may carry row data';
+comment on column mvsched.materialized_view_refresh_schedule_execution.worker is 'Which process claimed it: host and process id, for people';
+comment on column mvsched.materialized_view_refresh_schedule_execution.start_grace is 'How long after started_at an execution that no transaction has locked yet is left alone';
+
+-- The guard of guards: whatever the code does, a second running execution of one view cannot exist.
+create unique index materialized_view_refresh_schedule_execution_running
+    on mvsched.materialized_view_refresh_schedule_execution (view_oid)
+ where status = 'running';
+create index materialized_view_refresh_schedule_execution_schedule
+    on mvsched.materialized_view_refresh_schedule_execution (materialized_view_refresh_schedule_id, id);
+create index materialized_view_refresh_schedule_execution_data
+    on mvsched.materialized_view_refresh_schedule_execution (materialized_view_refresh_schedule_id, id)
+ where data_as_of is not null;
+create index materialized_view_refresh_schedule_execution_view
+    on mvsched.materialized_view_refresh_schedule_execution (view_name, id);
+comment on index mvsched.materialized_view_refresh_schedule_execution_running is 'At most one running execution a view';
+comment on index mvsched.materialized_view_refresh_schedule_execution_schedule is 'The last execution of a schedule';
+comment on index mvsched.materialized_view_refresh_schedule_execution_data is 'The last execution of a schedule that brought its view up to date';
+comment on index mvsched.materialized_view_refresh_schedule_execution_view is 'The history of a view';
+
+create function mvsched.keep_terminal_execution() returns trigger
+  language plpgsql as $$
+begin
+  if old.status <> 'running' then
+    raise exception 'execution % has ended as % and cannot change', old.id, old.status
+      using errcode = 'integrity_constraint_violation', hint = 'Insert a new execution, or delete this one.';
+  end if;
+  return new;
+end
+$$;
+comment on function mvsched.keep_terminal_execution() is 'Refuses every change to an execution that has ended';
+
+create trigger keep_terminal_execution
+  before update on mvsched.materialized_view_refresh_schedule_execution
+  for each row execute function mvsched.keep_terminal_execution();
+
+create function mvsched.announce_execution() returns trigger
+  language plpgsql as $$
+begin
+  perform pg_catalog.pg_notify('mvsched', pg_catalog.json_build_object(
+    'execution', new.id, 'view', new.view_name, 'status', new.status)::text);
+  return null;
+end
+$$;
+comment on function mvsched.announce_execution() is
+  'Tells listeners on channel mvsched, at the commit of the transaction that ended it, that an execution has ended; never the error text, since any role may listen';
+
+create trigger announce_execution
+  after insert or update of status on mvsched.materialized_view_refresh_schedule_execution
+  for each row when (new.status <> 'running')
+  execute function mvsched.announce_execution();
+
+------------------------------------------------------------------------------------------------------------------------
+-- The two ends of a refresh transaction
+--
+--   begin; begin_refresh(…); savepoint; refresh materialized view …; refresh_succeeded(…); commit
+--
+-- is sent as one pipeline, so the client cannot decide anything between the statements: what must stop it, raises.
+------------------------------------------------------------------------------------------------------------------------
+
+create function mvsched.begin_refresh(execution bigint, view oid, method text, time_limit interval, lock_limit interval)
+  returns void language plpgsql as $$
+declare
+  server_version integer := pg_catalog.current_setting('server_version_num');
+  lock_limit_ms  bigint  := extract(epoch from lock_limit) * 1000;
+begin
+  if method = 'concurrently' then
+    -- Below deadlock_timeout it would lose to every autovacuum: those give way only when the deadlock check runs.
+    lock_limit_ms := greatest(lock_limit_ms,
+      500 + extract(epoch from pg_catalog.current_setting('deadlock_timeout')::interval) * 1000);
+  end if;
+  perform pg_catalog.set_config('statement_timeout', (extract(epoch from time_limit) * 1000)::bigint::text, true),
+          pg_catalog.set_config('lock_timeout', lock_limit_ms::text, true),
+          -- A worker that vanishes between an error and its record must not hold the view's lock for long.
+          pg_catalog.set_config('idle_in_transaction_session_timeout', '15s', true),
+          -- A NOTICE or WARNING sent to a client that has died would abort the refresh.
+          pg_catalog.set_config('client_min_messages', 'error', true);
+  if server_version >= 140000 then
+    -- A worker that has died must not end what it has sent: the refresh commits and is recorded.
+    perform pg_catalog.set_config('client_connection_check_interval', '0', true);
+  end if;
+  if server_version >= 170000 then
+    perform pg_catalog.set_config('transaction_timeout', '0', true);
+  end if;
+
+  -- Fence and liveness in one: whoever can take this lock knows that the run is gone; held to the end.
+  perform from mvsched.materialized_view_refresh_schedule_execution e
+    where e.id = begin_refresh.execution and e.status = 'running'
+    for no key update;
+  if not found then
+    raise exception 'execution % is no longer running', execution using errcode = 'MV001';
+  end if;
+
+  -- The counters include what this session has not reported yet; only the difference is the refresh's.
+  perform pg_catalog.set_config('mvsched.rows_inserted_before', pg_catalog.pg_stat_get_xact_tuples_inserted(view)::text, true),
+          pg_catalog.set_config('mvsched.rows_deleted_before', pg_catalog.pg_stat_get_xact_tuples_deleted(view)::text, true);
+end
+$$;
+comment on function mvsched.begin_refresh(bigint, oid, text, interval, interval) is
+  'First step of a refresh transaction: its limits, and the lock on its execution. Raises MV001 when the claim was taken away';
+
+create function mvsched.refresh_succeeded(execution bigint, view oid, view_schema text, view_name text, method text)
+  returns setof mvsched.materialized_view_refresh_schedule_execution language plpgsql as $$
+begin
+  -- REFRESH looks its view up by name, again after every wait; its lock now keeps that name where it is.
+  if (select c.oid
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+       where n.nspname = view_schema and c.relname = refresh_succeeded.view_name and c.relkind = 'm') is distinct from view then
+    raise exception 'the name %.% no longer stands for the materialized view that was claimed',
+      pg_catalog.quote_ident(view_schema), pg_catalog.quote_ident(view_name) using errcode = 'MV002';
+  end if;
+  return query
+    update mvsched.materialized_view_refresh_schedule_execution e
+       set status = 'succeeded',
+           ended_at = greatest(e.started_at, pg_catalog.clock_timestamp()),
+           method = refresh_succeeded.method,
+           data_as_of = pg_catalog.now(), -- the start of this transaction: nothing in the view can be older
+           rows_inserted = counted.inserted,
+           rows_deleted = counted.deleted
+      from (select case when known then pg_catalog.pg_stat_get_xact_tuples_inserted(view)
+                          - pg_catalog.current_setting('mvsched.rows_inserted_before')::bigint end as inserted,
+                   case when known then pg_catalog.pg_stat_get_xact_tuples_deleted(view)
+                          - pg_catalog.current_setting('mvsched.rows_deleted_before')::bigint end as deleted
+              from (select refresh_succeeded.method = 'concurrently'
+                           and pg_catalog.current_setting('track_counts') = 'on' as known) k) counted
+     where e.id = execution and e.status = 'running'
+    returning e.*;
+  if not found then
+    raise exception 'execution % is no longer running', execution using errcode = 'MV001';
+  end if;
+end
+$$;
+comment on function mvsched.refresh_succeeded(bigint, oid, text, text, text) is
+  'Last step of a refresh transaction: the record of its success. Raises MV002 when another view was refreshed than the one claimed';
+
+------------------------------------------------------------------------------------------------------------------------
+-- Status
+------------------------------------------------------------------------------------------------------------------------
+
+create view mvsched.status as
+select s.id                                                as materialized_view_refresh_schedule_id,
+       coalesce(mvsched.view_name(v.oid), s.materialized_view_name) as view_name,
+       case
+         when v.oid is null then 'missing'
+         when running.id is not null then 'running'
+         when s.paused_at is not null then 'paused'
+         when s.suspended_at is not null then 'suspended'
+         when last.status in ('failed', 'timed_out', 'cancelled', 'abandoned') then 'failing'
+         when last.status = 'skipped' and last.reason = 'lock_busy' then 'blocked'
+         when data.data_as_of is null then 'never'
+         when pg_catalog.now() - data.data_as_of > 2 * s.refresh_interval then 'late'
+         when s.next_run_at is null or s.next_run_at <= pg_catalog.now() then 'due'
+         else 'fresh'
+       end                                                 as state,
+       data.data_as_of,
+       pg_catalog.now() - data.data_as_of                  as age,
+       s.next_run_at,
+       running.started_at                                  as running_since,
+       last.id                                             as last_execution_id,
+       last.status                                         as last_status,
+       last.reason                                         as last_reason,
+       last.method                                         as last_method,
+       last.scheduled_at                                   as last_scheduled_at,
+       last.started_at                                     as last_started_at,
+       last.ended_at                                       as last_ended_at,
+       last.ended_at - last.started_at                     as last_duration,
+       last.rows_inserted                                  as last_rows_inserted,
+       last.rows_deleted                                   as last_rows_deleted,
+       last.error_name                                     as last_error_name,
+       last.error_message                                  as last_error_message,
+       s.consecutive_failures,
+       s.queue,
+       -- From the catalog's page count: pg_relation_size would wait behind a plain refresh.
+       greatest(v.relpages, 0)::bigint * pg_catalog.current_setting('block_size')::bigint as size_bytes
+  from mvsched.materialized_view_refresh_schedule s
+ cross join (select mvsched.database_identity() as identity offset 0) here
+  left join lateral (
+         select c.oid, c.relpages
+           from pg_catalog.pg_class c
+          where c.oid = mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity)
+       ) v on true
+  left join lateral (
+         select e.id, e.started_at
+           from mvsched.materialized_view_refresh_schedule_execution e
+          where e.status = 'running' and e.view_oid = v.oid
+       ) running on true
+  left join lateral (
+         select e.*
+           from mvsched.materialized_view_refresh_schedule_execution e
+          where e.materialized_view_refresh_schedule_id = s.id and e.status <> 'running'
+          order by e.id desc
+          limit 1
+       ) last on true
+  left join lateral (
+         select e.data_as_of
+           from mvsched.materialized_view_refresh_schedule_execution e
+          where e.materialized_view_refresh_schedule_id = s.id and e.data_as_of is not null
+          order by e.id desc
+          limit 1
+       ) data on true;
+comment on view mvsched.status is 'One row a schedule: how its view stands. What `mvsched status` prints; it waits for no lock on any view';
+comment on column mvsched.status.materialized_view_refresh_schedule_id is 'The schedule';
+comment on column mvsched.status.view_name is 'The view''s canonical name, the new one after a rename';
+comment on column mvsched.status.state is 'The first that holds: missing, running, paused, suspended, failing (the last run was neither success nor skip), blocked (a lock was not to be had), never (no success yet), late (older than two intervals), due, fresh';
+comment on column mvsched.status.data_as_of is 'The view''s contents are at least as new as this instant; null: never refreshed by mvsched';
+comment on column mvsched.status.age is 'Now minus data_as_of';
+comment on column mvsched.status.next_run_at is 'The next slot; null: about to be planned';
+comment on column mvsched.status.running_since is 'When the refresh that is running now was claimed';
+comment on column mvsched.status.last_execution_id is 'The last execution that has ended';
+comment on column mvsched.status.last_status is 'How it ended';
+comment on column mvsched.status.last_reason is 'Why it ended so, in one word';
+comment on column mvsched.status.last_method is 'concurrently or plain';
+comment on column mvsched.status.last_scheduled_at is 'Its slot';
+comment on column mvsched.status.last_started_at is 'When it was claimed';
+comment on column mvsched.status.last_ended_at is 'When it ended';
+comment on column mvsched.status.last_duration is 'From claim to end';
+comment on column mvsched.status.last_rows_inserted is 'Rows it wrote; null for plain';
+comment on column mvsched.status.last_rows_deleted is 'Rows it removed; null for plain';
+comment on column mvsched.status.last_error_name is 'Condition name of its error';
+comment on column mvsched.status.last_error_message is 'Primary message of its error';
+comment on column mvsched.status.consecutive_failures is 'Failed, timed-out and lost runs since the last success';
+comment on column mvsched.status.queue is 'The queue whose workers refresh the view';
+comment on column mvsched.status.size_bytes is 'The view''s size by the catalog''s page count, as of its last VACUUM, ANALYZE or plain refresh';

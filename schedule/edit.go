@@ -1,0 +1,230 @@
+package schedule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+)
+
+// Settings are what a person may configure of a schedule. In Add, nil takes the column's default; in Set, nil leaves
+// what is there. For LockTimeout, a pointer to 0 means the default of the method; for SearchPath, one to "" the
+// session's own.
+type Settings struct {
+	Every       *time.Duration
+	Timeout     *time.Duration
+	LockTimeout *time.Duration
+	Strategy    *Strategy
+	Priority    *int
+	SearchPath  *string
+	Paused      *bool
+}
+
+const describeSQL = `
+select mvsched.find_schedule($1),
+       (select c.relkind::text from pg_catalog.pg_class c where c.oid = mvsched.find_relation($1))`
+
+// describe looks a view up: its schedule, nil when it has none, and whether it is a materialized view at all, else
+// ErrNoView or ErrNotAView in a *ViewError.
+func describe(ctx context.Context, db DB, view ViewName) (scheduleID *int64, problem error, err error) {
+	var kind *string
+	if err := db.QueryRow(ctx, describeSQL, view.String()).Scan(&scheduleID, &kind); err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case kind == nil:
+		problem = &ViewError{View: view.String(), Err: ErrNoView}
+	case *kind != "m":
+		problem = &ViewError{View: view.String(), Err: ErrNotAView}
+	}
+	return scheduleID, problem, nil
+}
+
+// A schedule whose view was renamed still bears the old name until its next run; the name may be wanted by now.
+const releaseNameSQL = `
+update mvsched.materialized_view_refresh_schedule s
+   set materialized_view_name = mvsched.view_name(s.view_oid)
+ where s.materialized_view_name = mvsched.view_name(mvsched.find_relation($1))
+   and s.database_identity = mvsched.database_identity()
+   and mvsched.view_name(s.view_oid) <> s.materialized_view_name`
+
+const addSQL = `
+insert into mvsched.materialized_view_refresh_schedule as s
+       (materialized_view_name, refresh_interval, maximum_execution_duration, lock_timeout, strategy, priority,
+        search_path, paused_at)
+values ($1, make_interval(secs => $2::float8), coalesce(make_interval(secs => $3::float8), interval '30 minutes'),
+        make_interval(secs => nullif($4::float8, 0)), coalesce($5::text, 'auto'), coalesce($6::integer, 0),
+        nullif($7::text, ''), case when $8::boolean then coalesce($9::timestamptz, now()) end)`
+
+// Add schedules views, all of them or none: ErrNoView, ErrNotAView or, unless ifNotExists, ErrScheduled in a
+// *ViewError say which one was in the way. A new schedule is due at once. It returns how many were added.
+func (s *Store) Add(ctx context.Context, views []ViewName, settings Settings, ifNotExists bool) (int, error) {
+	added := 0
+	err := s.edit(ctx, "adding a schedule", func(ctx context.Context, tx pgx.Tx) error {
+		for _, view := range views {
+			scheduleID, problem, err := describe(ctx, tx, view)
+			switch {
+			case err != nil:
+				return err
+			case problem != nil:
+				return problem
+			case scheduleID != nil && ifNotExists:
+				continue
+			case scheduleID != nil:
+				return &ViewError{View: view.String(), Err: ErrScheduled}
+			}
+			if _, err := tx.Exec(ctx, releaseNameSQL, view.String()); err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, addSQL, view.String(), seconds(settings.Every), seconds(settings.Timeout),
+				seconds(settings.LockTimeout), settings.Strategy, settings.Priority, settings.SearchPath,
+				settings.Paused, s.now())
+			if sqlState(err) == pgerrcode.UniqueViolation {
+				err = &ViewError{View: view.String(), Err: ErrScheduled} // somebody was quicker
+			}
+			if err != nil {
+				return refusedSetting(err, settings)
+			}
+			added++
+		}
+		return nil
+	})
+	return added, err
+}
+
+const setSQL = `
+update mvsched.materialized_view_refresh_schedule s
+   set refresh_interval = coalesce(make_interval(secs => $2::float8), s.refresh_interval),
+       maximum_execution_duration = coalesce(make_interval(secs => $3::float8), s.maximum_execution_duration),
+       lock_timeout = case when $4::float8 is null then s.lock_timeout else make_interval(secs => nullif($4::float8, 0)) end,
+       strategy = coalesce($5::text, s.strategy),
+       priority = coalesce($6::integer, s.priority),
+       search_path = case when $7::text is null then s.search_path else nullif($7::text, '') end,
+       paused_at = case when $8::boolean is null then s.paused_at
+                        when $8::boolean then coalesce(s.paused_at, $9::timestamptz, now()) end,
+       paused_reason = case when $8::boolean is distinct from false then s.paused_reason end
+ where s.id = $1`
+
+// Set changes of the views' schedules what settings give, all of them or none.
+func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) error {
+	return s.edit(ctx, "changing a schedule", func(ctx context.Context, tx pgx.Tx) error {
+		return forEach(ctx, tx, views, func(id int64) error {
+			_, err := tx.Exec(ctx, setSQL, id, seconds(settings.Every), seconds(settings.Timeout),
+				seconds(settings.LockTimeout), settings.Strategy, settings.Priority, settings.SearchPath,
+				settings.Paused, s.now())
+			return refusedSetting(err, settings)
+		})
+	})
+}
+
+// refusedSetting gives the one setting that only the server can judge its name.
+func refusedSetting(err error, settings Settings) error {
+	if sqlState(err) == pgerrcode.InvalidParameterValue && settings.SearchPath != nil {
+		return &InvalidError{What: "search_path", Value: *settings.SearchPath, Problem: "the server does not accept it",
+			Hint: `write schemas as in SQL, separated by commas: cinema, "Sales 2026", public`}
+	}
+	return err
+}
+
+const removeSQL = `delete from mvsched.materialized_view_refresh_schedule s where s.id = $1`
+
+// Remove deletes the views' schedules, all of them or none. A refresh under way goes on and is recorded; the history
+// stays.
+func (s *Store) Remove(ctx context.Context, views []ViewName) error {
+	return s.edit(ctx, "removing a schedule", func(ctx context.Context, tx pgx.Tx) error {
+		return forEach(ctx, tx, views, func(id int64) error {
+			_, err := tx.Exec(ctx, removeSQL, id)
+			return err
+		})
+	})
+}
+
+const pauseSQL = `
+update mvsched.materialized_view_refresh_schedule s
+   set paused_at = coalesce(s.paused_at, $2::timestamptz, now()), paused_reason = coalesce($3::text, s.paused_reason)
+ where s.id = any ($1::bigint[]) or ($1::bigint[] is null and s.paused_at is null)`
+
+// Pause keeps the views from being claimed until Resume; views nil means all. The reason may be nil.
+func (s *Store) Pause(ctx context.Context, views []ViewName, reason *string) error {
+	return s.editAll(ctx, "pausing a schedule", views, func(ctx context.Context, tx pgx.Tx, ids []int64) error {
+		_, err := tx.Exec(ctx, pauseSQL, ids, s.now(), reason)
+		return err
+	})
+}
+
+const resumeSQL = `
+update mvsched.materialized_view_refresh_schedule s
+   set paused_at = null, paused_reason = null, suspended_at = null,
+       consecutive_failures = case when s.suspended_at is null then s.consecutive_failures else 0 end
+ where s.id = any ($1::bigint[])
+    or ($1::bigint[] is null and (s.paused_at is not null or s.suspended_at is not null))`
+
+// Resume ends a pause or a suspension; views nil means all. Slots missed meanwhile are made up for by one run.
+func (s *Store) Resume(ctx context.Context, views []ViewName) error {
+	return s.editAll(ctx, "resuming a schedule", views, func(ctx context.Context, tx pgx.Tx, ids []int64) error {
+		_, err := tx.Exec(ctx, resumeSQL, ids)
+		return err
+	})
+}
+
+// editAll gives fn the ids of the views' schedules, or nil for all of them.
+func (s *Store) editAll(ctx context.Context, what string, views []ViewName,
+	fn func(context.Context, pgx.Tx, []int64) error,
+) error {
+	return s.edit(ctx, what, func(ctx context.Context, tx pgx.Tx) error {
+		var ids []int64
+		err := forEach(ctx, tx, views, func(id int64) error {
+			ids = append(ids, id)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return fn(ctx, tx, ids)
+	})
+}
+
+// forEach finds the views' schedules. A view without one is ErrNotScheduled, unless there is no such view either.
+func forEach(ctx context.Context, db DB, views []ViewName, fn func(id int64) error) error {
+	for _, view := range views {
+		id, problem, err := describe(ctx, db, view)
+		switch {
+		case err != nil:
+			return err
+		case id == nil && problem != nil:
+			return problem
+		case id == nil:
+			return &ViewError{View: view.String(), Err: ErrNotScheduled}
+		}
+		if err := fn(*id); err != nil {
+			return fmt.Errorf("%q: %w", view.String(), err)
+		}
+	}
+	return nil
+}
+
+// IsAbout reports whether err concerns the view that a person named or a value that a person wrote.
+func IsAbout(err error) bool {
+	var invalid *InvalidError
+	var view *ViewError
+	return errors.As(err, &invalid) || errors.As(err, &view)
+}
+
+// Check returns ErrNoView or ErrNotAView in a *ViewError for the first of the views that is none.
+func (s *Store) Check(ctx context.Context, views []ViewName) error {
+	ctx, cancel := withDeadline(ctx, "looking up a view")
+	defer cancel()
+	for _, view := range views {
+		_, problem, err := describe(ctx, s.db, view)
+		if err != nil {
+			return fmt.Errorf("looking up %q: %w", view, err)
+		}
+		if problem != nil {
+			return problem
+		}
+	}
+	return nil
+}

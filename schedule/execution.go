@@ -1,0 +1,184 @@
+package schedule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ExecutionColumns are the columns of e, a row of the execution table, that ScanExecution reads.
+const ExecutionColumns = `
+       e.id, e.materialized_view_refresh_schedule_id, e.view_name, e.status, e.reason, e.trigger, e.scheduled_at,
+       e.attempt, e.started_at, e.ended_at, e.terminated_at, e.method, e.rows_inserted, e.rows_deleted, e.data_as_of,
+       e.error_name, e.error_message, e.worker`
+
+// ScanExecution reads ExecutionColumns.
+func ScanExecution(row pgx.CollectableRow) (e Execution, err error) {
+	return e, row.Scan(&e.ID, &e.ScheduleID, &e.View, &e.Status, &e.Reason, &e.Trigger, &e.ScheduledAt,
+		&e.Attempt, &e.StartedAt, &e.EndedAt, &e.TerminatedAt, &e.Method, &e.RowsInserted, &e.RowsDeleted, &e.DataAsOf,
+		&e.ErrorName, &e.ErrorMessage, &e.Worker)
+}
+
+const executionSQL = `
+select ` + ExecutionColumns + `
+  from mvsched.materialized_view_refresh_schedule_execution e
+ where e.id = $1`
+
+// Execution returns one execution, or pgx.ErrNoRows when it has been deleted.
+func (s *Store) Execution(ctx context.Context, id int64) (Execution, error) {
+	ctx, cancel := withDeadline(ctx, "reading an execution")
+	defer cancel()
+	return s.one(ctx, "reading an execution", executionSQL, id)
+}
+
+func (s *Store) one(ctx context.Context, what, sql string, args ...any) (Execution, error) {
+	rows, err := s.db.Query(ctx, sql, args...)
+	if err != nil {
+		return Execution{}, fmt.Errorf("%s: %w", what, err)
+	}
+	execution, err := pgx.CollectExactlyOneRow(rows, ScanExecution)
+	if err != nil {
+		return Execution{}, fmt.Errorf("%s: %w", what, err)
+	}
+	return execution, nil
+}
+
+// rescueSQL records as abandoned the runs that are gone. Alive is who holds the lock on the execution row, and only the
+// refresh transaction takes it, for as long as it lives: so whoever gets the lock, and finds the row still running, knows.
+// There is one time rule, by the database's clock: a claim that no transaction ever locked (xmax 0) is left alone until
+// its grace is over. The lock is taken before the row is read again and changed, so a run that ends meanwhile is not
+// touched.
+const rescueSQL = `
+with gone as materialized (
+  select e.id, e.xmax::text <> '0' as began
+    from mvsched.materialized_view_refresh_schedule_execution e
+   where e.status = 'running'
+     and (e.xmax::text <> '0' or e.started_at + e.start_grace < clock_timestamp())
+     for no key update of e skip locked
+)
+update mvsched.materialized_view_refresh_schedule_execution e
+   set status = 'abandoned',
+       reason = case when gone.began then 'worker_lost' else 'never_started' end,
+       ended_at = greatest(e.started_at, clock_timestamp()),
+       terminated_at = greatest(e.started_at, clock_timestamp())
+  from gone
+ where e.id = gone.id and e.status = 'running'
+returning ` + ExecutionColumns
+
+// Ending is how a refresh that did not succeed is recorded.
+type Ending struct {
+	Status       Status
+	Reason       string // "" for none
+	Method       Method // "" when it did not come to one
+	ErrorName    string // "" for none
+	ErrorMessage string
+
+	// TimeLimit, when not 0, turns Cancelled into TimedOut if the transaction is that old by the server's clock.
+	// statement_timeout and a cancel by somebody else have the same SQLSTATE, and messages are localised.
+	TimeLimit time.Duration
+}
+
+// maxErrorMessage bounds what a record keeps of an error's message, in characters.
+const maxErrorMessage = 4000
+
+// endSQL ends one running execution; what has ended already is left alone and yields no row.
+const endSQL = `
+update mvsched.materialized_view_refresh_schedule_execution e
+   set status = verdict.status,
+       reason = case when verdict.timed_out then 'time_limit' else nullif($3::text, '') end,
+       ended_at = greatest(e.started_at, clock_timestamp()),
+       terminated_at = case when verdict.status in ('timed_out', 'cancelled', 'abandoned')
+                            then greatest(e.started_at, clock_timestamp()) end,
+       method = nullif($4::text, ''),
+       error_name = nullif($5::text, ''),
+       error_message = nullif(left($6::text, $8::integer), '')
+  from (select t.timed_out, case when t.timed_out then 'timed_out' else $2::text end as status
+          from (select $2::text = 'cancelled' and coalesce(clock_timestamp() - now() >= make_interval(secs => $7::float8), false)
+                       as timed_out) t) verdict
+ where e.id = $1 and e.status = 'running'
+returning ` + ExecutionColumns
+
+// End records the end of an execution that is still running, and returns the record: this one, or the one that was
+// there already.
+func (s *Store) End(ctx context.Context, id int64, ending Ending) (Execution, error) {
+	ctx, cancel := withDeadline(ctx, "recording the end of a refresh")
+	defer cancel()
+	var limit *time.Duration
+	if ending.TimeLimit > 0 {
+		limit = &ending.TimeLimit
+	}
+	execution, err := s.one(ctx, "recording the end of a refresh", endSQL, id, ending.Status, ending.Reason, ending.Method,
+		ending.ErrorName, ending.ErrorMessage, seconds(limit), maxErrorMessage)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return s.one(ctx, "reading the end of a refresh", executionSQL, id)
+	}
+	return execution, err
+}
+
+const abandonSQL = `
+select e.id
+  from mvsched.materialized_view_refresh_schedule_execution e
+ where e.id = $1 and e.status = 'running'
+   for no key update skip locked`
+
+// Outcome finds out how an execution stands whose connection was lost: nobody guesses, the row tells. It returns the
+// execution as it is: terminal; or running, when its transaction still holds the row. When that transaction is gone
+// without a record, the execution is ended as given.
+func (s *Store) Outcome(ctx context.Context, id int64, lost Ending) (execution Execution, err error) {
+	ctx, cancel := withDeadline(ctx, "reading the outcome of a refresh")
+	defer cancel()
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		var free int64
+		err := tx.QueryRow(ctx, abandonSQL, id).Scan(&free)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			execution, err = s.On(tx).Execution(ctx, id)
+		case err == nil:
+			execution, err = s.On(tx).End(ctx, id, lost)
+		}
+		return err
+	})
+	if err != nil {
+		return Execution{}, fmt.Errorf("reading the outcome of a refresh: %w", err)
+	}
+	return execution, nil
+}
+
+// Blocker is who held a lock that a running refresh was waiting for.
+type Blocker struct {
+	ExecutionID int64
+	PID         int
+	User        string // "" when the server does not say
+}
+
+// blockersSQL looks while the wait lasts; after it there is nothing to see. The backend of a run is found by the lock on
+// its execution row (its transaction is in xmax), since behind a pooler the pid that a client knows is not the server's.
+const blockersSQL = `
+select e.id, blocker.pid, coalesce(a.usename::text, '')
+  from mvsched.materialized_view_refresh_schedule_execution e
+  join pg_catalog.pg_locks l
+    on l.locktype = 'transactionid' and l.transactionid = e.xmax and l.mode = 'ExclusiveLock' and l.granted
+ cross join lateral unnest(pg_catalog.pg_blocking_pids(l.pid)) as blocker (pid)
+  left join pg_catalog.pg_stat_activity a on a.pid = blocker.pid
+ where e.id = any ($1::bigint[]) and e.status = 'running'
+ order by e.id, blocker.pid`
+
+// Blockers returns who stands in the way of these executions right now.
+func (s *Store) Blockers(ctx context.Context, executions []int64) ([]Blocker, error) {
+	ctx, cancel := withDeadline(ctx, "looking for blockers")
+	defer cancel()
+	rows, err := s.db.Query(ctx, blockersSQL, executions)
+	if err != nil {
+		return nil, fmt.Errorf("looking for blockers: %w", err)
+	}
+	blockers, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b Blocker, err error) {
+		return b, row.Scan(&b.ExecutionID, &b.PID, &b.User)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("looking for blockers: %w", err)
+	}
+	return blockers, nil
+}

@@ -1,0 +1,109 @@
+package schedule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mvsched/mvsched/sql"
+)
+
+// installLock is the key of the advisory lock that makes two installations wait for each other: "mvsched" in ASCII.
+const installLock = 0x6d767363686564
+
+// Install installs schema mvsched, or finds that it is there already (false). It is one transaction; of two that run
+// at once, one installs and the other finds it done. It returns a *SchemaVersionError when the schema is newer than
+// this program. It needs CREATE on the database, or an empty schema mvsched that the role may create in.
+func Install(ctx context.Context, db DB) (installed bool, err error) {
+	store := NewStore(db)
+	err = store.edit(ctx, "installing schema mvsched", func(ctx context.Context, tx pgx.Tx) error {
+		// A transaction's advisory lock works behind a pooler too, and lock_timeout bounds the wait for it.
+		if _, err := tx.Exec(ctx, `select pg_catalog.pg_advisory_xact_lock($1)`, int64(installLock)); err != nil {
+			return err
+		}
+		var there bool
+		err := tx.QueryRow(ctx, `select pg_catalog.to_regclass('mvsched.schema_version') is not null`).Scan(&there)
+		if err != nil {
+			return err
+		}
+		if there {
+			return store.On(tx).CheckVersion(ctx, sql.Version)
+		}
+		installed = true
+		// Many statements in one message: only the simple protocol takes them, and there are no arguments in it.
+		return tx.Conn().PgConn().Exec(ctx, sql.Schema).Close()
+	})
+	if err != nil {
+		return false, err
+	}
+	return installed, nil
+}
+
+// Uninstall drops schema mvsched with everything in it, schedules and history, and whatever was built on it. The
+// materialized views stay. It returns ErrNoSchema when there is nothing to drop.
+func (s *Store) Uninstall(ctx context.Context) error {
+	err := s.edit(ctx, "removing schema mvsched", func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `drop schema mvsched cascade`)
+		return err
+	})
+	if isNoSchema(err) {
+		return ErrNoSchema
+	}
+	return err
+}
+
+// Superuser says what a worker that is connected as superuser should know before it refreshes.
+type Superuser struct {
+	ServerVersion int    // server_version_num
+	ForeignViews  int    // scheduled views that belong to somebody else
+	Vulnerable    string // the CVE of a REFRESH escalation that this minor version has; "" when none is known
+}
+
+const superuserSQL = `
+select r.rolsuper, pg_catalog.current_setting('server_version_num')::integer,
+       case when r.rolsuper then (
+         select count(*)
+           from mvsched.materialized_view_refresh_schedule s
+           join pg_catalog.pg_class c on c.oid = s.view_oid and c.relkind = 'm'
+          where s.database_identity = mvsched.database_identity() and c.relowner <> r.oid) else 0 end
+  from pg_catalog.pg_roles r
+ where r.rolname = current_user`
+
+// CheckSuperuser returns nil when the role is no superuser. A superuser who refreshes a view runs its owner's query;
+// servers without the fixes named in Vulnerable let that owner's code run as the superuser.
+func (s *Store) CheckSuperuser(ctx context.Context) (*Superuser, error) {
+	ctx, cancel := withDeadline(ctx, "reading the role")
+	defer cancel()
+	var is bool
+	var su Superuser
+	err := s.db.QueryRow(ctx, superuserSQL).Scan(&is, &su.ServerVersion, &su.ForeignViews)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && !is {
+		return nil, nil //nolint:nilnil // documented: no superuser, nothing to say
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the role: %w", err)
+	}
+	su.Vulnerable = refreshEscalation(su.ServerVersion)
+	return &su, nil
+}
+
+// refreshEscalation names the newest known way in which REFRESH MATERIALIZED VIEW CONCURRENTLY runs the owner's code
+// with the caller's rights on this server (PostgreSQL security page: CVE-2024-0985, CVE-2022-1552).
+func refreshEscalation(serverVersion int) string {
+	major, minor := serverVersion/10000, serverVersion%10000
+	fixed := map[int][2]int{ // major → first minor with the fix of CVE-2022-1552, of CVE-2024-0985
+		13: {7, 14}, 14: {3, 11}, 15: {0, 6}, 16: {0, 2},
+	}
+	first, known := fixed[major]
+	switch {
+	case !known:
+		return ""
+	case minor < first[0]:
+		return "CVE-2022-1552"
+	case minor < first[1]:
+		return "CVE-2024-0985"
+	}
+	return ""
+}

@@ -1,0 +1,144 @@
+package schedule
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const listSQL = `
+select s.id, coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
+       coalesce(extract(epoch from s.refresh_interval), 0)::float8,
+       extract(epoch from s.maximum_execution_duration)::float8, extract(epoch from s.lock_timeout)::float8,
+       s.strategy, s.queue, s.priority, s.search_path, s.next_run_at, s.paused_at, s.paused_reason, s.suspended_at,
+       s.consecutive_failures
+  from mvsched.materialized_view_refresh_schedule s
+ cross join (select mvsched.database_identity() as identity offset 0) here
+ cross join lateral (
+        select mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity) as oid offset 0) v
+ order by 2`
+
+// List returns all schedules by view name.
+func (s *Store) List(ctx context.Context) ([]Schedule, error) {
+	ctx, cancel := withDeadline(ctx, "reading the schedules")
+	defer cancel()
+	rows, err := s.db.Query(ctx, listSQL)
+	if err != nil {
+		return nil, fmt.Errorf("reading the schedules: %w", err)
+	}
+	schedules, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sc Schedule, err error) {
+		var every, timeout float64
+		var lockTimeout *float64
+		err = row.Scan(&sc.ID, &sc.View, &every, &timeout, &lockTimeout, &sc.Strategy, &sc.Queue, &sc.Priority,
+			&sc.SearchPath, &sc.NextRunAt, &sc.PausedAt, &sc.PausedReason, &sc.SuspendedAt, &sc.ConsecutiveFailures)
+		sc.Every, sc.Timeout, sc.LockTimeout = duration(every), duration(timeout), durationOrNil(lockTimeout)
+		return sc, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the schedules: %w", err)
+	}
+	return schedules, nil
+}
+
+// The ages are differences on the database's clock, so that a reader whose own clock is wrong shows the right ones.
+const statusSQL = `
+select st.view_name, st.state, st.data_as_of, extract(epoch from st.age)::float8, st.next_run_at,
+       extract(epoch from st.next_run_at - now())::float8, extract(epoch from now() - st.running_since)::float8,
+       st.last_execution_id, st.last_status, st.last_reason, st.last_method, st.last_scheduled_at,
+       st.last_started_at, st.last_ended_at, st.last_rows_inserted, st.last_rows_deleted,
+       st.last_error_name, st.last_error_message, st.consecutive_failures, st.queue, coalesce(st.size_bytes, 0)
+  from mvsched.status st
+ where $1::bigint[] is null or st.materialized_view_refresh_schedule_id = any ($1::bigint[])
+ order by st.view_name`
+
+// Status tells how scheduled views stand, by view name; views nil means all. It waits for no lock on any view.
+func (s *Store) Status(ctx context.Context, views []ViewName) ([]Standing, error) {
+	ctx, cancel := withDeadline(ctx, "reading the status")
+	defer cancel()
+	var ids []int64
+	err := forEach(ctx, s.db, views, func(id int64) error {
+		ids = append(ids, id)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the status: %w", err)
+	}
+	rows, err := s.db.Query(ctx, statusSQL, ids)
+	if err != nil {
+		return nil, fmt.Errorf("reading the status: %w", err)
+	}
+	standings, err := pgx.CollectRows(rows, scanStanding)
+	if err != nil {
+		return nil, fmt.Errorf("reading the status: %w", err)
+	}
+	return standings, nil
+}
+
+func scanStanding(row pgx.CollectableRow) (st Standing, err error) {
+	var age, nextIn, runningFor *float64
+	var lastID *int64
+	var lastStatus *Status
+	var lastStarted *time.Time
+	var last Execution
+	err = row.Scan(&st.View, &st.State, &st.DataAsOf, &age, &st.NextRunAt, &nextIn, &runningFor,
+		&lastID, &lastStatus, &last.Reason, &last.Method, &last.ScheduledAt, &lastStarted, &last.EndedAt,
+		&last.RowsInserted, &last.RowsDeleted, &last.ErrorName, &last.ErrorMessage,
+		&st.ConsecutiveFailures, &st.Queue, &st.SizeBytes)
+	if err != nil {
+		return Standing{}, err
+	}
+	st.Age, st.NextRunIn, st.RunningFor = durationOrNil(age), durationOrNil(nextIn), durationOrNil(runningFor)
+	if lastID != nil {
+		last.ID, last.View, last.Status, last.StartedAt = *lastID, st.View, *lastStatus, *lastStarted
+		st.Last = &last
+	}
+	return st, nil
+}
+
+// HistoryFilter says which executions are wanted.
+type HistoryFilter struct {
+	View       *ViewName      // nil: of all views
+	Since      *time.Duration // started within this time before now; nil: ever
+	OnlyFailed bool           // only those that ended failed, timed_out, cancelled or abandoned
+	Limit      int            // at most so many; 0: all
+}
+
+// A view's history is that of its schedule, which follows a rename, and of the runs under its name without one.
+const historySQL = `
+select ` + ExecutionColumns + `
+  from mvsched.materialized_view_refresh_schedule_execution e
+ where ($1::text is null
+        or e.materialized_view_refresh_schedule_id = mvsched.find_schedule($1)
+        or e.view_name = any (array[mvsched.view_name(mvsched.find_relation($1)), $2::text]))
+   and ($3::float8 is null or e.started_at >= coalesce($4::timestamptz, now()) - make_interval(secs => $3::float8))
+   and (not $5::boolean or e.status in ('failed', 'timed_out', 'cancelled', 'abandoned'))
+ order by e.id desc
+ limit nullif($6::integer, 0)`
+
+// History returns executions, newest first. It returns ErrNoView in a *ViewError for a view that neither exists nor has
+// a history.
+func (s *Store) History(ctx context.Context, filter HistoryFilter) ([]Execution, error) {
+	ctx, cancel := withDeadline(ctx, "reading the history")
+	defer cancel()
+	var name, literal *string
+	if filter.View != nil {
+		n := filter.View.String()
+		name, literal = &n, &n
+	}
+	rows, err := s.db.Query(ctx, historySQL, name, literal, seconds(filter.Since), s.now(), filter.OnlyFailed, filter.Limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading the history: %w", err)
+	}
+	executions, err := pgx.CollectRows(rows, ScanExecution)
+	if err != nil {
+		return nil, fmt.Errorf("reading the history: %w", err)
+	}
+	if len(executions) == 0 && filter.View != nil {
+		if _, problem, err := describe(ctx, s.db, *filter.View); err == nil && problem != nil {
+			return nil, problem
+		}
+	}
+	return executions, nil
+}

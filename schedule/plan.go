@@ -1,0 +1,162 @@
+package schedule
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Outlook is what a worker sees when it has tended the schedules.
+type Outlook struct {
+	Now       time.Time   // the database's clock
+	Due       int         // claimable schedules, counted up to the number asked for
+	Unbegun   int         // claims whose refresh has not begun and whose grace ends within a few seconds
+	Abandoned []Execution // runs found dead and recorded as such just now
+	Moved     []Moved     // schedules whose view was not where it had been
+}
+
+// Moved says that a schedule's view was found under another OID than the stored one.
+type Moved struct {
+	View     string
+	Found    bool // false: there is no such view; its run will say so
+	Restored bool // the database is another than the one in which the OID was stored
+}
+
+// planSQL gives every unplanned schedule its next slot: a new one is due at once, one with a changed interval an
+// interval after its last attempt. A row that somebody is editing is left to the next look; the lock on the others,
+// held to the end of the statement, is the fence against an edit in between.
+const planSQL = `
+with unplanned as materialized (
+  select s.id
+    from mvsched.materialized_view_refresh_schedule s
+   where s.next_run_at is null
+   order by s.id
+   limit 10000
+     for no key update skip locked
+)
+update mvsched.materialized_view_refresh_schedule s
+   set next_run_at = greatest(
+         coalesce($1::timestamptz, now()),
+         s.last_attempted_at + make_interval(secs => extract(epoch from s.refresh_interval)::float8))
+  from unplanned
+ where s.id = unplanned.id`
+
+// locateSQL finds the views of due schedules whose stored OID does not count: it was stored in another database (a
+// restore), or its view has been dropped and created again. Only due ones: nobody else is going to use the OID.
+const locateSQL = `
+with here as materialized (
+  select mvsched.database_identity() as identity
+), lost as materialized (
+  select s.id, s.database_identity
+    from mvsched.materialized_view_refresh_schedule s, here
+   where s.next_run_at <= coalesce($1::timestamptz, now())
+     and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+     and (s.database_identity is distinct from here.identity
+          or s.view_oid is not null
+             and not exists (select from pg_catalog.pg_class c where c.oid = s.view_oid and c.relkind = 'm')
+          or s.view_oid is null
+             and mvsched.resolve_view(null, null, s.materialized_view_name, here.identity) is not null)
+   limit 10000
+     for no key update of s skip locked
+)
+update mvsched.materialized_view_refresh_schedule s
+   set view_oid = mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity),
+       database_identity = here.identity
+  from lost, here
+ where s.id = lost.id
+returning s.materialized_view_name, s.view_oid is not null, lost.database_identity is distinct from here.identity`
+
+// outlookSQL counts without a lock: a row that somebody holds counts as due, and the claim will skip it. An execution
+// whose row no transaction ever locked (xmax 0) has not begun; one that will be given up within seconds is worth
+// waiting for.
+const outlookSQL = `
+select now(),
+       (select count(*)
+          from (select
+                  from mvsched.materialized_view_refresh_schedule s
+                 where s.next_run_at <= coalesce($1::timestamptz, now())
+                   and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+                   and not exists (select
+                                     from mvsched.materialized_view_refresh_schedule_execution e
+                                    where e.status = 'running' and e.view_oid = s.view_oid)
+                 limit $2) due),
+       (select count(*)
+          from mvsched.materialized_view_refresh_schedule_execution e
+         where e.status = 'running' and e.xmax::text = '0'
+           and e.started_at + e.start_grace < clock_timestamp() + interval '4 seconds')`
+
+// Tend does what is to be done before a claim, in one round trip: it rescues dead runs, settles ended ones into their
+// schedules, plans the unplanned and finds views that have moved; then it looks how much is due, counting up to limit.
+// A due instant other than nil is taken for now, so that a one-shot can stop at what was due when it began. Any worker
+// may do this at any time; rows that another one is busy with are skipped.
+func (s *Store) Tend(ctx context.Context, due *time.Time, limit int) (Outlook, error) {
+	ctx, cancel := withDeadline(ctx, "tending the schedules")
+	defer cancel()
+
+	var outlook Outlook
+	var batch pgx.Batch
+	batch.Queue(rescueSQL).Query(collect(&outlook.Abandoned, ScanExecution))
+	batch.Queue(settleSQL)
+	batch.Queue(planSQL, s.now())
+	batch.Queue(locateSQL, s.now()).Query(collect(&outlook.Moved, func(row pgx.CollectableRow) (m Moved, err error) {
+		return m, row.Scan(&m.View, &m.Found, &m.Restored)
+	}))
+	if due == nil {
+		due = s.now()
+	}
+	batch.Queue(outlookSQL, due, limit).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&outlook.Now, &outlook.Due, &outlook.Unbegun)
+	})
+	if err := s.db.SendBatch(ctx, &batch).Close(); err != nil {
+		return Outlook{}, fmt.Errorf("tending the schedules: %w", err)
+	}
+	return outlook, nil
+}
+
+// collect returns a callback for a batch that appends the rows to dest.
+func collect[T any](dest *[]T, scan pgx.RowToFunc[T]) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		found, err := pgx.CollectRows(rows, scan)
+		*dest = append(*dest, found...)
+		return err
+	}
+}
+
+const dueSQL = `
+select coalesce(mvsched.view_name(v.oid), s.materialized_view_name), s.next_run_at
+  from mvsched.materialized_view_refresh_schedule s
+ cross join lateral (
+        select mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name,
+                                    mvsched.database_identity()) as oid offset 0) v
+ where (s.next_run_at is null or s.next_run_at <= coalesce($1::timestamptz, now()))
+   and s.paused_at is null and s.suspended_at is null
+   and not exists (select
+                     from mvsched.materialized_view_refresh_schedule_execution e
+                    where e.status = 'running' and e.view_oid = v.oid)
+ order by s.priority desc, s.next_run_at nulls last, s.id
+ limit nullif($2::integer, 0)`
+
+// Due is one view that a worker would claim now.
+type Due struct {
+	View        string
+	ScheduledAt *time.Time // nil: new, or changed, and not planned yet
+}
+
+// Due returns what a worker would claim now, at most limit views, and changes nothing.
+func (s *Store) Due(ctx context.Context, limit int) ([]Due, error) {
+	ctx, cancel := withDeadline(ctx, "reading what is due")
+	defer cancel()
+	rows, err := s.db.Query(ctx, dueSQL, s.now(), limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading what is due: %w", err)
+	}
+	due, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d Due, err error) {
+		return d, row.Scan(&d.View, &d.ScheduledAt)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading what is due: %w", err)
+	}
+	return due, nil
+}

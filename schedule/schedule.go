@@ -1,0 +1,140 @@
+package schedule
+
+import (
+	"time"
+)
+
+// Strategy is how a schedule wants its view to be refreshed.
+type Strategy string
+
+// The strategies. Auto refreshes concurrently where the view allows it, and plain where it does not.
+const (
+	Auto         Strategy = "auto"
+	Concurrently Strategy = "concurrently"
+	Plain        Strategy = "plain"
+)
+
+// Method is how one refresh was done.
+type Method string
+
+// The methods of REFRESH MATERIALIZED VIEW, with and without CONCURRENTLY.
+const (
+	MethodConcurrently Method = "concurrently"
+	MethodPlain        Method = "plain"
+)
+
+// Schedule is one row of the schedule table: what is configured for a view.
+type Schedule struct {
+	ID                  int64
+	View                string // canonical name
+	Every               time.Duration
+	Timeout             time.Duration  // column maximum_execution_duration
+	LockTimeout         *time.Duration // nil: the default of the method
+	Strategy            Strategy
+	Queue               string
+	Priority            int
+	SearchPath          *string // nil: the session's own
+	NextRunAt           *time.Time
+	PausedAt            *time.Time
+	PausedReason        *string
+	SuspendedAt         *time.Time
+	ConsecutiveFailures int
+}
+
+// Status is how an execution stands or ended.
+type Status string
+
+// Running, and the ways to end. What is terminal never changes.
+const (
+	Running   Status = "running"
+	Succeeded Status = "succeeded"
+	Failed    Status = "failed"
+	TimedOut  Status = "timed_out"
+	Cancelled Status = "cancelled"
+	Skipped   Status = "skipped"
+	Abandoned Status = "abandoned"
+)
+
+// Bad reports whether a run that ended so leaves something for a person to look at.
+func (s Status) Bad() bool {
+	switch s {
+	case Failed, TimedOut, Cancelled, Abandoned:
+		return true
+	default:
+		return false
+	}
+}
+
+// Reasons that an execution may carry.
+const (
+	ReasonLockBusy     = "lock_busy"     // skipped: the lock was not to be had within lock_timeout
+	ReasonShutdown     = "shutdown"      // cancelled: its worker was told to stop; the slot stays due
+	ReasonRequested    = "requested"     // cancelled: somebody else asked the server to
+	ReasonTimeLimit    = "time_limit"    // timed_out
+	ReasonNeverStarted = "never_started" // abandoned: claimed, but its transaction never began; the slot stays due
+	ReasonWorkerLost   = "worker_lost"   // abandoned: its transaction is gone without a record; the slot stays due
+	ReasonMissing      = "missing"       // failed: there is no such view any more
+	ReasonViewReplaced = "view_replaced" // failed: during the refresh its name went to another view
+)
+
+// Execution is one row of the execution table: one refresh, from its claim to its end.
+type Execution struct {
+	ID           int64
+	ScheduleID   *int64 // nil: the view was not scheduled
+	View         string // canonical name
+	Status       Status
+	Reason       *string
+	Trigger      string
+	ScheduledAt  *time.Time
+	Attempt      int
+	StartedAt    time.Time
+	EndedAt      *time.Time
+	TerminatedAt *time.Time
+	Method       *Method
+	RowsInserted *int64
+	RowsDeleted  *int64
+	DataAsOf     *time.Time
+	ErrorName    *string
+	ErrorMessage *string
+	Worker       *string
+}
+
+// Duration is the time from claim to end, 0 while running.
+func (e Execution) Duration() time.Duration {
+	if e.EndedAt == nil {
+		return 0
+	}
+	return e.EndedAt.Sub(e.StartedAt)
+}
+
+// Standing is one row of view mvsched.status: how a scheduled view stands.
+type Standing struct {
+	View                string
+	State               State
+	DataAsOf            *time.Time
+	Age                 *time.Duration
+	NextRunAt           *time.Time
+	NextRunIn           *time.Duration // by the database's clock; negative: overdue
+	RunningFor          *time.Duration
+	Last                *Execution // the last that ended; nil: none yet
+	ConsecutiveFailures int
+	Queue               string
+	SizeBytes           int64
+}
+
+// State is the first of these that holds for a scheduled view.
+type State string
+
+// The states, in the order in which they are looked for.
+const (
+	StateMissing   State = "missing"
+	StateRunning   State = "running"
+	StatePaused    State = "paused"
+	StateSuspended State = "suspended"
+	StateFailing   State = "failing"
+	StateBlocked   State = "blocked"
+	StateNever     State = "never"
+	StateLate      State = "late"
+	StateDue       State = "due"
+	StateFresh     State = "fresh"
+)

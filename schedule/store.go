@@ -1,0 +1,130 @@
+package schedule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// controlTimeout bounds every call of the store: what it asks for takes milliseconds.
+const controlTimeout = 10 * time.Second
+
+// editLockTimeout bounds how long an edit waits for a schedule row that somebody else's transaction holds.
+const editLockTimeout = "5s"
+
+// DB is what the store needs of a connection. A *pgxpool.Pool, a *pgxpool.Conn, a *pgx.Conn and a pgx.Tx have it.
+type DB interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// Store reads and writes schema mvsched. Every call has a deadline of its own, 10 s, within its context's.
+type Store struct {
+	// Now is nil in production, where the database's clock decides; a test passes the instant it wants.
+	Now func() time.Time
+
+	db DB
+}
+
+// NewStore returns a store that works through db.
+func NewStore(db DB) *Store { return &Store{db: db} }
+
+// On returns the same store on another connection.
+func (s *Store) On(db DB) *Store { return &Store{Now: s.Now, db: db} }
+
+// now is what SQL sees as coalesce($n, now()).
+func (s *Store) now() *time.Time {
+	if s.Now == nil {
+		return nil
+	}
+	t := s.Now()
+	return &t
+}
+
+func withDeadline(ctx context.Context, what string) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, controlTimeout, fmt.Errorf("%s took longer than %s", what, controlTimeout))
+}
+
+const versionSQL = `select v.version from mvsched.schema_version v`
+
+// CheckVersion returns ErrNoSchema when schema mvsched is missing, and a *SchemaVersionError when it is of a version
+// other than known.
+func (s *Store) CheckVersion(ctx context.Context, known int) error {
+	ctx, cancel := withDeadline(ctx, "reading the schema version")
+	defer cancel()
+	var installed int
+	err := s.db.QueryRow(ctx, versionSQL).Scan(&installed)
+	switch {
+	case isNoSchema(err), errors.Is(err, pgx.ErrNoRows):
+		return ErrNoSchema
+	case err != nil:
+		return fmt.Errorf("reading the schema version: %w", err)
+	case installed != known:
+		return &SchemaVersionError{Installed: installed, Known: known}
+	}
+	return nil
+}
+
+// isNoSchema reports whether err says that schema mvsched, or its first table, is not there.
+func isNoSchema(err error) bool {
+	switch sqlState(err) {
+	case pgerrcode.InvalidSchemaName, pgerrcode.UndefinedTable:
+		return true
+	}
+	return false
+}
+
+// sqlState is the SQLSTATE that err carries, or "".
+func sqlState(err error) string {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return pgErr.Code
+	}
+	return ""
+}
+
+// edit runs fn in a transaction that does not wait for ever for a row that somebody holds.
+func (s *Store) edit(ctx context.Context, what string, fn func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := withDeadline(ctx, what)
+	defer cancel()
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `set local lock_timeout = '`+editLockTimeout+`'`); err != nil {
+			return err
+		}
+		return fn(ctx, tx)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// seconds is a duration as SQL takes it, make_interval(secs => …); nil stays null.
+func seconds(d *time.Duration) *float64 {
+	if d == nil {
+		return nil
+	}
+	f := d.Seconds()
+	return &f
+}
+
+// duration is the way back from extract(epoch from …).
+func duration(seconds float64) time.Duration {
+	return time.Duration(seconds * float64(time.Second)).Round(time.Microsecond)
+}
+
+func durationOrNil(seconds *float64) *time.Duration {
+	if seconds == nil {
+		return nil
+	}
+	d := duration(*seconds)
+	return &d
+}

@@ -1,0 +1,123 @@
+package refresh
+
+import (
+	"errors"
+	"strings"
+	"unicode"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// SQLSTATEs that schema mvsched raises.
+const (
+	codeClaimLost    = "MV001" // the execution is no longer running: somebody gave the claim up
+	codeViewReplaced = "MV002" // the name went to another view while the refresh waited
+)
+
+// ErrTooManyConnections means that the server has no connection left, not even the first.
+var ErrTooManyConnections = errors.New("the server has no connection left (max_connections)")
+
+// ErrBug means that the program itself went wrong.
+var ErrBug = errors.New("bug")
+
+// classify turns what the server said about a refresh into how it ended. Errors are told apart by SQLSTATE, never by
+// message. 57014 is both statement_timeout and somebody's cancel: it comes out as cancelled, with the time limit beside
+// it for the server's clock to judge (schedule.Ending).
+func classify(pgErr *pgconn.PgError, claim schedule.Claim, method schedule.Method) schedule.Ending {
+	ending := schedule.Ending{
+		Status:       schedule.Failed,
+		Method:       method,
+		ErrorName:    conditionName(pgErr.Code),
+		ErrorMessage: pgErr.Message, // not Detail: it carries rows of the view
+	}
+	switch pgErr.Code {
+	case pgerrcode.QueryCanceled:
+		ending.Status, ending.Reason, ending.TimeLimit = schedule.Cancelled, schedule.ReasonRequested, claim.Timeout
+	case pgerrcode.LockNotAvailable:
+		ending.Status, ending.Reason = schedule.Skipped, schedule.ReasonLockBusy
+	case codeViewReplaced:
+		ending.Reason = schedule.ReasonViewReplaced
+	case pgerrcode.UndefinedTable:
+		if pgErr.Where == "" { // with a context, it is a function of the view's query that misses something
+			ending.Reason = schedule.ReasonMissing
+		}
+	}
+	return ending
+}
+
+// conditionName is the name that PostgreSQL's documentation gives an SQLSTATE (appendix A): 22012 is division_by_zero.
+// A code that is not in it, as functions may raise, is its own name.
+func conditionName(code string) string {
+	switch code {
+	case codeViewReplaced:
+		return "view_replaced"
+	case codeClaimLost:
+		return "claim_lost"
+	}
+	name := pgerrcode.Name(code)
+	if name == "" {
+		return "sqlstate_" + code
+	}
+	var b strings.Builder
+	runes := []rune(name)
+	for i, r := range runes {
+		startsWord := unicode.IsUpper(r) && i > 0 &&
+			(unicode.IsLower(runes[i-1]) || i+1 < len(runes) && unicode.IsLower(runes[i+1]))
+		if startsWord {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
+
+// Hint is what a person can do about an execution that ended badly, or "".
+func Hint(e schedule.Execution) string {
+	if e.ErrorName == nil {
+		return ""
+	}
+	if e.Status == schedule.TimedOut {
+		return "give it more time with `mvsched set VIEW --timeout D`, or make the view's query cheaper"
+	}
+	switch *e.ErrorName {
+	case "object_not_in_prerequisite_state":
+		if e.Method != nil && *e.Method == schedule.MethodConcurrently {
+			return "CONCURRENTLY needs a unique index on columns, without WHERE; create one, or `mvsched set VIEW --strategy auto`"
+		}
+		return "a materialized view that it reads has never been filled; refresh that one first"
+	case "cardinality_violation", "unique_violation":
+		return "the view's query returns the same row or key twice; make its rows distinct"
+	case "undefined_table":
+		if e.Reason != nil && *e.Reason == schedule.ReasonMissing {
+			return "the view is gone; `mvsched remove VIEW` removes its schedule"
+		}
+		return searchPathHint
+	case "undefined_function", "undefined_object", "invalid_schema_name":
+		return searchPathHint
+	case "insufficient_privilege":
+		return "REFRESH needs the view's owner, or a member of that role, or from PostgreSQL 17 on MAINTAIN on the view; " +
+			"and the owner needs SELECT on what the query reads"
+	case "lock_not_available":
+		return "somebody held a lock on the view or on a table that it reads; the next slot tries again"
+	case "deadlock_detected", "serialization_failure":
+		return "somebody else's transaction was in the way; the next slot tries again"
+	case "disk_full", "configuration_limit_exceeded":
+		return "the server ran out of the space that it may use for this query"
+	case "view_replaced":
+		return "the view was renamed or replaced during the refresh; nothing was changed, and the next slot looks again"
+	default:
+		return ""
+	}
+}
+
+const searchPathHint = "a function in the view's query uses a name that is not in the search_path; up to PostgreSQL 16 give it with " +
+	"`mvsched set VIEW --search-path PATH`; from 17 on, `alter function … set search_path = …`"
+
+// isTooManyConnections reports whether a connection was refused for want of a free one.
+func isTooManyConnections(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == pgerrcode.TooManyConnections
+}

@@ -1,0 +1,68 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// cancelPatience is how long a connection waits for the server's answer to a cancel before it is given up.
+const cancelPatience = 2 * time.Second
+
+// ConfigurePool prepares a pool for a Worker with so many jobs: one connection for each refresh and one to claim,
+// rescue and record with, opened when there is work for them.
+//
+// It makes cancelling reliable: by default pgx sends the cancel request in the background while the connection is
+// closed, and a process that exits then leaves its refresh running. And it keeps to what works behind a transaction
+// pooler: no prepared statements that another client could meet.
+func ConfigurePool(config *pgxpool.Config, jobs int) {
+	config.MinConns, config.MinIdleConns = 0, 0
+	config.MaxConns = int32(jobs) + 1 //nolint:gosec // a number of jobs
+	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+	config.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelPatience}
+	}
+}
+
+// How long a worker that holds no connection waits for one when the server has none left: others give theirs back when
+// they are done.
+const (
+	connectionPatience = 60 * time.Second
+	connectionPause    = 25 * time.Millisecond
+	connectionMaxPause = time.Second
+)
+
+// WaitForConnection calls connect again, for a minute at the most, as long as it fails because the server has no
+// connection left.
+func WaitForConnection(ctx context.Context, connect func() error) error {
+	patience := time.Now().Add(connectionPatience)
+	for pause := connectionPause; ; pause = min(2*pause, connectionMaxPause) {
+		err := connect()
+		switch {
+		case !isTooManyConnections(err):
+			return err
+		case time.Now().After(patience):
+			return errors.Join(ErrTooManyConnections, err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause/2 + rand.N(pause)): //nolint:gosec // jitter
+		}
+	}
+}
+
+// acquireFirst gets the one connection without which nothing goes on.
+func acquireFirst(ctx context.Context, pool *pgxpool.Pool) (conn *pgxpool.Conn, err error) {
+	err = WaitForConnection(ctx, func() error {
+		conn, err = pool.Acquire(ctx)
+		return err
+	})
+	return conn, err
+}

@@ -1,0 +1,103 @@
+package refresh
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// dueViews claims what was due at its first look, up to the worker's limit.
+type dueViews struct {
+	worker *Worker
+
+	mu      sync.Mutex
+	began   *time.Time // by the database's clock
+	claimed int
+}
+
+func (d *dueViews) ready(outlook schedule.Outlook) (claims int, wait bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.began == nil && !outlook.Now.IsZero() {
+		d.began = &outlook.Now
+	}
+	if d.spent() {
+		return 0, false
+	}
+	return outlook.Due, outlook.Unbegun > 0
+}
+
+func (d *dueViews) due() *time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.began
+}
+
+func (d *dueViews) spent() bool { return d.worker.Limit > 0 && d.claimed >= d.worker.Limit }
+
+func (d *dueViews) claim(ctx context.Context, store *schedule.Store) (*schedule.Claim, error) {
+	// Counted before it is known to succeed: slots that claim at the same time must not pass the limit together.
+	d.mu.Lock()
+	if d.spent() {
+		d.mu.Unlock()
+		return nil, nil //nolint:nilnil // nothing more to claim
+	}
+	d.claimed++
+	began := d.began
+	d.mu.Unlock()
+
+	claims, err := store.Claim(ctx, schedule.ClaimOptions{
+		Worker: d.worker.Name, Limit: 1, Due: began, Usual: d.worker.Usual,
+	})
+	if err != nil || len(claims) == 0 {
+		d.mu.Lock()
+		d.claimed--
+		d.mu.Unlock()
+		return nil, err
+	}
+	return &claims[0], nil
+}
+
+// namedViews claims the given views, each once, in their order.
+type namedViews struct {
+	worker   *Worker
+	settings schedule.Settings
+
+	mu    sync.Mutex
+	views []schedule.ViewName // not taken yet
+}
+
+func (n *namedViews) ready(schedule.Outlook) (claims int, wait bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.views), false
+}
+
+func (n *namedViews) due() *time.Time { return nil }
+
+func (n *namedViews) claim(ctx context.Context, store *schedule.Store) (*schedule.Claim, error) {
+	n.mu.Lock()
+	if len(n.views) == 0 {
+		n.mu.Unlock()
+		return nil, nil //nolint:nilnil // nothing more to claim
+	}
+	view := n.views[0]
+	n.views = n.views[1:]
+	n.mu.Unlock()
+
+	for {
+		claim, err := store.ClaimView(ctx, view, n.settings, schedule.ClaimOptions{
+			Worker: n.worker.Name, Usual: n.worker.Usual,
+		})
+		if claim != nil || err != nil {
+			return claim, err
+		}
+		// Somebody else refreshes it. The control loop meanwhile finds out should that one be dead.
+		pause(ctx, busyInterval)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+}

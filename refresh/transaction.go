@@ -1,0 +1,231 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// The server ends a refresh at its time limit. Only if it does not, this much later, the client asks for it.
+const backstopDelay = 5 * time.Second
+
+// recordTimeout bounds the record of a failure. It runs on a context of its own: what ends the refresh must not keep
+// its end from being recorded.
+const recordTimeout = 10 * time.Second
+
+// savepoint lies between the lock on the execution row and everything that is the view's doing.
+const savepoint = "mvsched_refresh"
+
+// refresher refreshes claimed views.
+type refresher struct {
+	pool  *pgxpool.Pool
+	store *schedule.Store
+	log   *slog.Logger
+
+	// blocker tells who was seen in the way of an execution, "" when nobody was.
+	blocker func(execution int64) string
+}
+
+// refresh refreshes the claimed view on conn and returns the record of how that ended. The error is not the refresh's,
+// which is in the record: it means that the record could not be had.
+//
+// When ctx ends, the server is asked to cancel, and the execution is recorded as cancelled.
+func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) (schedule.Execution, error) {
+	method := chooseMethod(claim)
+	if claim.OID == 0 {
+		return r.endDetached(ctx, conn, claim, schedule.Ending{
+			Status: schedule.Failed, Reason: schedule.ReasonMissing, ErrorName: "undefined_table",
+			ErrorMessage: fmt.Sprintf("materialized view %s does not exist", claim.View),
+		})
+	}
+
+	limit, cancel := context.WithTimeout(ctx, claim.Timeout+backstopDelay)
+	defer cancel()
+	record, done, err := sendRefresh(limit, conn, claim, method)
+	switch {
+	case err == nil:
+		return record, nil
+	case conn.IsClosed():
+		return r.awaitOutcome(ctx, claim, method, err)
+	}
+
+	ending := r.ending(ctx, err, claim, method)
+	if conn.PgConn().TxStatus() == 'E' && done >= stepsBeforeSavepoint {
+		execution, recordErr := r.endUnderLock(ctx, conn, claim, ending)
+		if recordErr == nil {
+			return execution, nil
+		}
+		r.log.Warn("recording the end of a refresh", "view", claim.View, "execution", claim.ExecutionID, "error", recordErr)
+		return r.awaitOutcome(ctx, claim, method, err)
+	}
+	// Not the view's doing: the claim was lost, the limits could not be set, or the commit failed. The lock is gone with
+	// the transaction, so a rescuer may be quicker; then its record stands.
+	ending.TimeLimit = 0
+	record, recordErr := r.endDetached(ctx, conn, claim, ending)
+	if recordErr != nil {
+		return r.awaitOutcome(ctx, claim, method, err)
+	}
+	return record, nil
+}
+
+// stepsBeforeSavepoint is how many statements of the pipeline have succeeded when the savepoint stands.
+const stepsBeforeSavepoint = 3
+
+// sendRefresh sends the whole transaction, begin to commit, in one write, and returns the record that it left, or how
+// many of its statements succeeded before the one that failed. Once it is sent, the server completes it without us: a worker that dies here leaves a refreshed view and
+// the record of it. It must stay within one network buffer of the server (8 kB), or a dead worker's connection may cut
+// it in the middle.
+func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, method schedule.Method) (
+	record schedule.Execution, done int, err error,
+) {
+	name := schedule.ViewName{Schema: claim.Schema, Name: claim.Name}
+	refresh := "refresh materialized view "
+	if method == schedule.MethodConcurrently {
+		refresh += "concurrently "
+	}
+	execution, oid := strconv.FormatInt(claim.ExecutionID, 10), strconv.FormatUint(uint64(claim.OID), 10)
+
+	var batch pgconn.Batch
+	queue := func(sql string, args ...string) {
+		values := make([][]byte, len(args))
+		for i, arg := range args {
+			values[i] = []byte(arg)
+		}
+		batch.ExecParams(sql, values, nil, nil, nil)
+	}
+	// Read committed always: under repeatable read a refresh can succeed and store old data.
+	queue(`begin isolation level read committed read write`)
+	queue(`select mvsched.begin_refresh($1::bigint, $2::oid, $3::text, $4::interval, $5::interval)`,
+		execution, oid, string(method), interval(claim.Timeout), interval(lockTimeout(claim, method)))
+	queue(`savepoint ` + savepoint)
+	if claim.SearchPath != nil {
+		queue(`select pg_catalog.set_config('search_path', $1::text, true)`, *claim.SearchPath)
+	}
+	queue(refresh + name.Identifier().Sanitize())
+	queue(`select `+schedule.ExecutionColumns+`
+		  from mvsched.refresh_succeeded($1::bigint, $2::oid, $3::text, $4::text, $5::text) e`,
+		execution, oid, claim.Schema, claim.Name, string(method))
+	queue(`commit`)
+
+	results := conn.PgConn().ExecBatch(ctx, &batch)
+	var recordErr error
+	for results.NextResult() {
+		reader := results.ResultReader()
+		if len(reader.FieldDescriptions()) > 1 { // only the record has more than one column
+			rows := pgx.RowsFromResultReader(conn.TypeMap(), reader)
+			record, recordErr = pgx.CollectExactlyOneRow(rows, schedule.ScanExecution)
+		} else if _, err := reader.Close(); err == nil {
+			done++
+		}
+	}
+	if err := results.Close(); err != nil {
+		return schedule.Execution{}, done, err
+	}
+	return record, done, recordErr
+}
+
+// interval is a duration as the server reads it in any IntervalStyle.
+func interval(d time.Duration) string {
+	return strconv.FormatInt(d.Microseconds(), 10) + " microseconds"
+}
+
+// ending says how a refresh that the server or we ended is to be recorded.
+func (r *refresher) ending(ctx context.Context, err error, claim schedule.Claim, method schedule.Method) schedule.Ending {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) {
+		if ctx.Err() != nil { // nothing was sent, or nothing more is known
+			return schedule.Ending{Status: schedule.Cancelled, Reason: schedule.ReasonShutdown, Method: method}
+		}
+		return schedule.Ending{Status: schedule.Failed, Method: method, ErrorMessage: err.Error()}
+	}
+	ending := classify(pgErr, claim, method)
+	if ending.Status == schedule.Cancelled && ctx.Err() != nil {
+		ending.Reason = schedule.ReasonShutdown
+	}
+	if ending.Reason == schedule.ReasonLockBusy {
+		if blocker := r.blocker(claim.ExecutionID); blocker != "" {
+			ending.ErrorMessage += "; " + blocker
+		}
+	}
+	return ending
+}
+
+// endUnderLock records a failure in the refresh's own transaction, which still holds the lock on its execution: nobody
+// can take it for dead in between.
+func (r *refresher) endUnderLock(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, ending schedule.Ending) (
+	schedule.Execution, error,
+) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	if _, err := conn.Exec(ctx, `rollback to savepoint `+savepoint); err != nil {
+		return schedule.Execution{}, err
+	}
+	execution, err := r.store.On(conn).End(ctx, claim.ExecutionID, ending)
+	if err != nil {
+		return schedule.Execution{}, err
+	}
+	if _, err := conn.Exec(ctx, `commit`); err != nil {
+		return schedule.Execution{}, err
+	}
+	return execution, nil
+}
+
+// endDetached records an end in a transaction of its own.
+func (r *refresher) endDetached(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, ending schedule.Ending) (
+	schedule.Execution, error,
+) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	if conn.PgConn().TxStatus() != 'I' {
+		if _, err := conn.Exec(ctx, `rollback`); err != nil {
+			return schedule.Execution{}, fmt.Errorf("rolling back: %w", err)
+		}
+	}
+	return r.store.On(conn).End(ctx, claim.ExecutionID, ending)
+}
+
+// How long to go on asking for the outcome of a refresh whose connection was lost, and how often. After a shutdown there
+// is no time for more than a look.
+const (
+	outcomeInterval       = 200 * time.Millisecond
+	outcomeAfterShutdown  = 2 * time.Second
+	outcomeAfterTimeLimit = 15 * time.Second
+)
+
+// awaitOutcome asks the execution row, over other connections, how a refresh ended whose connection was lost.
+func (r *refresher) awaitOutcome(ctx context.Context, claim schedule.Claim, method schedule.Method, cause error) (
+	schedule.Execution, error,
+) {
+	lost := schedule.Ending{Status: schedule.Abandoned, Reason: schedule.ReasonWorkerLost, Method: method}
+	var pgErr *pgconn.PgError
+	if errors.As(cause, &pgErr) {
+		lost.ErrorName, lost.ErrorMessage = conditionName(pgErr.Code), pgErr.Message
+	}
+	patience := claim.Timeout + outcomeAfterTimeLimit
+	if ctx.Err() != nil {
+		patience = outcomeAfterShutdown
+	}
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	for {
+		execution, err := r.store.Outcome(wait, claim.ExecutionID, lost)
+		if err == nil && execution.Status != schedule.Running {
+			return execution, nil
+		}
+		select {
+		case <-wait.Done():
+			return schedule.Execution{}, fmt.Errorf("outcome of the refresh of %q (execution %d) is unknown: %w",
+				claim.View, claim.ExecutionID, errors.Join(cause, err))
+		case <-time.After(outcomeInterval):
+		}
+	}
+}

@@ -1,0 +1,379 @@
+package refresh
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+const (
+	rescueInterval  = 3 * time.Second        // how often dead runs are looked for while refreshes are under way
+	blockerInterval = 500 * time.Millisecond // how often a refresh that may be waiting for a lock is looked at
+	unbegunInterval = 200 * time.Millisecond // how often a claim that has not begun is looked at, when nothing else is left
+	busyInterval    = 200 * time.Millisecond // how often a view that somebody else refreshes is asked for
+	emptyClaims     = 3                      // claims in a row that got nothing although something was due, before giving up
+)
+
+// Worker refreshes views: those that are due (RunDue) or those that it is told to (Refresh). Any number of workers may
+// be at it at the same time, in any number of processes.
+type Worker struct {
+	Pool  *pgxpool.Pool // see ConfigurePool
+	Store *schedule.Store
+	Jobs  int          // how many refreshes at a time; 0: 1
+	Limit int          // how many views RunDue claims at the most; 0: no limit
+	Name  string       // for people: host and process
+	Log   *slog.Logger // nil: nothing is logged
+
+	// Started and Ended, when given, are told of every refresh, from several goroutines. Usual makes the claim carry
+	// how long the view usually takes.
+	Started func(schedule.Claim)
+	Ended   func(schedule.Execution)
+	Usual   bool
+}
+
+// RunDue refreshes everything that is due when it is called, each view once, and returns the executions by id. It
+// also waits, for seconds at the most, for claims of workers that died before their refresh began, and takes those
+// views over.
+//
+// When ctx ends, it claims no more, has the server cancel what is running, records that, and returns the context's
+// cause beside the executions. Any other error means that the database was lost.
+func (w *Worker) RunDue(ctx context.Context) ([]schedule.Execution, error) {
+	return w.run(ctx, &dueViews{worker: w})
+}
+
+// Refresh refreshes the given views now, whether they are due or not. A view that is being refreshed already is waited
+// for, then refreshed. Settings given override those of the views' schedules. When one of the views is none, nothing is
+// refreshed. Otherwise it is as RunDue.
+func (w *Worker) Refresh(ctx context.Context, views []schedule.ViewName, settings schedule.Settings) (
+	[]schedule.Execution, error,
+) {
+	if err := w.Store.Check(ctx, views); err != nil {
+		return nil, err
+	}
+	return w.run(ctx, &namedViews{worker: w, views: views, settings: settings})
+}
+
+// source is where the claims come from.
+type source interface {
+	// ready says after a look at the schedules how many claims can begin, and whether to look again although none can.
+	ready(outlook schedule.Outlook) (claims int, wait bool)
+
+	// due is the instant up to which the source claims; nil: now.
+	due() *time.Time
+
+	// claim takes the next view; nil when there is none.
+	claim(ctx context.Context, store *schedule.Store) (*schedule.Claim, error)
+}
+
+// run is one call of a worker: a control loop on a connection of its own, and up to Jobs slots that each claim and
+// refresh on theirs. So neither claim nor rescue nor record waits behind a refresh.
+type run struct {
+	*Worker
+	source    source
+	refresher refresher
+	conn      *pgxpool.Conn // the control loop's
+	ended     chan slotEnd
+
+	mu         sync.Mutex
+	executions []schedule.Execution
+	active     map[int64]*activeRefresh
+}
+
+type activeRefresh struct {
+	claim   schedule.Claim
+	since   time.Time
+	blocker string
+}
+
+// slotEnd is how a slot ended: it found nothing more to claim, or it could not go on.
+type slotEnd struct {
+	claims int
+	err    error
+}
+
+func (w *Worker) run(ctx context.Context, source source) ([]schedule.Execution, error) {
+	r := &run{Worker: w, source: source, ended: make(chan slotEnd), active: map[int64]*activeRefresh{}}
+	log := cmp.Or(w.Log, slog.New(slog.DiscardHandler))
+	r.refresher = refresher{pool: w.Pool, store: w.Store, log: log, blocker: r.blocker}
+
+	err := r.control(ctx)
+	slices.SortFunc(r.executions, func(a, b schedule.Execution) int { return cmp.Compare(a.ID, b.ID) })
+	if ctx.Err() != nil {
+		return r.executions, context.Cause(ctx)
+	}
+	return r.executions, err
+}
+
+// control tends the schedules, opens slots for what can begin, and looks after what runs, until nothing is left. It
+// returns when every slot has ended.
+func (r *run) control(ctx context.Context) (err error) {
+	slots, empty := 0, 0
+	defer func() {
+		for ; slots > 0; slots-- {
+			err = errors.Join(err, (<-r.ended).err)
+		}
+		r.release()
+	}()
+
+	// One connection is the control loop's own. A slot that finds none free leaves the work to those that have one.
+	maxSlots := min(max(r.Jobs, 1), int(r.Pool.Config().MaxConns)-1)
+	for ctx.Err() == nil {
+		outlook, err := r.tend(ctx)
+		if err != nil && slots == 0 {
+			return err
+		}
+		if len(outlook.Abandoned) > 0 {
+			empty = 0
+		}
+		claims, wait := r.source.ready(outlook)
+		if empty >= emptyClaims {
+			claims = 0 // what is due is in somebody else's hands
+		}
+		switch {
+		case claims > 0 && maxSlots == 0:
+			end := r.slot(ctx, r.conn.Conn())
+			if end.err != nil {
+				return end.err
+			}
+			empty = nextEmpty(empty, end)
+			continue
+		case claims == 0 && slots == 0 && !wait:
+			return nil
+		}
+		for ; claims > 0 && slots < maxSlots; claims-- {
+			slots++
+			go r.openSlot(ctx)
+		}
+
+		end, ok := r.await(ctx, slots > 0)
+		if !ok {
+			continue
+		}
+		slots--
+		switch {
+		case errors.Is(end.err, ErrTooManyConnections):
+			maxSlots = slots
+		case end.err != nil:
+			return end.err
+		default:
+			if empty = nextEmpty(empty, end); empty > 0 {
+				pause(ctx, rand.N(20*time.Millisecond)) //nolint:gosec // jitter
+			}
+		}
+	}
+	return nil
+}
+
+// nextEmpty counts the slots in a row that got nothing to do although something was due.
+func nextEmpty(empty int, end slotEnd) int {
+	if end.claims > 0 {
+		return 0
+	}
+	return empty + 1
+}
+
+// connect makes sure of the control connection: the first time, and when it was lost.
+func (r *run) connect(ctx context.Context) (err error) {
+	if r.conn != nil {
+		if !r.conn.Conn().IsClosed() {
+			return nil
+		}
+		r.release() // the slots leave one connection of the pool free, so the next one is for us
+	}
+	r.conn, err = acquireFirst(ctx, r.Pool)
+	return err
+}
+
+func (r *run) release() {
+	if r.conn != nil {
+		r.conn.Release()
+		r.conn = nil
+	}
+}
+
+// tend looks after the schedules on the control connection. When that is lost, it tries once more on another one.
+func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
+	for range 2 {
+		if err := r.connect(ctx); err != nil {
+			return schedule.Outlook{}, err
+		}
+		outlook, err = r.Store.On(r.conn).Tend(ctx, r.source.due(), max(r.Jobs, 1))
+		if err == nil || !r.conn.Conn().IsClosed() {
+			break
+		}
+	}
+	if err != nil {
+		return schedule.Outlook{}, err
+	}
+	for _, e := range outlook.Abandoned {
+		r.refresher.log.Warn("found a run whose worker is gone", "view", e.View, "execution", e.ID, "reason", *e.Reason)
+	}
+	for _, m := range outlook.Moved {
+		r.refresher.log.Warn(movedMessage(m), "view", m.View)
+	}
+	return outlook, nil
+}
+
+func movedMessage(m schedule.Moved) string {
+	switch {
+	case !m.Found:
+		return "the scheduled view does not exist any more"
+	case m.Restored:
+		return "found the scheduled view by its name in this database, which is not the one it was scheduled in"
+	default:
+		return "the scheduled view was dropped and created again, and is found by its name"
+	}
+}
+
+// await waits for a slot to end, or until it is time for the next look.
+func (r *run) await(ctx context.Context, running bool) (slotEnd, bool) {
+	if !running {
+		pause(ctx, unbegunInterval)
+		return slotEnd{}, false
+	}
+	rescue := time.NewTimer(rescueInterval)
+	defer rescue.Stop()
+	blockers := time.NewTicker(blockerInterval)
+	defer blockers.Stop()
+	for {
+		select {
+		case end := <-r.ended:
+			return end, true
+		case <-rescue.C:
+			return slotEnd{}, false
+		case <-ctx.Done():
+			return slotEnd{}, false
+		case <-blockers.C:
+			r.lookForBlockers(ctx)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// openSlot opens a connection and runs a slot on it.
+func (r *run) openSlot(ctx context.Context) {
+	defer func() {
+		if bug := recover(); bug != nil {
+			r.ended <- slotEnd{err: fmt.Errorf("%w: %v\n%s", ErrBug, bug, debug.Stack())}
+		}
+	}()
+	conn, err := r.Pool.Acquire(ctx)
+	if err != nil {
+		if isTooManyConnections(err) {
+			err = errors.Join(ErrTooManyConnections, err)
+		}
+		r.ended <- slotEnd{err: err}
+		return
+	}
+	end := r.slot(ctx, conn.Conn())
+	conn.Release()
+	r.ended <- end
+}
+
+// slot claims and refreshes, one view after the other, until there is nothing to claim.
+func (r *run) slot(ctx context.Context, conn *pgx.Conn) (end slotEnd) {
+	store := r.Store.On(conn)
+	for ctx.Err() == nil && !conn.IsClosed() {
+		claim, err := r.source.claim(ctx, store)
+		if err != nil || claim == nil {
+			end.err = err
+			break
+		}
+		end.claims++
+		if end.err = r.refresh(ctx, conn, *claim); end.err != nil {
+			break
+		}
+	}
+	if ctx.Err() != nil {
+		end.err = nil // the caller knows why it stopped
+	}
+	if end.claims > 0 && !conn.IsClosed() {
+		// The next claim would have settled the last refresh.
+		end.err = errors.Join(end.err, store.Settle(context.WithoutCancel(ctx)))
+	}
+	return end
+}
+
+// refresh refreshes one claimed view and tells who wants to know.
+func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) error {
+	r.mu.Lock()
+	r.active[claim.ExecutionID] = &activeRefresh{claim: claim, since: time.Now()}
+	r.mu.Unlock()
+	if r.Started != nil {
+		r.Started(claim)
+	}
+
+	execution, err := r.refresher.refresh(ctx, conn, claim)
+
+	r.mu.Lock()
+	delete(r.active, claim.ExecutionID)
+	if err == nil {
+		r.executions = append(r.executions, execution)
+	}
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if r.Ended != nil {
+		r.Ended(execution)
+	}
+	if claim.Renamed && claim.ScheduleID != nil && !conn.IsClosed() {
+		return r.Store.On(conn).FollowRename(context.WithoutCancel(ctx), *claim.ScheduleID)
+	}
+	return nil
+}
+
+// lookForBlockers notes who stands in the way of refreshes that may be waiting for a lock: after the wait there is
+// nothing to see.
+func (r *run) lookForBlockers(ctx context.Context) {
+	r.mu.Lock()
+	var waiting []int64
+	for id, a := range r.active {
+		if time.Since(a.since) < lockTimeout(a.claim, chooseMethod(a.claim))+time.Second {
+			waiting = append(waiting, id)
+		}
+	}
+	r.mu.Unlock()
+	if len(waiting) == 0 || r.conn == nil || r.conn.Conn().IsClosed() {
+		return
+	}
+	blockers, err := r.Store.On(r.conn).Blockers(ctx, waiting)
+	if err != nil {
+		r.refresher.log.Debug("looking for blockers", "error", err)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, b := range blockers {
+		if a := r.active[b.ExecutionID]; a != nil {
+			a.blocker = fmt.Sprintf("held by pid %d (user %s)", b.PID, cmp.Or(b.User, "unknown"))
+		}
+	}
+}
+
+func (r *run) blocker(execution int64) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a := r.active[execution]; a != nil {
+		return a.blocker
+	}
+	return ""
+}

@@ -1,0 +1,60 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// cleanWriter is the one place where what leaves the program is made harmless.
+type cleanWriter struct{ w io.Writer }
+
+// NewCleanWriter returns a writer that passes text on with everything in it that could command a terminal made visible:
+// control characters other than newline and tab, C1 controls, bidirectional controls and malformed UTF-8 become \uXXXX.
+// In JSON, where they can stand inside strings only, that is also their escape. Each Write takes whole characters.
+func NewCleanWriter(w io.Writer) io.Writer { return cleanWriter{w} }
+
+func (c cleanWriter) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(c.w, clean(string(p))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func clean(s string) string {
+	if !strings.ContainsFunc(s, commands) {
+		return s
+	}
+	var b strings.Builder
+	for i, r := range s {
+		size := utf8.RuneLen(r)
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
+			b.WriteString(`\ufffd`)
+		case commands(r):
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteString(s[i : i+size])
+		}
+	}
+	return b.String()
+}
+
+// commands reports whether r may move, recolour, reorder or break what a terminal or a log shows.
+func commands(r rune) bool {
+	switch {
+	case r == '\n' || r == '\t':
+		return false
+	case r < 0x20, r >= 0x7f && r <= 0x9f, r == utf8.RuneError:
+		return true
+	case r == 0x061c, r == 0x200e, r == 0x200f, r >= 0x2028 && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0xfeff:
+		return true
+	}
+	return false
+}
+
+var oneLine = strings.NewReplacer("\r\n", `\n`, "\n", `\n`, "\r", `\r`, "\t", `\t`)
+
+// OneLine is text without line breaks and tabs, so that it cannot pass for a line or a column of its own.
+func OneLine(s string) string { return oneLine.Replace(s) }

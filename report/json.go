@@ -1,0 +1,151 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// The JSON keys are what scripts rely on. Times are RFC 3339 in UTC, durations numbers of seconds, what is absent null.
+
+type standingJSON struct {
+	View                string     `json:"view"`
+	State               string     `json:"state"`
+	DataAsOf            *time.Time `json:"data_as_of"`
+	AgeSeconds          *float64   `json:"age_seconds"`
+	MaxLagSeconds       *float64   `json:"max_lag_seconds"`
+	NextRunAt           *time.Time `json:"next_run_at"`
+	Last                *lastJSON  `json:"last"`
+	ConsecutiveFailures int        `json:"consecutive_failures"`
+	Queue               string     `json:"queue"`
+	Parents             []string   `json:"parents"`
+	SizeBytes           int64      `json:"size_bytes"`
+}
+
+type lastJSON struct {
+	Status          string     `json:"status"`
+	Reason          *string    `json:"reason"`
+	Method          *string    `json:"method"`
+	ScheduledAt     *time.Time `json:"scheduled_at"`
+	StartedAt       time.Time  `json:"started_at"`
+	EndedAt         *time.Time `json:"ended_at"`
+	DurationSeconds *float64   `json:"duration_seconds"`
+	RowsInserted    *int64     `json:"rows_inserted"`
+	RowsDeleted     *int64     `json:"rows_deleted"`
+	ErrorName       *string    `json:"error_name"`
+	ErrorMessage    *string    `json:"error_message"`
+}
+
+type executionJSON struct {
+	ID      int64   `json:"id"`
+	View    string  `json:"view"`
+	Trigger string  `json:"trigger"`
+	Attempt int     `json:"attempt"`
+	Worker  *string `json:"worker"`
+	lastJSON
+	DataAsOf     *time.Time `json:"data_as_of"`
+	TerminatedAt *time.Time `json:"terminated_at"`
+}
+
+type scheduleJSON struct {
+	View                string     `json:"view"`
+	EverySeconds        float64    `json:"every_seconds"`
+	TimeoutSeconds      float64    `json:"timeout_seconds"`
+	LockTimeoutSeconds  *float64   `json:"lock_timeout_seconds"`
+	Strategy            string     `json:"strategy"`
+	Queue               string     `json:"queue"`
+	Priority            int        `json:"priority"`
+	SearchPath          *string    `json:"search_path"`
+	NextRunAt           *time.Time `json:"next_run_at"`
+	PausedAt            *time.Time `json:"paused_at"`
+	PausedReason        *string    `json:"paused_reason"`
+	SuspendedAt         *time.Time `json:"suspended_at"`
+	ConsecutiveFailures int        `json:"consecutive_failures"`
+}
+
+type dueJSON struct {
+	View        string     `json:"view"`
+	ScheduledAt *time.Time `json:"scheduled_at"`
+}
+
+// writeJSON writes one indented list; no rows are [], not null.
+func writeJSON[T, J any](w io.Writer, rows []T, convert func(T) J) error {
+	list := make([]J, 0, len(rows))
+	for _, row := range rows {
+		list = append(list, convert(row))
+	}
+	var buf bytes.Buffer
+	encoder := json.NewEncoder(&buf)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(list); err != nil {
+		return fmt.Errorf("encoding JSON: %w", err)
+	}
+	_, err := w.Write(buf.Bytes())
+	return err
+}
+
+func toStandingJSON(s schedule.Standing) standingJSON {
+	j := standingJSON{
+		View: s.View, State: string(s.State), DataAsOf: utc(s.DataAsOf), AgeSeconds: secondsOf(s.Age),
+		NextRunAt: utc(s.NextRunAt), ConsecutiveFailures: s.ConsecutiveFailures, Queue: s.Queue, SizeBytes: s.SizeBytes,
+	}
+	if s.Last != nil {
+		last := toLastJSON(*s.Last)
+		j.Last = &last
+	}
+	return j
+}
+
+func toLastJSON(e schedule.Execution) lastJSON {
+	j := lastJSON{
+		Status: string(e.Status), Reason: e.Reason, Method: (*string)(e.Method), ScheduledAt: utc(e.ScheduledAt),
+		StartedAt: e.StartedAt.UTC(), EndedAt: utc(e.EndedAt), RowsInserted: e.RowsInserted, RowsDeleted: e.RowsDeleted,
+		ErrorName: e.ErrorName, ErrorMessage: e.ErrorMessage,
+	}
+	if e.EndedAt != nil {
+		d := e.Duration()
+		j.DurationSeconds = secondsOf(&d)
+	}
+	return j
+}
+
+func toExecutionJSON(e schedule.Execution) executionJSON {
+	return executionJSON{
+		ID: e.ID, View: e.View, Trigger: e.Trigger, Attempt: e.Attempt, Worker: e.Worker, lastJSON: toLastJSON(e),
+		DataAsOf: utc(e.DataAsOf), TerminatedAt: utc(e.TerminatedAt),
+	}
+}
+
+func toScheduleJSON(s schedule.Schedule) scheduleJSON {
+	return scheduleJSON{
+		View: s.View, EverySeconds: *secondsOf(&s.Every), TimeoutSeconds: *secondsOf(&s.Timeout),
+		LockTimeoutSeconds: secondsOf(s.LockTimeout), Strategy: string(s.Strategy), Queue: s.Queue, Priority: s.Priority,
+		SearchPath: s.SearchPath, NextRunAt: utc(s.NextRunAt), PausedAt: utc(s.PausedAt), PausedReason: s.PausedReason,
+		SuspendedAt: utc(s.SuspendedAt), ConsecutiveFailures: s.ConsecutiveFailures,
+	}
+}
+
+func toDueJSON(d schedule.Due) dueJSON { return dueJSON{View: d.View, ScheduledAt: utc(d.ScheduledAt)} }
+
+func utc(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	u := t.UTC()
+	return &u
+}
+
+// secondsOf is d in seconds, to the microsecond.
+func secondsOf(d *time.Duration) *float64 {
+	if d == nil {
+		return nil
+	}
+	s := math.Round(d.Seconds()*1e6) / 1e6
+	return &s
+}

@@ -1,0 +1,142 @@
+// Package report is how things look: schedules, executions and their status as tables for people and as JSON for
+// programs. It is the only package that lays out tables, and the place where control characters are taken out of
+// everything that leaves the program (NewCleanWriter).
+package report
+
+import (
+	"io"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// Format is what -o chooses.
+type Format string
+
+// The formats.
+const (
+	Table Format = "table"
+	JSON  Format = "json"
+)
+
+// Printer writes lists in one format. An empty list is nothing as a table and [] as JSON.
+type Printer struct {
+	W      io.Writer
+	Format Format
+	Width  int // of the terminal, which tables are made to fit; 0: there is none, and nothing is shortened
+}
+
+// Status writes how the scheduled views stand.
+func (p Printer) Status(standings []schedule.Standing) error {
+	if p.Format == JSON {
+		return writeJSON(p.W, standings, toStandingJSON)
+	}
+	return table(p, standings, []column[schedule.Standing]{
+		{head: "VIEW", cell: func(s schedule.Standing) string { return s.View }, gives: true},
+		{head: "STATE", cell: func(s schedule.Standing) string { return string(s.State) }},
+		{head: "AGE", cell: func(s schedule.Standing) string { return age(s.Age) }, right: true},
+		{head: "NEXT", cell: nextRun, right: true},
+		{head: "LAST RUN", cell: lastRun},
+	})
+}
+
+func nextRun(s schedule.Standing) string {
+	switch {
+	case s.State == schedule.StatePaused || s.State == schedule.StateSuspended:
+		return "-"
+	case s.NextRunIn == nil || *s.NextRunIn <= 0:
+		return "now"
+	default:
+		return age(s.NextRunIn)
+	}
+}
+
+// lastRun is how long the last run took, or how it ended if not well.
+func lastRun(s schedule.Standing) string {
+	switch {
+	case s.State == schedule.StateRunning && s.RunningFor != nil:
+		return "for " + age(s.RunningFor)
+	case s.Last == nil:
+		return "-"
+	case s.Last.Status == schedule.Succeeded:
+		return span(s.Last.Duration())
+	default:
+		return string(s.Last.Status)
+	}
+}
+
+// Schedules writes what is configured.
+func (p Printer) Schedules(schedules []schedule.Schedule) error {
+	if p.Format == JSON {
+		return writeJSON(p.W, schedules, toScheduleJSON)
+	}
+	return table(p, schedules, []column[schedule.Schedule]{
+		{head: "VIEW", cell: func(s schedule.Schedule) string { return s.View }, gives: true},
+		{head: "EVERY", cell: func(s schedule.Schedule) string { return schedule.FormatDuration(s.Every) }, right: true},
+		{head: "TIMEOUT", cell: func(s schedule.Schedule) string { return schedule.FormatDuration(s.Timeout) }, right: true},
+		{
+			head: "LOCK", cell: lockTimeout, right: true,
+			when: func(s schedule.Schedule) bool { return s.LockTimeout != nil },
+		},
+		{head: "STRATEGY", cell: func(s schedule.Schedule) string { return string(s.Strategy) }},
+		{
+			head: "PRIORITY", cell: func(s schedule.Schedule) string { return itoa(s.Priority) }, right: true,
+			when: func(s schedule.Schedule) bool { return s.Priority != 0 },
+		},
+		{
+			head: "SEARCH PATH", cell: func(s schedule.Schedule) string { return orDash(s.SearchPath) }, gives: true,
+			when: func(s schedule.Schedule) bool { return s.SearchPath != nil },
+		},
+		{
+			head: "PAUSED", cell: paused, gives: true,
+			when: func(s schedule.Schedule) bool { return s.PausedAt != nil || s.SuspendedAt != nil },
+		},
+	})
+}
+
+// Executions writes refreshes with the time at which they started. When one view was asked for, its name stands above
+// every line already.
+func (p Printer) Executions(executions []schedule.Execution, oneView bool) error {
+	if p.Format == JSON {
+		return writeJSON(p.W, executions, toExecutionJSON)
+	}
+	columns := append([]column[schedule.Execution]{
+		{head: "STARTED", cell: func(e schedule.Execution) string { return clockTime(e.StartedAt) }},
+	}, runColumns...)
+	if oneView {
+		columns = append(columns[:1:1], runColumns[1:]...)
+	}
+	return table(p, executions, columns)
+}
+
+// Run writes what a run has done.
+func (p Printer) Run(executions []schedule.Execution) error {
+	if p.Format == JSON {
+		return writeJSON(p.W, executions, toExecutionJSON)
+	}
+	return table(p, executions, runColumns)
+}
+
+var runColumns = []column[schedule.Execution]{
+	{head: "VIEW", cell: func(e schedule.Execution) string { return e.View }, gives: true},
+	{head: "STATUS", cell: func(e schedule.Execution) string { return string(e.Status) }},
+	{head: "TOOK", cell: took, right: true},
+	{head: "DETAIL", cell: detail, gives: true},
+}
+
+// Due writes what a run would do.
+func (p Printer) Due(due []schedule.Due) error {
+	if p.Format == JSON {
+		return writeJSON(p.W, due, toDueJSON)
+	}
+	return table(p, due, []column[schedule.Due]{
+		{head: "VIEW", cell: func(d schedule.Due) string { return d.View }, gives: true},
+		{head: "DUE SINCE", cell: dueSince},
+	})
+}
+
+func table[T any](p Printer, rows []T, columns []column[T]) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	return writeTable(p.W, p.Width, columns, rows)
+}

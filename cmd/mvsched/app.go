@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/mvsched/mvsched/report"
+)
+
+// environment is what the program has of the world outside the database.
+type environment struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	getenv func(string) string
+}
+
+func system() environment {
+	return environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+}
+
+// app is what the commands share: the streams, cleaned of what could command a terminal, and the persistent flags.
+type app struct {
+	environment
+	terminal io.Writer // stderr as it is, for the live lines, when it is a terminal; else nil
+
+	databaseURL string
+	format      string
+	quiet       bool
+	verbose     bool
+
+	began bool // a command was found and its arguments were in order
+}
+
+func newApp(env environment) *app {
+	a := &app{environment: env}
+	if isTerminal(env.stderr) {
+		a.terminal = env.stderr
+	}
+	a.stdout, a.stderr = report.NewCleanWriter(env.stdout), report.NewCleanWriter(env.stderr)
+	return a
+}
+
+// run is the program: arguments in, exit code out.
+func run(args []string, env environment, extra ...func(*app) *cobra.Command) (code int) {
+	a := newApp(env)
+	defer func() {
+		if bug := recover(); bug != nil {
+			a.printError(fmt.Sprintf("bug: %v", bug), "please report it with the lines below")
+			_, _ = a.stderr.Write(debug.Stack())
+			code = exitBug
+		}
+	}()
+
+	ctx, stop := withSignals(context.Background())
+	defer stop()
+	root := newRootCmd(a)
+	for _, command := range extra {
+		root.AddCommand(command(a))
+	}
+	root.SetArgs(args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil && !a.began {
+		err = &usageError{problem: err.Error(), hint: "see `mvsched --help`", err: err}
+	}
+	return a.finish(err)
+}
+
+// command wraps what a command does: what goes wrong before it is wrong use, what goes wrong in it is not.
+func (a *app) command(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		a.began = true
+		if a.format != string(report.Table) && a.format != string(report.JSON) {
+			return &usageError{problem: fmt.Sprintf("unknown output format %q", a.format), hint: "use -o table or -o json"}
+		}
+		return do(cmd.Context(), args)
+	}
+}
+
+// print writes to stdout what write lays out, all at once.
+func (a *app) print(write func(report.Printer) error) error {
+	var buf bytes.Buffer
+	printer := report.Printer{W: &buf, Format: report.Format(a.format), Width: a.stdoutWidth()}
+	if err := write(printer); err != nil {
+		return err
+	}
+	return a.write(buf.String())
+}
+
+func (a *app) write(s string) error {
+	if _, err := io.WriteString(a.stdout, s); err != nil {
+		return &outputError{err}
+	}
+	return nil
+}
+
+// say tells a person at the terminal something that a script does not want to hear.
+func (a *app) say(format string, args ...any) {
+	if a.terminal != nil && !a.quiet {
+		_, _ = fmt.Fprintf(a.stderr, format+"\n", args...)
+	}
+}
+
+// note tells on stderr something that nobody should miss.
+func (a *app) note(format string, args ...any) {
+	if !a.quiet {
+		_, _ = fmt.Fprintf(a.stderr, "note: %s\n", report.OneLine(fmt.Sprintf(format, args...)))
+	}
+}
+
+// printError is how every error looks. Where stderr is gone too, there is nobody left to tell.
+func (a *app) printError(problem, hint string) {
+	_, _ = fmt.Fprintf(a.stderr, "error: %s\n", report.OneLine(strings.TrimSpace(problem)))
+	if hint != "" {
+		_, _ = fmt.Fprintf(a.stderr, "hint: %s\n", report.OneLine(hint))
+	}
+}
+
+// stdoutWidth is the width of the terminal that stdout is, or 0.
+func (a *app) stdoutWidth() int { return width(a.environment.stdout) }
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // a file descriptor
+}
+
+func width(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	columns, _, err := term.GetSize(int(f.Fd())) //nolint:gosec // a file descriptor
+	if err != nil {
+		return 0
+	}
+	return columns
+}
+
+// logger is for the library: warnings become notes, and everything else is for --verbose.
+func (a *app) logger() *slog.Logger { return slog.New(&noteHandler{app: a}) }
+
+// noteHandler writes log records in the voice of the command line.
+type noteHandler struct {
+	app   *app
+	attrs []slog.Attr
+}
+
+func (h *noteHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn || h.app.verbose
+}
+
+func (h *noteHandler) Handle(_ context.Context, record slog.Record) error {
+	var b strings.Builder
+	b.WriteString(record.Message)
+	attr := func(at slog.Attr) bool {
+		fmt.Fprintf(&b, " %s=%v", at.Key, at.Value)
+		return true
+	}
+	for _, at := range h.attrs {
+		attr(at)
+	}
+	record.Attrs(attr)
+	h.app.note("%s", b.String())
+	return nil
+}
+
+func (h *noteHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &noteHandler{app: h.app, attrs: append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
+}
+
+func (h *noteHandler) WithGroup(string) slog.Handler { return h }
+
+// shutdownPatience is how long a stopped program may take to cancel and record what ran.
+const shutdownPatience = 4500 * time.Millisecond

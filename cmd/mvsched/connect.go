@@ -1,0 +1,93 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/mvsched/mvsched/refresh"
+	"github.com/mvsched/mvsched/schedule"
+	"github.com/mvsched/mvsched/sql"
+)
+
+// defaultConnectTimeout applies where the connection string gives none: a script must not hang on a dead host.
+const defaultConnectTimeout = 4 * time.Second
+
+// A connection that carries nothing for this long is asked for a sign of life, and given up after three in vain.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}
+
+// open connects, for a worker with so many jobs (0: no worker), and does not check the schema.
+func (a *app) open(ctx context.Context, jobs int) (*pgxpool.Pool, error) {
+	url := cmp.Or(a.databaseURL, a.getenv("MVSCHED_DATABASE_URL"), a.getenv("DATABASE_URL"))
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		// The error quotes the string, and what it redacts is its best effort.
+		return nil, &connectError{
+			err:  errors.New("the connection string cannot be parsed (it is not shown here)"),
+			hint: "write postgres://user@host:5432/database, or host=… dbname=…; -d, MVSCHED_DATABASE_URL, DATABASE_URL and libpq's own variables are read in this order",
+		}
+	}
+	refresh.ConfigurePool(config, jobs)
+	connection := config.ConnConfig
+	if connection.RuntimeParams["application_name"] == "" {
+		connection.RuntimeParams["application_name"] = "mvsched"
+	}
+	if connection.ConnectTimeout == 0 {
+		connection.ConnectTimeout = defaultConnectTimeout
+	}
+	dialer := &net.Dialer{Timeout: connection.ConnectTimeout, KeepAliveConfig: keepAlive, Control: boundUnacknowledged}
+	connection.DialFunc = dialer.DialContext
+
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the connection pool: %w", err)
+	}
+	return pool, nil
+}
+
+// connect connects and sees to it that schema mvsched is there in the version that this program knows.
+func (a *app) connect(ctx context.Context, jobs int) (*pgxpool.Pool, *schedule.Store, error) {
+	pool, err := a.open(ctx, jobs)
+	if err != nil {
+		return nil, nil, err
+	}
+	store := schedule.NewStore(pool)
+	err = refresh.WaitForConnection(ctx, func() error { return store.CheckVersion(ctx, sql.Version) })
+	if err != nil {
+		pool.Close()
+		return nil, nil, connectFailure(err)
+	}
+	return pool, store, nil
+}
+
+// connectFailure makes a connectError of an error that is about connecting.
+func connectFailure(err error) error {
+	var failure *pgconn.ConnectError
+	if !errors.As(err, &failure) {
+		return err
+	}
+	hint := "check that the server runs and the connection string (-d, MVSCHED_DATABASE_URL, DATABASE_URL, PGHOST …)"
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		switch pgErr.Code {
+		case pgerrcode.InvalidPassword, pgerrcode.InvalidAuthorizationSpecification:
+			hint = "check user and password (~/.pgpass, PGPASSWORD, or the connection string) and the server's pg_hba.conf"
+		case pgerrcode.InvalidCatalogName:
+			hint = "name an existing database"
+		case pgerrcode.TooManyConnections:
+			hint = "raise max_connections, or let fewer programs connect at a time"
+		case pgerrcode.UndefinedObject:
+			hint = "the connection string has a parameter that PostgreSQL does not know; take it out"
+		case pgerrcode.CannotConnectNow:
+			hint = "the server is starting, stopping or recovering; try again in a moment"
+		}
+	}
+	return &connectError{err: err, hint: hint}
+}

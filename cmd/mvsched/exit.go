@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/mvsched/mvsched/internal/throwaway"
+	"github.com/mvsched/mvsched/refresh"
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// The exit codes, which scripts rely on.
+const (
+	exitDone        = 0
+	exitFailed      = 1  // a refresh did not succeed
+	exitUsage       = 2  // wrong use; nothing was changed
+	exitUnavailable = 3  // no connection, lost the server, or may not
+	exitSchema      = 4  // schema mvsched missing, or of another version
+	exitStopped     = 5  // stopped by a signal; what ran was cancelled and recorded
+	exitBug         = 70 // a bug
+	exitOutput      = 74 // stdout could not be written
+)
+
+// usageError is wrong use of the command line.
+type usageError struct {
+	problem string
+	hint    string
+	err     error
+}
+
+func (e *usageError) Error() string { return e.problem }
+
+func (e *usageError) Unwrap() error { return e.err }
+
+// outputError is a failed write to stdout.
+type outputError struct{ err error }
+
+func (e *outputError) Error() string { return "writing the output: " + e.err.Error() }
+
+func (e *outputError) Unwrap() error { return e.err }
+
+// connectError is a connection that could not be had. It never shows the connection string.
+type connectError struct {
+	err  error
+	hint string
+}
+
+func (e *connectError) Error() string { return "cannot connect to the database: " + rootCause(e.err) }
+
+func (e *connectError) Unwrap() error { return e.err }
+
+// failedRefreshes says that refreshes have ended badly; what was wrong has been printed already.
+type failedRefreshes struct{ count int }
+
+func (e *failedRefreshes) Error() string { return fmt.Sprintf("%d refreshes did not succeed", e.count) }
+
+// finish prints an error with its hint and returns the exit code: the one place where both are decided. Where several
+// codes apply, the order of the cases decides.
+func (a *app) finish(err error) int {
+	code, problem, hint := explain(err)
+	if problem != "" {
+		a.printError(problem, hint)
+	}
+	return code
+}
+
+func explain(err error) (code int, problem, hint string) {
+	var (
+		stopped   *signalError
+		output    *outputError
+		connect   *connectError
+		version   *schedule.SchemaVersionError
+		usage     *usageError
+		invalid   *schedule.InvalidError
+		view      *schedule.ViewError
+		noServer  *throwaway.NotFoundError
+		refreshes *failedRefreshes
+		pgErr     *pgconn.PgError
+	)
+	switch {
+	case err == nil:
+		return exitDone, "", ""
+	case errors.Is(err, refresh.ErrBug):
+		return exitBug, err.Error(), "please report it"
+	case errors.As(err, &stopped):
+		return exitStopped, stopped.Error(), ""
+	case errors.As(err, &connect):
+		return exitUnavailable, connect.Error(), connect.hint
+	case errors.As(err, &noServer):
+		return exitUnavailable, noServer.Error(), ""
+	case errors.Is(err, schedule.ErrNoSchema):
+		return exitSchema, schedule.ErrNoSchema.Error(), "install it with `mvsched init`"
+	case errors.As(err, &version):
+		return exitSchema, version.Error(), versionHint(version)
+	case errors.As(err, &usage):
+		return exitUsage, usage.problem, usage.hint
+	case errors.As(err, &invalid):
+		return exitUsage, invalid.Error(), invalid.Hint
+	case errors.As(err, &view):
+		return exitUsage, view.Error(), viewHint(view)
+	case errors.As(err, &refreshes):
+		return exitFailed, "", ""
+	case errors.As(err, &output):
+		if errors.Is(err, syscall.EPIPE) {
+			return exitDone, "", "" // the reader has what it wanted
+		}
+		return exitOutput, output.Error(), ""
+	case errors.As(err, &pgErr):
+		return explainServer(err, pgErr)
+	case isLost(err):
+		return exitUnavailable, "lost the server: " + rootCause(err), "check that it runs, then try again"
+	default:
+		return exitBug, err.Error(), "please report it"
+	}
+}
+
+// explainServer is for what the server says to mvsched's own statements. What a person wrote wrong comes as a typed
+// error; the rest is the server's state, a missing right, or a bug.
+func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint string) {
+	problem = err.Error()
+	switch class := pgErr.Code[:min(2, len(pgErr.Code))]; {
+	case pgErr.Code == pgerrcode.InsufficientPrivilege:
+		return exitUnavailable, problem, "the role needs CREATE on the database for `mvsched init`, and the rights on schema mvsched for everything else"
+	case pgErr.Code == pgerrcode.ReadOnlySQLTransaction:
+		return exitUnavailable, problem, "this server takes no writes (a standby, or default_transaction_read_only); connect to the primary"
+	case pgErr.Code == pgerrcode.LockNotAvailable:
+		return exitUnavailable, problem, "somebody holds a lock on it; try again when that transaction has ended"
+	case pgErr.Code == pgerrcode.CheckViolation:
+		return exitUsage, problem, ""
+	case pgErr.Code == pgerrcode.TooManyConnections:
+		return exitUnavailable, problem, "raise max_connections, or let fewer programs connect at a time"
+	case class == "08" || class == "28" || class == "40" || class == "53" || class == "57" || class == "58" || class == "25":
+		return exitUnavailable, problem, ""
+	default:
+		return exitBug, problem, "please report it"
+	}
+}
+
+func isLost(err error) bool {
+	var network net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) || pgconn.Timeout(err) ||
+		strings.Contains(err.Error(), "conn closed") || errors.Is(err, refresh.ErrTooManyConnections)
+}
+
+func versionHint(e *schedule.SchemaVersionError) string {
+	if e.Installed > e.Known {
+		return "use a newer mvsched; this one keeps its hands off"
+	}
+	return "upgrade it with `mvsched init`"
+}
+
+func viewHint(e *schedule.ViewError) string {
+	switch {
+	case errors.Is(e.Err, schedule.ErrNoView):
+		return "name it as in SQL (schema.view, \"Quoted\".\"Name\"); an unqualified name is looked up in the search_path"
+	case errors.Is(e.Err, schedule.ErrNotAView):
+		return "mvsched refreshes what `create materialized view` made"
+	case errors.Is(e.Err, schedule.ErrNotScheduled):
+		return "schedule it with `mvsched add VIEW --every 5m`"
+	case errors.Is(e.Err, schedule.ErrScheduled):
+		return "change it with `mvsched set`, or add it with --if-not-exists"
+	default:
+		return ""
+	}
+}
+
+// rootCause is the innermost message of an error: what lies around it may show more of the connection than it should.
+func rootCause(err error) string {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return pgErr.Message
+	}
+	for {
+		switch wrapped := err.(type) { //nolint:errorlint // the layers are taken off one by one
+		case interface{ Unwrap() error }:
+			inner := wrapped.Unwrap()
+			if inner == nil {
+				return err.Error()
+			}
+			if _, isOp := err.(*net.OpError); isOp { //nolint:errorlint // it says which address
+				return err.Error()
+			}
+			err = inner
+		case interface{ Unwrap() []error }:
+			inner := wrapped.Unwrap()
+			if len(inner) == 0 {
+				return err.Error()
+			}
+			err = inner[len(inner)-1]
+		default:
+			return err.Error()
+		}
+	}
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// settingsFlags are the flags that configure a schedule, as written; settings reads them.
+type settingsFlags struct {
+	every       string
+	timeout     string
+	lockTimeout string
+	strategy    string
+	priority    int
+	searchPath  string
+	paused      bool
+}
+
+// register adds the flags that configure how a view is refreshed: those that `refresh` has too.
+func (f *settingsFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.timeout, "timeout", "", "cancel the refresh when it takes longer (default 30m)")
+	flags.StringVar(&f.lockTimeout, "lock-timeout", "",
+		`wait so long for a lock ("default": 5s concurrently, 1.5s plain)`)
+	flags.StringVar(&f.strategy, "strategy", "", "auto, concurrently or plain (default auto)")
+	flags.StringVar(&f.searchPath, "search-path", "",
+		`search_path for the refresh, "" for the session's own (PostgreSQL 17 and newer ignore it)`)
+	completeWith(cmd, "strategy", string(schedule.Auto), string(schedule.Concurrently), string(schedule.Plain))
+}
+
+// registerSchedule adds the flags that make a schedule.
+func (f *settingsFlags) registerSchedule(cmd *cobra.Command) {
+	f.register(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&f.every, "every", "", "refresh at this interval, from slot to slot")
+	flags.IntVar(&f.priority, "priority", 0, "among the views that have been due for longest, higher goes first")
+	flags.BoolVar(&f.paused, "paused", false, "keep it from being refreshed until `mvsched resume`")
+}
+
+// settings reads the flags that were given; the others stay nil.
+func (f *settingsFlags) settings(cmd *cobra.Command) (s schedule.Settings, err error) {
+	given := func(name string) bool { return cmd.Flags().Changed(name) }
+	if s.Every, err = durationFlag(given("every"), "every", f.every, schedule.MaxDuration); err != nil {
+		return s, err
+	}
+	if s.Timeout, err = durationFlag(given("timeout"), "timeout", f.timeout, schedule.MaxTimeout); err != nil {
+		return s, err
+	}
+	if given("lock-timeout") && f.lockTimeout == "default" {
+		s.LockTimeout = new(time.Duration)
+	} else if s.LockTimeout, err = durationFlag(given("lock-timeout"), "lock-timeout", f.lockTimeout, schedule.MaxTimeout); err != nil {
+		return s, err
+	}
+	if given("strategy") {
+		strategy := schedule.Strategy(f.strategy)
+		known := []schedule.Strategy{schedule.Auto, schedule.Concurrently, schedule.Plain}
+		if !slices.Contains(known, strategy) {
+			return s, &usageError{
+				problem: fmt.Sprintf("--strategy: there is no strategy %q", f.strategy),
+				hint:    "use auto, concurrently or plain",
+			}
+		}
+		s.Strategy = &strategy
+	}
+	if given("priority") {
+		if int64(f.priority) != int64(int32(f.priority)) { //nolint:gosec // that is the question
+			return s, &usageError{problem: fmt.Sprintf("--priority: %d is out of range", f.priority)}
+		}
+		s.Priority = &f.priority
+	}
+	if given("search-path") {
+		if strings.ContainsRune(f.searchPath, 0) || len(f.searchPath) > maxSearchPath {
+			return s, &usageError{problem: "--search-path: it is too long, or no text"}
+		}
+		s.SearchPath = &f.searchPath
+	}
+	if given("paused") {
+		s.Paused = &f.paused
+	}
+	return s, nil
+}
+
+// maxSearchPath is the CHECK of the column, in bytes.
+const maxSearchPath = 4000
+
+func durationFlag(given bool, name, text string, most time.Duration) (*time.Duration, error) {
+	if !given {
+		return nil, nil //nolint:nilnil // not given
+	}
+	d, err := schedule.ParseDuration(text)
+	if err != nil {
+		return nil, fmt.Errorf("--%s: %w", name, err)
+	}
+	if d > most {
+		return nil, &usageError{problem: fmt.Sprintf("--%s: %s is longer than %s", name, text, schedule.FormatDuration(most))}
+	}
+	return &d, nil
+}
+
+// parseViews reads the views on the command line; a name given twice counts once.
+func parseViews(args []string) ([]schedule.ViewName, error) {
+	var views []schedule.ViewName
+	for _, arg := range args {
+		view, err := schedule.ParseViewName(arg)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(views, view) {
+			views = append(views, view)
+		}
+	}
+	return views, nil
+}
+
+// viewsOrAll reads the views of a command that also takes --all.
+func viewsOrAll(args []string, all bool) ([]schedule.ViewName, error) {
+	if all == (len(args) > 0) {
+		return nil, &usageError{problem: "name the views, or say --all", hint: "one of the two"}
+	}
+	return parseViews(args)
+}
+
+func jobsFlag(cmd *cobra.Command, jobs *int, fallback int) {
+	cmd.Flags().IntVarP(jobs, "jobs", "j", fallback, "how many refreshes at a time")
+}
+
+// maxJobs is far above what a server bears; it keeps a typing error from becoming 100,000 goroutines.
+const maxJobs = 1000
+
+func checkJobs(jobs int) error {
+	if jobs < 1 || jobs > maxJobs {
+		return &usageError{problem: fmt.Sprintf("--jobs: %d is not between 1 and %d", jobs, maxJobs)}
+	}
+	return nil
+}
+
+func completeWith(cmd *cobra.Command, flag string, values ...string) {
+	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	if err != nil {
+		panic(err) // the flag was registered two lines before
+	}
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mvsched/mvsched/refresh"
+	"github.com/mvsched/mvsched/schedule"
+)
+
+type refreshOptions struct {
+	views          []schedule.ViewName
+	settings       schedule.Settings
+	jobs           int
+	allowSuperuser bool
+}
+
+func newRefreshCmd(a *app) *cobra.Command {
+	var opts refreshOptions
+	var flags settingsFlags
+	cmd := &cobra.Command{
+		Use:     "refresh VIEW...",
+		Short:   "Refresh views now and wait",
+		GroupID: groupRefresh,
+		Long: `Refreshes views now and waits for them, due or not, scheduled or not, paused or not. The schedule does not move.
+A view that is being refreshed already is waited for, then refreshed. Options given here are for this time only.`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeViews,
+	}
+	cmd.RunE = a.command(func(ctx context.Context, args []string) (err error) {
+		if opts.views, err = parseViews(args); err != nil {
+			return err
+		}
+		if opts.settings, err = flags.settings(cmd); err != nil {
+			return err
+		}
+		if err := checkJobs(opts.jobs); err != nil {
+			return err
+		}
+		return runRefresh(ctx, a, opts)
+	})
+	flags.register(cmd)
+	jobsFlag(cmd, &opts.jobs, 2)
+	superuserFlag(cmd, &opts.allowSuperuser)
+	return cmd
+}
+
+func runRefresh(ctx context.Context, a *app, opts refreshOptions) error {
+	pool, store, err := a.connect(ctx, opts.jobs)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return a.work(ctx, pool, store, opts.jobs, opts.allowSuperuser, func(w *refresh.Worker) ([]schedule.Execution, error) {
+		return w.Refresh(ctx, opts.views, opts.settings)
+	})
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+func newRemoveCmd(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "remove VIEW...",
+		Aliases: []string{"rm"},
+		Short:   "Remove schedules; their history stays",
+		GroupID: groupSchedule,
+		Long: `Removes the schedules of views; of several all are removed, or none. The views stay, and so does their history.
+A refresh under way goes on and is recorded.`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeViews,
+	}
+	cmd.RunE = a.command(func(ctx context.Context, args []string) error {
+		views, err := parseViews(args)
+		if err != nil {
+			return err
+		}
+		return runRemove(ctx, a, views)
+	})
+	return cmd
+}
+
+func runRemove(ctx context.Context, a *app, views []schedule.ViewName) error {
+	pool, store, err := a.connect(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return store.Remove(ctx, views)
+}

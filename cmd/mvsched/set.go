@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+func newSetCmd(a *app) *cobra.Command {
+	var flags settingsFlags
+	cmd := &cobra.Command{
+		Use:     "set VIEW... [flags]",
+		Short:   "Change schedules: only what is given",
+		GroupID: groupSchedule,
+		Long: `Changes of the views' schedules only the options given; of several views all are changed, or none.
+
+A new interval counts from the last run. A refresh under way goes on with what it began with.`,
+		Example:           `  mvsched set cinema.venue_view --every 10m --timeout 5m`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeViews,
+	}
+	cmd.RunE = a.command(func(ctx context.Context, args []string) error {
+		views, err := parseViews(args)
+		if err != nil {
+			return err
+		}
+		settings, err := flags.settings(cmd)
+		if err != nil {
+			return err
+		}
+		if settings == (schedule.Settings{}) {
+			return &usageError{problem: "say what to change", hint: "see `mvsched set --help`"}
+		}
+		return runSet(ctx, a, views, settings)
+	})
+	flags.registerSchedule(cmd)
+	return cmd
+}
+
+func runSet(ctx context.Context, a *app, views []schedule.ViewName, settings schedule.Settings) error {
+	pool, store, err := a.connect(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return store.Set(ctx, views, settings)
+}

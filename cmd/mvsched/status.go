@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mvsched/mvsched/report"
+	"github.com/mvsched/mvsched/schedule"
+)
+
+func newStatusCmd(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "status [VIEW...]",
+		Short:   "Show how the scheduled views stand",
+		GroupID: groupLook,
+		Long: `Shows how the scheduled views stand. STATE is the first of these that holds:
+
+  missing     the view is gone
+  running     it is being refreshed
+  paused      by a person
+  suspended   by mvsched, after repeated failures
+  failing     the last run was neither a success nor a skip
+  blocked     the last run could not get its lock
+  never       mvsched has not refreshed it yet
+  late        the data is older than two intervals
+  due         it is waiting for a worker
+  fresh       all is well
+
+AGE is how old the data is at the most, NEXT when the next run is due, LAST RUN how long the last one took.
+The same is there for SQL: select * from mvsched.status`,
+		ValidArgsFunction: a.completeViews,
+	}
+	cmd.RunE = a.command(func(ctx context.Context, args []string) error {
+		views, err := parseViews(args)
+		if err != nil {
+			return err
+		}
+		return runStatus(ctx, a, views)
+	})
+	return cmd
+}
+
+func runStatus(ctx context.Context, a *app, views []schedule.ViewName) error {
+	pool, store, err := a.connect(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	standings, err := store.Status(ctx, views)
+	if err != nil {
+		return err
+	}
+	if len(standings) == 0 {
+		a.say("nothing is scheduled yet; begin with `mvsched add VIEW --every 5m`")
+	}
+	return a.print(func(p report.Printer) error { return p.Status(standings) })
+}

@@ -1,0 +1,28 @@
+//go:build !(linux || darwin || freebsd)
+
+package throwaway
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+)
+
+// instance is empty: no server ever runs here.
+type instance struct{}
+
+// Start fails: throw-away servers need Unix sockets, signals and file locks.
+func Start(context.Context, Options) (*Server, error) {
+	return nil, fmt.Errorf("throw-away PostgreSQL servers are not supported on %s: use a server of your own (--database-url)", runtime.GOOS)
+}
+
+// Sweep has nothing to remove.
+func Sweep() error { return nil }
+
+// StopCommand returns nothing, as there is no server to stop.
+func (s *Server) StopCommand() string { return "" }
+
+func (s *Server) stop() error { return nil }
+
+// cacheIsShared reports whether the cache must suit more accounts than ours.
+func cacheIsShared() bool { return false }

@@ -74,11 +74,25 @@ func conditionName(code string) string {
 	return b.String()
 }
 
-// Hint is what a person can do about an execution that ended badly, or "".
+// Hint is what a person can do about an execution that did not succeed, or "".
 func Hint(e schedule.Execution) string {
 	if e.ErrorName == nil {
 		return ""
 	}
+	return strings.ReplaceAll(hint(e), "VIEW", shellWord(e.View))
+}
+
+// shellWord is s as a shell takes it for one word.
+func shellWord(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool {
+		return r != '.' && r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+	return s
+}
+
+func hint(e schedule.Execution) string {
 	if e.Status == schedule.TimedOut {
 		return "give it more time with `mvsched set VIEW --timeout D`, or make the view's query cheaper"
 	}

@@ -103,7 +103,7 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, meth
 		batch.ExecParams(sql, values, nil, nil, nil)
 	}
 	// Read committed always: under repeatable read a refresh can succeed and store old data.
-	queue(`begin isolation level read committed read write`)
+	queue(`begin isolation level read committed`)
 	queue(`select mvsched.begin_refresh($1::bigint, $2::oid, $3::text, $4::interval, $5::interval)`,
 		execution, oid, string(method), interval(claim.Timeout), interval(lockTimeout(claim, method)))
 	queue(`savepoint ` + savepoint)

@@ -50,8 +50,8 @@ type ClaimOptions struct {
 // are checked on that. What they cannot see, an execution of another transaction, is caught by the unique index on
 // running executions: "do nothing" then leaves the slot where it is.
 //
-// Priority reorders only what has been due for longest (the first 100): so the scan stays a short read of the index in
-// order of next_run_at, and nothing starves, since what is passed over stays in the window until it is its turn.
+// One step of priority is worth a minute of waiting, so nothing starves. It reorders only what has been due for longest
+// (the first 100): the scan stays a short read of the index in order of next_run_at.
 //
 // The slot advances by whole intervals from itself, so there is no drift, past now, so there is no backlog. An interval
 // is added as seconds: a day is 24 hours whatever the session's time zone.
@@ -77,7 +77,7 @@ with clock as materialized (
     join longest_due using (id)
    where s.next_run_at <= (select due from clock)
      and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
-   order by s.priority desc, s.next_run_at, s.id
+   order by s.next_run_at - make_interval(mins => s.priority), s.id
    limit $3::integer
      for no key update of s skip locked
 ), execution as (
@@ -143,10 +143,11 @@ func (s *Store) Claim(ctx context.Context, opts ClaimOptions) ([]Claim, error) {
 	ctx, cancel := withDeadline(ctx, "claiming")
 	defer cancel()
 	var claims []Claim
-	var batch pgx.Batch
-	batch.Queue(settleSQL)
-	batch.Queue(claimSQL, s.now(), opts.Due, opts.Limit, opts.Worker, opts.Usual).Query(collect(&claims, scanClaim))
-	if err := s.db.SendBatch(ctx, &batch).Close(); err != nil {
+	err := s.send(ctx, func(batch *pgx.Batch) {
+		batch.Queue(settleSQL)
+		batch.Queue(claimSQL, s.now(), opts.Due, opts.Limit, opts.Worker, opts.Usual).Query(collect(&claims, scanClaim))
+	})
+	if err != nil {
 		return nil, fmt.Errorf("claiming: %w", err)
 	}
 	return claims, nil
@@ -202,11 +203,12 @@ func (s *Store) ClaimView(ctx context.Context, view ViewName, settings Settings,
 		return nil, err
 	}
 	var claims []Claim
-	var batch pgx.Batch
-	batch.Queue(settleSQL)
-	batch.Queue(claimViewSQL, view.String(), seconds(settings.Timeout), seconds(settings.LockTimeout), opts.Worker, opts.Usual,
-		settings.Strategy, settings.SearchPath).Query(collect(&claims, scanClaim))
-	if err := s.db.SendBatch(ctx, &batch).Close(); err != nil {
+	err := s.send(ctx, func(batch *pgx.Batch) {
+		batch.Queue(settleSQL)
+		batch.Queue(claimViewSQL, view.String(), seconds(settings.Timeout), seconds(settings.LockTimeout), opts.Worker,
+			opts.Usual, settings.Strategy, settings.SearchPath).Query(collect(&claims, scanClaim))
+	})
+	if err != nil {
 		return nil, fmt.Errorf("claiming %q: %w", view, err)
 	}
 	if len(claims) == 0 {

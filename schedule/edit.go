@@ -29,7 +29,7 @@ select mvsched.find_schedule($1),
 
 // describe looks a view up: its schedule, nil when it has none, and whether it is a materialized view at all, else
 // ErrNoView or ErrNotAView in a *ViewError.
-func describe(ctx context.Context, db DB, view ViewName) (scheduleID *int64, problem error, err error) {
+func describe(ctx context.Context, db querier, view ViewName) (scheduleID *int64, problem error, err error) {
 	var kind *string
 	if err := db.QueryRow(ctx, describeSQL, view.String()).Scan(&scheduleID, &kind); err != nil {
 		return nil, nil, err
@@ -188,7 +188,7 @@ func (s *Store) editAll(ctx context.Context, what string, views []ViewName,
 }
 
 // forEach finds the views' schedules. A view without one is ErrNotScheduled, unless there is no such view either.
-func forEach(ctx context.Context, db DB, views []ViewName, fn func(id int64) error) error {
+func forEach(ctx context.Context, db querier, views []ViewName, fn func(id int64) error) error {
 	for _, view := range views {
 		id, problem, err := describe(ctx, db, view)
 		switch {

@@ -17,9 +17,10 @@ const ExecutionColumns = `
 
 // ScanExecution reads ExecutionColumns.
 func ScanExecution(row pgx.CollectableRow) (e Execution, err error) {
-	return e, row.Scan(&e.ID, &e.ScheduleID, &e.View, &e.Status, &e.Reason, &e.Trigger, &e.ScheduledAt,
+	err = row.Scan(&e.ID, &e.ScheduleID, &e.View, &e.Status, &e.Reason, &e.Trigger, &e.ScheduledAt,
 		&e.Attempt, &e.StartedAt, &e.EndedAt, &e.TerminatedAt, &e.Method, &e.RowsInserted, &e.RowsDeleted, &e.DataAsOf,
 		&e.ErrorName, &e.ErrorMessage, &e.Worker)
+	return e, err
 }
 
 const executionSQL = `
@@ -31,11 +32,11 @@ select ` + ExecutionColumns + `
 func (s *Store) Execution(ctx context.Context, id int64) (Execution, error) {
 	ctx, cancel := withDeadline(ctx, "reading an execution")
 	defer cancel()
-	return s.one(ctx, "reading an execution", executionSQL, id)
+	return one(ctx, s.db, "reading an execution", executionSQL, id)
 }
 
-func (s *Store) one(ctx context.Context, what, sql string, args ...any) (Execution, error) {
-	rows, err := s.db.Query(ctx, sql, args...)
+func one(ctx context.Context, db querier, what, sql string, args ...any) (Execution, error) {
+	rows, err := db.Query(ctx, sql, args...)
 	if err != nil {
 		return Execution{}, fmt.Errorf("%s: %w", what, err)
 	}
@@ -106,14 +107,18 @@ returning ` + ExecutionColumns
 func (s *Store) End(ctx context.Context, id int64, ending Ending) (Execution, error) {
 	ctx, cancel := withDeadline(ctx, "recording the end of a refresh")
 	defer cancel()
+	return end(ctx, s.db, id, ending)
+}
+
+func end(ctx context.Context, db querier, id int64, ending Ending) (Execution, error) {
 	var limit *time.Duration
 	if ending.TimeLimit > 0 {
 		limit = &ending.TimeLimit
 	}
-	execution, err := s.one(ctx, "recording the end of a refresh", endSQL, id, ending.Status, ending.Reason, ending.Method,
+	execution, err := one(ctx, db, "recording the end of a refresh", endSQL, id, ending.Status, ending.Reason, ending.Method,
 		ending.ErrorName, ending.ErrorMessage, seconds(limit), maxErrorMessage)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return s.one(ctx, "reading the end of a refresh", executionSQL, id)
+		return one(ctx, db, "reading the end of a refresh", executionSQL, id)
 	}
 	return execution, err
 }
@@ -130,14 +135,14 @@ select e.id
 func (s *Store) Outcome(ctx context.Context, id int64, lost Ending) (execution Execution, err error) {
 	ctx, cancel := withDeadline(ctx, "reading the outcome of a refresh")
 	defer cancel()
-	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+	err = s.transaction(ctx, func(tx pgx.Tx) error {
 		var free int64
 		err := tx.QueryRow(ctx, abandonSQL, id).Scan(&free)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
-			execution, err = s.On(tx).Execution(ctx, id)
+			execution, err = one(ctx, tx, "reading the outcome of a refresh", executionSQL, id)
 		case err == nil:
-			execution, err = s.On(tx).End(ctx, id, lost)
+			execution, err = end(ctx, tx, id, lost)
 		}
 		return err
 	})
@@ -175,7 +180,8 @@ func (s *Store) Blockers(ctx context.Context, executions []int64) ([]Blocker, er
 		return nil, fmt.Errorf("looking for blockers: %w", err)
 	}
 	blockers, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b Blocker, err error) {
-		return b, row.Scan(&b.ExecutionID, &b.PID, &b.User)
+		err = row.Scan(&b.ExecutionID, &b.PID, &b.User)
+		return b, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("looking for blockers: %w", err)

@@ -29,7 +29,7 @@ func Install(ctx context.Context, db DB) (installed bool, err error) {
 			return err
 		}
 		if there {
-			return store.On(tx).CheckVersion(ctx, sql.Version)
+			return checkVersion(ctx, tx, sql.Version)
 		}
 		installed = true
 		// Many statements in one message: only the simple protocol takes them, and there are no arguments in it.

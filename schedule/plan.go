@@ -95,24 +95,28 @@ func (s *Store) Tend(ctx context.Context, due *time.Time, limit int) (Outlook, e
 	ctx, cancel := withDeadline(ctx, "tending the schedules")
 	defer cancel()
 
-	var outlook Outlook
-	var batch pgx.Batch
-	batch.Queue(rescueSQL).Query(collect(&outlook.Abandoned, ScanExecution))
-	batch.Queue(settleSQL)
-	batch.Queue(planSQL, s.now())
-	batch.Queue(locateSQL, s.now()).Query(collect(&outlook.Moved, func(row pgx.CollectableRow) (m Moved, err error) {
-		return m, row.Scan(&m.View, &m.Found, &m.Restored)
-	}))
 	if due == nil {
 		due = s.now()
 	}
-	batch.Queue(outlookSQL, due, limit).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&outlook.Now, &outlook.Due, &outlook.Unbegun)
+	var outlook Outlook
+	err := s.send(ctx, func(batch *pgx.Batch) {
+		batch.Queue(rescueSQL).Query(collect(&outlook.Abandoned, ScanExecution))
+		batch.Queue(settleSQL)
+		batch.Queue(planSQL, s.now())
+		batch.Queue(locateSQL, s.now()).Query(collect(&outlook.Moved, scanMoved))
+		batch.Queue(outlookSQL, due, limit).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&outlook.Now, &outlook.Due, &outlook.Unbegun)
+		})
 	})
-	if err := s.db.SendBatch(ctx, &batch).Close(); err != nil {
+	if err != nil {
 		return Outlook{}, fmt.Errorf("tending the schedules: %w", err)
 	}
 	return outlook, nil
+}
+
+func scanMoved(row pgx.CollectableRow) (m Moved, err error) {
+	err = row.Scan(&m.View, &m.Found, &m.Restored)
+	return m, err
 }
 
 // collect returns a callback for a batch that appends the rows to dest.
@@ -135,7 +139,7 @@ select coalesce(mvsched.view_name(v.oid), s.materialized_view_name), s.next_run_
    and not exists (select
                      from mvsched.materialized_view_refresh_schedule_execution e
                     where e.status = 'running' and e.view_oid = v.oid)
- order by s.priority desc, s.next_run_at nulls last, s.id
+ order by coalesce(s.next_run_at, now()) - make_interval(mins => s.priority), s.id
  limit nullif($2::integer, 0)`
 
 // Due is one view that a worker would claim now.
@@ -153,7 +157,8 @@ func (s *Store) Due(ctx context.Context, limit int) ([]Due, error) {
 		return nil, fmt.Errorf("reading what is due: %w", err)
 	}
 	due, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d Due, err error) {
-		return d, row.Scan(&d.View, &d.ScheduledAt)
+		err = row.Scan(&d.View, &d.ScheduledAt)
+		return d, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading what is due: %w", err)

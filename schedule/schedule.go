@@ -23,6 +23,9 @@ const (
 	MethodPlain        Method = "plain"
 )
 
+// MaxPriority bounds a priority on both sides of 0.
+const MaxPriority = 1000
+
 // Schedule is one row of the schedule table: what is configured for a view.
 type Schedule struct {
 	ID                  int64

@@ -3,6 +3,8 @@ package schedule
 import (
 	"context"
 	"fmt"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // settleSQL carries the end of executions into their schedules: failures are counted, a success resets them, and a slot
@@ -52,7 +54,7 @@ update mvsched.materialized_view_refresh_schedule s
 func (s *Store) Settle(ctx context.Context) error {
 	ctx, cancel := withDeadline(ctx, "settling")
 	defer cancel()
-	if _, err := s.db.Exec(ctx, settleSQL); err != nil {
+	if err := s.send(ctx, func(batch *pgx.Batch) { batch.Queue(settleSQL) }); err != nil {
 		return fmt.Errorf("settling: %w", err)
 	}
 	return nil

@@ -17,13 +17,18 @@ const controlTimeout = 10 * time.Second
 // editLockTimeout bounds how long an edit waits for a schedule row that somebody else's transaction holds.
 const editLockTimeout = "5s"
 
-// DB is what the store needs of a connection. A *pgxpool.Pool, a *pgxpool.Conn, a *pgx.Conn and a pgx.Tx have it.
+// DB is what the store needs of a connection. A *pgxpool.Pool, a *pgxpool.Conn and a *pgx.Conn have it.
 type DB interface {
-	Begin(ctx context.Context) (pgx.Tx, error)
+	querier
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// querier is what a transaction has of it.
+type querier interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
 // Store reads and writes schema mvsched. Every call has a deadline of its own, 10 s, within its context's.
@@ -60,8 +65,12 @@ const versionSQL = `select v.version from mvsched.schema_version v`
 func (s *Store) CheckVersion(ctx context.Context, known int) error {
 	ctx, cancel := withDeadline(ctx, "reading the schema version")
 	defer cancel()
+	return checkVersion(ctx, s.db, known)
+}
+
+func checkVersion(ctx context.Context, db querier, known int) error {
 	var installed int
-	err := s.db.QueryRow(ctx, versionSQL).Scan(&installed)
+	err := db.QueryRow(ctx, versionSQL).Scan(&installed)
 	switch {
 	case isNoSchema(err), errors.Is(err, pgx.ErrNoRows):
 		return ErrNoSchema
@@ -95,7 +104,7 @@ func sqlState(err error) string {
 func (s *Store) edit(ctx context.Context, what string, fn func(context.Context, pgx.Tx) error) error {
 	ctx, cancel := withDeadline(ctx, what)
 	defer cancel()
-	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+	err := s.transaction(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `set local lock_timeout = '`+editLockTimeout+`'`); err != nil {
 			return err
 		}
@@ -105,6 +114,46 @@ func (s *Store) edit(ctx context.Context, what string, fn func(context.Context, 
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
+}
+
+// Read committed is pinned wherever rows are locked or several statements belong together: under a stricter default of
+// the role or the database, SKIP LOCKED would not skip but fail with 40001, and a second look would see old rows.
+const beginSQL = `begin isolation level read committed`
+
+func (s *Store) transaction(ctx context.Context, fn func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, fn)
+}
+
+// send runs a batch as one transaction, in one round trip.
+func (s *Store) send(ctx context.Context, queue func(*pgx.Batch)) error {
+	var batch pgx.Batch
+	batch.Queue(beginSQL)
+	queue(&batch)
+	batch.Queue(`commit`)
+	err := s.db.SendBatch(ctx, &batch).Close()
+	if err != nil {
+		s.rollBack(ctx)
+	}
+	return err
+}
+
+// rollBack leaves a connection as it was before a batch that failed; a pool discards such a connection by itself.
+func (s *Store) rollBack(ctx context.Context) {
+	var conn *pgx.Conn
+	switch db := s.db.(type) {
+	case *pgx.Conn:
+		conn = db
+	case interface{ Conn() *pgx.Conn }:
+		conn = db.Conn()
+	}
+	if conn == nil || conn.IsClosed() || conn.PgConn().TxStatus() == 'I' {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), controlTimeout)
+	defer cancel()
+	if _, err := conn.Exec(ctx, `rollback`); err != nil {
+		_ = conn.Close(ctx) // it is of no use to anybody; the batch's error is what the caller has to know
+	}
 }
 
 // seconds is a duration as SQL takes it, make_interval(secs => …); nil stays null.

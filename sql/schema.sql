@@ -159,6 +159,7 @@ create table mvsched.materialized_view_refresh_schedule (
   constraint maximum_execution_duration_fits_statement_timeout check (maximum_execution_duration <= interval '24 days'),
   constraint lock_timeout_fits check (lock_timeout <= interval '24 days'),
   constraint strategy_is_known check (strategy in ('auto', 'concurrently', 'plain')),
+  constraint priority_is_in_reach check (priority between -1000 and 1000),
   constraint queue_has_a_name check (queue <> ''),
   -- The refresh transaction has to fit into one network buffer of the server, 8 kB.
   constraint search_path_is_short check (pg_catalog.octet_length(search_path) <= 4000),
@@ -179,7 +180,7 @@ comment on column mvsched.materialized_view_refresh_schedule.maximum_execution_d
 comment on column mvsched.materialized_view_refresh_schedule.lock_timeout is 'How long a refresh may wait for a lock; null: 5 s concurrently, 1.5 s plain. Concurrently never below deadlock_timeout, since autovacuum gives way only after that';
 comment on column mvsched.materialized_view_refresh_schedule.strategy is 'auto (concurrently where possible), concurrently, or plain';
 comment on column mvsched.materialized_view_refresh_schedule.queue is 'The queue whose workers refresh this view';
-comment on column mvsched.materialized_view_refresh_schedule.priority is 'Among the views that have been due for longest, the higher number goes first';
+comment on column mvsched.materialized_view_refresh_schedule.priority is 'Higher goes first: one step is worth a minute of waiting';
 comment on column mvsched.materialized_view_refresh_schedule.search_path is 'search_path for the refresh; null: the one of the worker''s session. PostgreSQL 17 and newer ignore it (REFRESH sets its own)';
 comment on column mvsched.materialized_view_refresh_schedule.next_run_at is 'The next slot; null: to be planned by the next worker that looks';
 comment on column mvsched.materialized_view_refresh_schedule.paused_at is 'Since when a person has paused it; null: not paused';

@@ -39,7 +39,7 @@ func (f *settingsFlags) registerSchedule(cmd *cobra.Command) {
 	f.register(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.every, "every", "", "refresh at this interval, from slot to slot")
-	flags.IntVar(&f.priority, "priority", 0, "among the views that have been due for longest, higher goes first")
+	flags.IntVar(&f.priority, "priority", 0, "higher goes first: one step is worth a minute of waiting")
 	flags.BoolVar(&f.paused, "paused", false, "keep it from being refreshed until `mvsched resume`")
 }
 
@@ -69,8 +69,8 @@ func (f *settingsFlags) settings(cmd *cobra.Command) (s schedule.Settings, err e
 		s.Strategy = &strategy
 	}
 	if given("priority") {
-		if int64(f.priority) != int64(int32(f.priority)) { //nolint:gosec // that is the question
-			return s, &usageError{problem: fmt.Sprintf("--priority: %d is out of range", f.priority)}
+		if f.priority < -schedule.MaxPriority || f.priority > schedule.MaxPriority {
+			return s, &usageError{problem: fmt.Sprintf("--priority: %d is not between -%d and %[2]d", f.priority, schedule.MaxPriority)}
 		}
 		s.Priority = &f.priority
 	}

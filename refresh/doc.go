@@ -1,0 +1,42 @@
+// Package refresh refreshes claimed materialized views: how one view is refreshed, and the worker that does it for many.
+//
+// # One transaction, one pipeline
+//
+// REFRESH MATERIALIZED VIEW CONCURRENTLY is legal in a transaction block, and everything here follows from that:
+//
+//	begin
+//	select mvsched.begin_refresh(…)                limits; fence and lock on the execution row
+//	savepoint
+//	refresh materialized view concurrently …
+//	select mvsched.refresh_succeeded(…)            is it still that view? then the record
+//	commit                                         contents, record and NOTIFY at once
+//
+// The six statements go out in one write, with one Sync behind them. From then on the server needs nobody: when the
+// worker dies, by kill -9 or with its machine, the refresh completes and is recorded. Two settings make that true, and
+// begin_refresh makes them: client_connection_check_interval = 0, or the server would stop for a client that is gone,
+// and client_min_messages = error, or a NOTICE to that client would break the transaction.
+//
+// The price of one write is that the client can decide nothing in between. What must stop the transaction raises: the
+// fence, when the claim has been given up (MV001), and the look at the name before the record, when REFRESH, which
+// looks its view up by name after every wait, got another one (MV002).
+//
+// After an error the transaction is still open, and so the execution row is still locked: the failure is recorded under
+// the same lock, after a rollback to the savepoint, and no rescuer can come between. When the connection is lost nobody
+// guesses: the row tells, over another connection, once the server is done with it.
+//
+// # Limits
+//
+// The server's limits come first: statement_timeout ends a refresh at its time limit with a definite answer. The
+// client's own deadline is 5 s later. A cancel of the context becomes a cancel request, and its answer is waited for.
+// statement_timeout and a cancel by somebody else share SQLSTATE 57014; the server's clock tells them apart, since
+// messages are localised.
+//
+// # The worker
+//
+// Worker.RunDue claims and refreshes what is due. One connection tends the schedules: it rescues dead runs, settles,
+// plans, and watches what refreshes wait for. Each of up to Jobs others claims one view, refreshes it, and claims the
+// next. So neither claim nor rescue nor record waits behind a refresh. Connections are opened as there is work for them;
+// where the server has none left, the worker goes on with fewer.
+//
+// A pool is prepared with ConfigurePool. The package reads no environment, takes no flags and never exits.
+package refresh

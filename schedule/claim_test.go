@@ -1,0 +1,337 @@
+package schedule_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+func TestClaim(t *testing.T) {
+	t.Run("takes_what_has_been_due_for_longest", func(t *testing.T) {
+		b := setup(t)
+		for _, name := range []string{"a", "b", "c"} {
+			b.view(name, "1 hour")
+		}
+		b.tend()
+		b.exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() - interval '1 minute'
+			where materialized_view_name = 'public.b'`)
+		if got := views(b.claim(1)); !slices.Equal(got, []string{"public.b"}) {
+			t.Errorf("claimed %v", got)
+		}
+	})
+
+	t.Run("records_the_claim_and_moves_the_slot_in_one_statement", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "1 hour")
+		b.tend()
+		c := b.claim(5)
+		if len(c) != 1 || c[0].Schema != "public" || c[0].Name != "a" || !c[0].Populated || !c[0].UniqueIndex || !c[0].OwnerTemp ||
+			c[0].Timeout != 30*time.Minute || c[0].Attempt != 1 || c[0].OID == 0 {
+			t.Fatalf("%+v", c)
+		}
+		b.check("running schedule test", `select concat_ws(' ', status, trigger, worker)
+			from mvsched.materialized_view_refresh_schedule_execution`)
+		b.check("true", `select s.next_run_at = e.scheduled_at + interval '1 hour' and s.open_execution_id = e.id
+			from mvsched.materialized_view_refresh_schedule s, mvsched.materialized_view_refresh_schedule_execution e`)
+		if again := b.claim(5); len(again) != 0 {
+			t.Errorf("claimed twice: %v", again)
+		}
+	})
+
+	t.Run("skips_a_row_another_worker_holds", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "1 hour")
+		b.view("b", "1 hour")
+		b.tend()
+		release := b.hold(`select from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.a' for update`)
+		if got := views(b.claim(2)); !slices.Equal(got, []string{"public.b"}) {
+			t.Errorf("claimed %v while a was held", got)
+		}
+		release()
+		if got := views(b.claim(2)); !slices.Equal(got, []string{"public.a"}) {
+			t.Errorf("claimed %v after a was released", got)
+		}
+	})
+
+	t.Run("leaves_out_paused_suspended_and_future_ones", func(t *testing.T) {
+		b := setup(t)
+		for i, change := range []string{"paused_at = now()", "suspended_at = now()", "next_run_at = now() + interval '1 second'"} {
+			name := fmt.Sprintf("v%d", i)
+			b.view(name, "1 hour")
+			b.tend()
+			b.exec(`update mvsched.materialized_view_refresh_schedule set ` + change + ` where materialized_view_name = 'public.` + name + `'`)
+		}
+		if got := b.claim(5); len(got) != 0 {
+			t.Errorf("claimed %v", views(got))
+		}
+	})
+
+	t.Run("prefers_priority_among_what_is_due_and_starves_nobody", func(t *testing.T) {
+		b := setup(t)
+		for _, name := range []string{"low", "high"} {
+			b.view(name, "1 second")
+		}
+		b.exec(`update mvsched.materialized_view_refresh_schedule set priority = 10 where materialized_view_name = 'public.high'`)
+		b.tend()
+		if got := views(b.claim(1)); !slices.Equal(got, []string{"public.high"}) {
+			t.Errorf("claimed %v first", got)
+		}
+		// 150 more of high priority are due now; the low one has waited for longer than its priority takes to make up.
+		b.exec(`insert into mvsched.materialized_view_refresh_schedule
+			(materialized_view_name, refresh_interval, priority, next_run_at)
+			select 'public.more' || g, '1 hour', 10, now() from generate_series(1, 150) g`)
+		b.exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() - interval '11 minutes'
+			where materialized_view_name = 'public.low'`)
+		if got := views(b.claim(1)); !slices.Equal(got, []string{"public.low"}) {
+			t.Errorf("claimed %v", got)
+		}
+	})
+
+	t.Run("never_takes_more_than_its_limit_whatever_the_plan", func(t *testing.T) {
+		b := setup(t)
+		for i := range 10 {
+			b.view(fmt.Sprintf("v%d", i), "1 hour")
+		}
+		b.tend()
+		conn, err := b.pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Release()
+		if _, err := conn.Exec(t.Context(), "set jit = off"); err != nil { // what is forbidden costs so much that it would compile
+			t.Fatal(err)
+		}
+		for _, setting := range []string{
+			"enable_hashjoin = off", "enable_mergejoin = off", "enable_material = off", "enable_sort = off", "enable_indexscan = off",
+			"enable_bitmapscan = off", "enable_seqscan = off", "enable_hashagg = off", "enable_nestloop = off",
+		} {
+			if _, err := conn.Exec(t.Context(), "set "+setting); err != nil {
+				t.Fatal(err)
+			}
+			claims, err := b.store.On(conn).Claim(t.Context(), schedule.ClaimOptions{Limit: 1})
+			if err != nil || len(claims) != 1 {
+				t.Errorf("with %s: %d claims, %v", setting, len(claims), err)
+			}
+		}
+		if _, err := conn.Exec(t.Context(), "discard all"); err != nil {
+			t.Fatal(err)
+		}
+	})
+
+	t.Run("moves_the_slot_by_whole_intervals_past_now", func(t *testing.T) {
+		b := setup(t)
+		at := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+		now := &clock{at}
+		b.store.Now = now.Now
+		b.view("a", "1 day") // across the spring change of New York, where that day has 23 hours
+		b.exec("alter database " + b.value("quote_ident(current_database())") + " set timezone = 'America/New_York'")
+		b.pool.Reset()
+		b.tend()
+		b.check("true", `select next_run_at = $1 from mvsched.materialized_view_refresh_schedule`, at)
+		for _, step := range []struct{ now, next time.Duration }{
+			{0, schedule.Day}, {schedule.Day, 2 * schedule.Day}, {2*schedule.Day + time.Hour, 3 * schedule.Day},
+			{10*schedule.Day + time.Minute, 11 * schedule.Day}, {11 * schedule.Day, 12 * schedule.Day},
+		} {
+			now.now = at.Add(step.now)
+			claims := b.claim(1)
+			if len(claims) != 1 {
+				t.Fatalf("at %v: %d claims", step.now, len(claims))
+			}
+			b.check("true", `select next_run_at = $1 from mvsched.materialized_view_refresh_schedule`, at.Add(step.next))
+			b.succeed(claims[0])
+		}
+	})
+
+	t.Run("is_not_stopped_by_bad_rows", func(t *testing.T) { // rows that came past the trigger, as with a restore
+		b := setup(t)
+		b.view("good", "1 hour")
+		b.exec(`alter table mvsched.materialized_view_refresh_schedule disable trigger check_schedule`)
+		for _, name := range []string{`"`, `a.b.c`, ``, `public.gone`, strings.Repeat("x", 70), `mvsched.status`} {
+			b.schedule(name, "1 hour")
+		}
+		b.exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval, last_attempted_at, next_run_at)
+			values ('public.far', '3650 days', '9999-12-31', '1970-01-01 00:00+00')`)
+		b.tend()
+		claims := b.claim(100)
+		if len(claims) != 8 {
+			t.Errorf("claimed %v", views(claims))
+		}
+		if !slices.ContainsFunc(claims, func(c schedule.Claim) bool { return c.View == "public.good" && c.OID != 0 }) {
+			t.Errorf("the good one is not among %v", views(claims))
+		}
+	})
+
+	t.Run("goes_past_a_view_that_somebody_refreshes_by_hand", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "1 hour")
+		b.view("b", "1 hour")
+		b.tend()
+		release := b.hold(`select from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.a' for update`)
+		manual, err := b.store.ClaimView(t.Context(), schedule.ViewName{Schema: "public", Name: "a"}, schedule.Settings{}, schedule.ClaimOptions{})
+		if err != nil || manual == nil {
+			t.Fatalf("%v, %v", manual, err)
+		}
+		release()
+		if got := views(b.claim(1)); !slices.Equal(got, []string{"public.b"}) {
+			t.Errorf("claimed %v", got)
+		}
+	})
+}
+
+// I1: many workers, each view once, also where the database's default isolation is stricter.
+func TestClaimConcurrently(t *testing.T) {
+	for _, isolation := range []string{"read committed", "repeatable read", "serializable"} {
+		t.Run(isolation, func(t *testing.T) {
+			b := setup(t)
+			b.exec("alter database " + b.value("quote_ident(current_database())") + " set default_transaction_isolation = '" + isolation + "'")
+			b.pool.Reset()
+			b.check(isolation, "current_setting('transaction_isolation')")
+			const due = 120
+			for i := range due {
+				b.view(fmt.Sprintf("v%d", i), "1 hour")
+			}
+			b.tend()
+			var mu sync.Mutex
+			var got []string
+			var wg sync.WaitGroup
+			for range 8 {
+				wg.Go(func() {
+					for {
+						claims, err := b.store.Claim(t.Context(), schedule.ClaimOptions{Limit: 3})
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if len(claims) == 0 {
+							return
+						}
+						mu.Lock()
+						got = append(got, views(claims)...)
+						mu.Unlock()
+					}
+				})
+			}
+			wg.Wait()
+			slices.Sort(got)
+			if n := len(slices.Compact(slices.Clone(got))); n != due || len(got) != due {
+				t.Errorf("%d claims of %d views, want %d", len(got), n, due)
+			}
+			b.check(fmt.Sprint(due), `select count(*) from mvsched.materialized_view_refresh_schedule_execution where status = 'running'`)
+		})
+	}
+}
+
+// The guard of I1 that holds whatever the code does.
+func TestASecondRunningExecutionCannotExist(t *testing.T) {
+	b := setup(t)
+	b.view("a", "1 hour")
+	insert := `insert into mvsched.materialized_view_refresh_schedule_execution (view_name, view_oid) values ('public.a', 4711)`
+	b.exec(insert)
+	if _, err := b.pool.Exec(t.Context(), insert); err == nil {
+		t.Error("two running executions of one view")
+	}
+}
+
+// The claim reads its index in order, and locks below the limit, also where the statistics are stale.
+func TestClaimPlan(t *testing.T) {
+	b := setup(t)
+	b.exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval, next_run_at)
+		select 'public.v' || g, '1 hour', now() + make_interval(mins => g % 60) - interval '1 minute' from generate_series(1, 20000) g`)
+	explain := func() string {
+		rows, err := b.pool.Query(t.Context(), `explain `+schedule.ClaimSQL, nil, nil, 4, "test", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.Close()
+		var plan strings.Builder
+		for rows.Next() {
+			var line string
+			if err := rows.Scan(&line); err != nil {
+				t.Fatal(err)
+			}
+			plan.WriteString(line + "\n")
+		}
+		if rows.Err() != nil {
+			t.Fatal(rows.Err())
+		}
+		return plan.String()
+	}
+	for _, statistics := range []string{"stale", "fresh"} {
+		if statistics == "fresh" {
+			b.exec(`analyze mvsched.materialized_view_refresh_schedule`)
+		}
+		plan := explain()
+		lock, limit := strings.Index(plan, "LockRows"), strings.Index(plan, "Limit")
+		if lock < 0 || limit < 0 {
+			t.Fatalf("with %s statistics:\n%s", statistics, plan)
+		}
+		due := plan[strings.Index(plan, "CTE due"):]
+		if strings.Index(due, "Limit") > strings.Index(due, "LockRows") {
+			t.Errorf("with %s statistics the limit lies below the lock:\n%s", statistics, plan)
+		}
+		if !strings.Contains(plan, "materialized_view_refresh_schedule_due") || strings.Contains(plan, "Seq Scan on materialized_view_refresh_schedule") {
+			t.Errorf("with %s statistics the claim does not read its index:\n%s", statistics, plan)
+		}
+	}
+}
+
+func TestClaimView(t *testing.T) {
+	name := schedule.ViewName{Schema: "public", Name: "a"}
+	claim := func(b *bundle) *schedule.Claim {
+		b.Helper()
+		c, err := b.store.ClaimView(b.Context(), name, schedule.Settings{Timeout: ptr(time.Minute)}, schedule.ClaimOptions{Worker: "test"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return c
+	}
+
+	t.Run("does_not_move_the_slot", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "1 hour")
+		b.tend()
+		before := b.value(`select next_run_at from mvsched.materialized_view_refresh_schedule`)
+		c := claim(b)
+		if c == nil || c.Timeout != time.Minute || c.ScheduleID == nil {
+			t.Fatalf("%+v", c)
+		}
+		b.check(before, `select next_run_at from mvsched.materialized_view_refresh_schedule`)
+		b.check("manual", `select trigger from mvsched.materialized_view_refresh_schedule_execution`)
+		if again := claim(b); again != nil {
+			t.Errorf("claimed twice: %+v", again)
+		}
+	})
+
+	t.Run("takes_a_view_without_a_schedule", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "")
+		if c := claim(b); c == nil || c.ScheduleID != nil || c.Strategy != schedule.Auto {
+			t.Errorf("%+v", c)
+		}
+	})
+
+	t.Run("settles_into_the_schedule", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "1 hour")
+		b.exec(`update mvsched.materialized_view_refresh_schedule set consecutive_failures = 3`)
+		b.succeed(*claim(b))
+		if err := b.store.Settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.check("0", `select consecutive_failures from mvsched.materialized_view_refresh_schedule`)
+	})
+
+	t.Run("does_not_wait_for_a_held_schedule", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "1 hour")
+		b.hold(`delete from mvsched.materialized_view_refresh_schedule`)
+		if claim(b) == nil {
+			t.Error("no claim")
+		}
+	})
+}

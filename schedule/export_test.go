@@ -1,0 +1,4 @@
+package schedule
+
+// ClaimSQL is for the test of its plan.
+const ClaimSQL = claimSQL

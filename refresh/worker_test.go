@@ -1,0 +1,523 @@
+package refresh_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/mvsched/mvsched/refresh"
+	"github.com/mvsched/mvsched/schedule"
+)
+
+func TestRunDue(t *testing.T) {
+	t.Run("refreshes_what_is_due_and_records_it", func(t *testing.T) {
+		b := setup(t)
+		b.exec(`create table public.base as select g as id, 0 as n from generate_series(1, 10) g`)
+		b.view("a", "select id, n from public.base")
+		b.exec(`update public.base set n = 1 where id <= 4`)
+		b.exec(`insert into public.base values (11, 0)`)
+		e := b.runDue()["public.a"]
+		if e.Status != schedule.Succeeded || *e.Method != schedule.MethodConcurrently || *e.RowsInserted != 5 || *e.RowsDeleted != 4 ||
+			e.DataAsOf == nil || e.DataAsOf.Before(e.StartedAt.Add(-time.Second)) || e.DataAsOf.After(*e.EndedAt) {
+			t.Errorf("%+v", e)
+		}
+		b.check("4 11", `select concat_ws(' ', sum(n), count(*)) from public.a`)
+		b.check("fresh", `select state from mvsched.status`)
+		if again := b.runDue(); len(again) != 0 {
+			t.Errorf("refreshed again: %v", again)
+		}
+	})
+
+	t.Run("counts_only_its_own_rows", func(t *testing.T) { // the counters of a session go on from refresh to refresh
+		b := setupJobs(t, 1)
+		b.exec(`create table public.base as select g as id, 0 as n from generate_series(1, 10) g`)
+		b.view("a", "select id, n from public.base")
+		for range 3 {
+			b.exec(`update public.base set n = n + 1 where id <= 3`)
+			b.set("a", "next_run_at = now()")
+			if e := b.runDue()["public.a"]; *e.RowsInserted != 3 || *e.RowsDeleted != 3 {
+				t.Errorf("+%d -%d", *e.RowsInserted, *e.RowsDeleted)
+			}
+		}
+	})
+
+	t.Run("leaves_nothing_set_on_its_connections", func(t *testing.T) {
+		b := setupJobs(t, 1)
+		settings := `concat_ws(' ', current_setting('statement_timeout'), current_setting('lock_timeout'), current_setting('client_min_messages'),
+			current_setting('idle_in_transaction_session_timeout'), current_setting('search_path'))`
+		before := b.value(settings)
+		b.view("a", "select 1 as id")
+		b.set("a", "search_path = 'public'")
+		b.runDue()
+		for range 2 {
+			var after string
+			if err := b.pool.QueryRow(t.Context(), "select "+settings).Scan(&after); err != nil || after != before {
+				t.Errorf("%s, %v; want %s", after, err, before)
+			}
+		}
+	})
+
+	t.Run("shares_the_work_with_other_workers", func(t *testing.T) { // I1
+		b := setupJobs(t, 3)
+		const due = 60
+		for i := range due {
+			b.view(fmt.Sprintf("v%d", i), "select 1 as id")
+		}
+		var wg sync.WaitGroup
+		for range 4 {
+			pool, err := pgxpool.NewWithConfig(t.Context(), b.pool.Config())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer pool.Close()
+			worker := &refresh.Worker{Pool: pool, Store: schedule.NewStore(pool), Jobs: 3}
+			wg.Go(func() {
+				if _, err := worker.RunDue(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		b.check("60 60 60", `select concat_ws(' ', count(*), count(distinct view_name), count(*) filter (where status = 'succeeded'))
+			from mvsched.materialized_view_refresh_schedule_execution`)
+	})
+
+	t.Run("goes_on_with_one_connection", func(t *testing.T) {
+		b := setupJobs(t, 2)
+		config := b.pool.Config()
+		config.MaxConns = 1
+		pool, err := pgxpool.NewWithConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pool.Close()
+		b.worker.Pool, b.worker.Store = pool, schedule.NewStore(pool)
+		b.view("a", "select 1 as id")
+		b.view("b", "select 1 as id")
+		if got := b.runDue(); len(got) != 2 {
+			t.Errorf("%v", got)
+		}
+	})
+
+	t.Run("respects_its_limit", func(t *testing.T) {
+		b := setupJobs(t, 4)
+		for i := range 6 {
+			b.view(fmt.Sprintf("v%d", i), "select 1 as id")
+		}
+		b.worker.Limit = 3
+		if got := b.runDue(); len(got) != 3 {
+			t.Errorf("%d refreshed", len(got))
+		}
+	})
+
+	t.Run("runs_each_view_once_however_short_its_interval", func(t *testing.T) {
+		b := setup(t)
+		b.view("slow", "select 1 as id, pg_sleep(1.2)::text")
+		b.view("quick", "select 1 as id")
+		b.set("quick", "refresh_interval = '1 second'")
+		if got := b.runDue(); len(got) != 2 { // runDue fails on a second run of one view
+			t.Errorf("%v", got)
+		}
+	})
+
+	t.Run("stops_when_all_that_is_due_is_held_by_somebody", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "select 1 as id")
+		if _, err := b.store.Tend(t.Context(), nil, 1); err != nil {
+			t.Fatal(err)
+		}
+		b.hold(`select from mvsched.materialized_view_refresh_schedule for update`)
+		began := time.Now()
+		if got := b.runDue(); len(got) != 0 {
+			t.Errorf("%v", got)
+		}
+		since(began, 5*time.Second, b)
+	})
+
+	t.Run("takes_over_from_a_worker_that_died_before_its_refresh", func(t *testing.T) { // L1
+		b := setup(t)
+		b.view("a", "select 1 as id")
+		if _, err := b.store.Tend(t.Context(), nil, 1); err != nil {
+			t.Fatal(err)
+		}
+		if claims, err := b.store.Claim(t.Context(), schedule.ClaimOptions{Worker: "dead", Limit: 1}); err != nil || len(claims) != 1 {
+			t.Fatal(claims, err)
+		}
+		began := time.Now()
+		e := b.runDue()["public.a"]
+		since(began, 5*time.Second, b)
+		if e.Status != schedule.Succeeded || e.Attempt != 2 {
+			t.Errorf("%+v", e)
+		}
+		b.check("abandoned never_started succeeded", `select string_agg(concat_ws(' ', status, reason), ' ' order by id)
+			from mvsched.materialized_view_refresh_schedule_execution`)
+	})
+}
+
+// How a refresh ends that cannot succeed: the record, and that the others are none the worse (L2).
+func TestHowARefreshEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		make   []string // of public.v
+		change string   // of its schedule
+		then   []string // after it was scheduled
+		want   string   // status reason method error_name
+		hint   string
+	}{
+		"unpopulated": {
+			make: []string{"create materialized view public.v as select 1 as id with no data", "create unique index on public.v (id)"},
+			want: "succeeded null plain null",
+		},
+		"no_unique_index": {
+			make: []string{"create materialized view public.v as select 1 as id"},
+			want: "succeeded null plain null",
+		},
+		"partial_unique_index": {
+			make: []string{"create materialized view public.v as select 1 as id", "create unique index on public.v (id) where id > 0"},
+			want: "succeeded null plain null",
+		},
+		"expression_index": {
+			make: []string{"create materialized view public.v as select 1 as id", "create unique index on public.v ((id + 1))"},
+			want: "succeeded null plain null",
+		},
+		"no_unique_index_but_concurrently": {
+			make:   []string{"create materialized view public.v as select 1 as id"},
+			change: "strategy = 'concurrently'",
+			want:   "failed null concurrently object_not_in_prerequisite_state", hint: "unique index",
+		},
+		"plain_by_choice": {
+			make:   []string{"create materialized view public.v as select 1 as id", "create unique index on public.v (id)"},
+			change: "strategy = 'plain'",
+			want:   "succeeded null plain null",
+		},
+		"duplicate_rows": {
+			make: []string{
+				"create table public.base (id integer, n integer)", "insert into public.base values (1, 1)",
+				"create materialized view public.v as select * from public.base", "create unique index on public.v (id)",
+				"insert into public.base values (1, 1)",
+			},
+			want: "failed null concurrently cardinality_violation", hint: "twice",
+		},
+		"duplicate_keys": {
+			make: []string{
+				"create table public.base (id integer, n integer)", "insert into public.base values (1, 1)",
+				"create materialized view public.v as select * from public.base", "create unique index on public.v (id)",
+				"insert into public.base values (1, 2)",
+			},
+			want: "failed null concurrently unique_violation", hint: "twice",
+		},
+		"error_in_the_query": {
+			make: []string{"create materialized view public.v as select 1 / 0 as id with no data"},
+			want: "failed null plain division_by_zero",
+		},
+		"dropped": {
+			make: []string{"create materialized view public.v as select 1 as id"},
+			then: []string{"drop materialized view public.v"},
+			want: "failed missing null undefined_table", hint: "mvsched remove public.v",
+		},
+		"source_not_populated": {
+			make: []string{"create materialized view public.base as select 1 as id with no data", "create materialized view public.v as select * from public.base with no data"},
+			want: "failed null plain object_not_in_prerequisite_state", hint: "never been filled",
+		},
+		"own_sqlstate": {
+			make: []string{
+				"create function public.f() returns integer language plpgsql as $$begin raise exception 'no' using errcode = 'XY123'; end$$",
+				"create materialized view public.v as select public.f() as id with no data",
+			},
+			want: "failed null plain sqlstate_XY123",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			b.view("good", "select 1 as id")
+			for _, sql := range c.make {
+				b.exec(sql)
+			}
+			b.schedule("v")
+			if c.change != "" {
+				b.set("v", c.change)
+			}
+			for _, sql := range c.then {
+				b.exec(sql)
+			}
+			executions := b.runDue()
+			e := executions["public.v"]
+			if got := fmt.Sprintf("%s %s %s %s", e.Status, text(e.Reason), text((*string)(e.Method)), text(e.ErrorName)); got != c.want {
+				t.Errorf("%s, want %s (%s)", got, c.want, text(e.ErrorMessage))
+			}
+			if hint := refresh.Hint(e); !strings.Contains(hint, c.hint) || (c.hint == "") != (hint == "") {
+				t.Errorf("hint %q, want %q in it", hint, c.hint)
+			}
+			if executions["public.good"].Status != schedule.Succeeded {
+				t.Errorf("the other view: %+v", executions["public.good"])
+			}
+			b.check("0", `select count(*) from mvsched.materialized_view_refresh_schedule_execution
+				where status = 'running' or error_message like '%(1, %'`) // DETAIL carries rows
+		})
+	}
+}
+
+func TestNotTheOwner(t *testing.T) {
+	b := setup(t)
+	role := "worker_" + b.value("current_database()")
+	b.exec("create role " + role + " login")
+	t.Cleanup(func() {
+		b.pool.Close()
+		_, _ = b.other.Exec(context.Background(), "drop owned by "+role+" cascade")
+		_, _ = b.other.Exec(context.Background(), "drop role "+role)
+	})
+	b.exec("grant usage on schema mvsched to " + role)
+	b.exec("grant select, insert, update on all tables in schema mvsched to " + role)
+	b.view("v", "select 1 as id")
+	config := b.pool.Config()
+	config.ConnConfig.User = role
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	b.worker.Pool, b.worker.Store = pool, schedule.NewStore(pool)
+	e := b.runDue()["public.v"]
+	if e.Status != schedule.Failed || text(e.ErrorName) != "insufficient_privilege" || !strings.Contains(refresh.Hint(e), "MAINTAIN") {
+		t.Errorf("%+v", e)
+	}
+}
+
+// A function that the session's search_path does not reach, and one that --search-path does (up to PostgreSQL 16).
+func TestSearchPath(t *testing.T) {
+	b := setup(t)
+	if b.value("current_setting('server_version_num')::integer >= 170000") == "true" {
+		b.exec("create function public.inner_f() returns integer language sql as 'select 1'")
+		b.exec("create function public.f() returns integer language plpgsql as 'begin return inner_f(); end'")
+		b.exec("create materialized view public.v as select public.f() as id with no data")
+		b.schedule("v")
+		if e := b.runDue()["public.v"]; text(e.ErrorName) != "undefined_function" || !strings.Contains(refresh.Hint(e), "alter function") {
+			t.Errorf("%+v", e)
+		}
+		return
+	}
+	b.exec("create function public.inner_f() returns integer language sql as 'select 1'")
+	b.exec("create function public.f() returns integer language plpgsql as 'begin return inner_f(); end'")
+	b.exec("create materialized view public.v as select public.f() as id with no data")
+	b.schedule("v")
+	if e := b.runDue()["public.v"]; text(e.ErrorName) != "undefined_function" || !strings.Contains(refresh.Hint(e), "--search-path") {
+		t.Errorf("without: %+v", e)
+	}
+	b.set("v", "search_path = 'public', next_run_at = now()")
+	if e := b.runDue()["public.v"]; e.Status != schedule.Succeeded {
+		t.Errorf("with: %+v", e)
+	}
+}
+
+func TestTimeLimit(t *testing.T) {
+	b := setup(t)
+	b.exec("create materialized view public.slow as select pg_sleep(60)::text as id with no data")
+	b.schedule("slow")
+	b.set("slow", "maximum_execution_duration = '1 second'")
+	b.view("good", "select 1 as id")
+	began := time.Now()
+	executions := b.runDue()
+	since(began, 4*time.Second, b)
+	e := executions["public.slow"]
+	if e.Status != schedule.TimedOut || e.TerminatedAt == nil || text(e.Reason) != schedule.ReasonTimeLimit || text(e.ErrorName) != "query_canceled" {
+		t.Errorf("%+v", e)
+	}
+	if executions["public.good"].Status != schedule.Succeeded {
+		t.Errorf("%+v", executions["public.good"])
+	}
+	b.check("0", refreshing)
+}
+
+func TestSomebodyCancels(t *testing.T) {
+	b := setup(t)
+	b.exec("create materialized view public.slow as select pg_sleep(60)::text as id with no data")
+	b.schedule("slow")
+	done := make(chan map[string]schedule.Execution)
+	go func() { done <- b.runDue() }()
+	b.waitFor("1", refreshing)
+	b.exec(`select pg_cancel_backend(pid) from pg_stat_activity where query like 'refresh materialized view%' and datname = current_database()`)
+	if e := (<-done)["public.slow"]; e.Status != schedule.Cancelled || text(e.Reason) != schedule.ReasonRequested {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestSomebodyTerminates(t *testing.T) {
+	b := setup(t)
+	b.exec("create materialized view public.slow as select pg_sleep(60)::text as id with no data")
+	b.schedule("slow")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	done := make(chan []schedule.Execution)
+	go func() {
+		executions, _ := b.worker.RunDue(ctx)
+		done <- executions
+	}()
+	b.waitFor("1", refreshing)
+	b.exec(`select pg_terminate_backend(pid) from pg_stat_activity where query like 'refresh materialized view%' and datname = current_database()`)
+	// The slot is due again, and taken again.
+	b.waitFor("2", `select count(*) from mvsched.materialized_view_refresh_schedule_execution`)
+	b.check("abandoned worker_lost admin_shutdown", `select concat_ws(' ', status, reason, error_name)
+		from mvsched.materialized_view_refresh_schedule_execution order by id limit 1`)
+	b.waitFor("1", refreshing)
+	cancel(errors.New("enough"))
+	<-done
+}
+
+// Stopping: what runs is cancelled on the server, recorded, and due again (I9).
+func TestStop(t *testing.T) {
+	b := setup(t)
+	b.exec("create materialized view public.slow as select pg_sleep(60)::text as id with no data")
+	b.schedule("slow")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := errors.New("stop")
+	type result struct {
+		executions []schedule.Execution
+		err        error
+	}
+	done := make(chan result)
+	go func() {
+		executions, err := b.worker.RunDue(ctx)
+		done <- result{executions, err}
+	}()
+	b.waitFor("1", refreshing)
+	began := time.Now()
+	cancel(stop)
+	r := <-done
+	since(began, 4*time.Second, b)
+	if !errors.Is(r.err, stop) || len(r.executions) != 1 || r.executions[0].Status != schedule.Cancelled || text(r.executions[0].Reason) != schedule.ReasonShutdown {
+		t.Errorf("%+v", r)
+	}
+	b.check("0", refreshing)
+	b.check("null t", `select concat_ws(' ', coalesce(open_execution_id::text, 'null'), next_run_at <= now()) from mvsched.materialized_view_refresh_schedule`)
+}
+
+// A reader in an open transaction blocks a plain refresh; whoever holds an exclusive lock blocks any.
+func TestLockBusy(t *testing.T) {
+	b := setup(t)
+	b.view("v", "select 1 as id")
+	b.view("good", "select 1 as id")
+	b.set("v", "strategy = 'plain'")
+	b.hold(`select from public.v`)
+	pid := b.value(`select pid from pg_stat_activity where state = 'idle in transaction' and datname = current_database()`)
+	executions := b.runDue()
+	e := executions["public.v"]
+	if e.Status != schedule.Skipped || text(e.Reason) != schedule.ReasonLockBusy || text(e.ErrorName) != "lock_not_available" ||
+		!strings.Contains(text(e.ErrorMessage), "pid "+pid+" (user postgres)") {
+		t.Errorf("%+v %s, want pid %s in it", e, text(e.ErrorMessage), pid)
+	}
+	if executions["public.good"].Status != schedule.Succeeded {
+		t.Errorf("%+v", executions["public.good"])
+	}
+	b.check("blocked", `select state from mvsched.status where view_name = 'public.v'`)
+	b.check("0", `select consecutive_failures from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v'`)
+}
+
+// An idle session that holds or deletes the schedule row can neither throw the refresh away nor has it to wait.
+func TestTheScheduleRowIsHeldDuringTheRefresh(t *testing.T) {
+	for name, sql := range map[string]string{
+		"locked":  `select from mvsched.materialized_view_refresh_schedule for update`,
+		"deleted": `delete from mvsched.materialized_view_refresh_schedule`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			b.view("v", "select 1 as id, pg_sleep(0.5)::text")
+			done := make(chan map[string]schedule.Execution)
+			go func() { done <- b.runDue() }()
+			b.waitFor("1", refreshing)
+			release := b.hold(sql)
+			if e := (<-done)["public.v"]; e.Status != schedule.Succeeded {
+				t.Errorf("%+v", e)
+			}
+			release()
+			b.check("succeeded", `select status from mvsched.materialized_view_refresh_schedule_execution`)
+		})
+	}
+}
+
+// I6: REFRESH looks its view up by name after every wait, so another view may have the name by then.
+func TestTheNameGoesToAnotherViewDuringTheWait(t *testing.T) {
+	b := setup(t)
+	b.view("v", "select 1 as id")
+	b.exec("create materialized view public.other as select 2 as id with no data")
+	tx, err := b.other.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{"alter materialized view public.v rename to gone", "alter materialized view public.other rename to v"} {
+		if _, err := tx.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan map[string]schedule.Execution)
+	go func() { done <- b.runDue() }()
+	b.waitFor("1", `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'refresh materialized view%' and datname = current_database()`)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e := (<-done)["public.v"]
+	if e.Status != schedule.Failed || text(e.Reason) == "null" && text(e.ErrorName) == "null" {
+		t.Errorf("%+v", e)
+	}
+	b.check("false", `select relispopulated from pg_class where oid = 'public.v'::regclass`)
+}
+
+func TestRefresh(t *testing.T) {
+	name := schedule.ViewName{Schema: "public", Name: "v"}
+
+	t.Run("works_on_paused_and_unscheduled_views_and_moves_no_slot", func(t *testing.T) {
+		b := setup(t)
+		b.view("v", "select 1 as id")
+		b.set("v", "paused_at = now(), next_run_at = '2040-01-01 00:00+00'")
+		b.exec("create materialized view public.w as select 1 as id")
+		executions, err := b.worker.Refresh(t.Context(), []schedule.ViewName{name, {Schema: "public", Name: "w"}}, schedule.Settings{})
+		if err != nil || len(executions) != 2 || executions[0].Status != schedule.Succeeded || executions[1].Status != schedule.Succeeded ||
+			executions[0].Trigger != "manual" || executions[0].ScheduledAt != nil {
+			t.Errorf("%+v, %v", executions, err)
+		}
+		b.check("2040-01-01", `select next_run_at::date from mvsched.materialized_view_refresh_schedule`)
+	})
+
+	t.Run("refreshes_nothing_when_one_is_no_view", func(t *testing.T) {
+		b := setup(t)
+		b.view("v", "select 1 as id")
+		_, err := b.worker.Refresh(t.Context(), []schedule.ViewName{name, {Schema: "public", Name: "nowhere"}}, schedule.Settings{})
+		if !errors.Is(err, schedule.ErrNoView) {
+			t.Errorf("%v", err)
+		}
+		b.check("0", `select count(*) from mvsched.materialized_view_refresh_schedule_execution`)
+	})
+
+	t.Run("waits_for_a_run_then_refreshes", func(t *testing.T) {
+		b := setup(t)
+		b.view("v", "select 1 as id, pg_sleep(0.5)::text")
+		done := make(chan map[string]schedule.Execution)
+		go func() { done <- b.runDue() }()
+		b.waitFor("1", refreshing)
+		pool, err := pgxpool.NewWithConfig(t.Context(), b.pool.Config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pool.Close()
+		second := &refresh.Worker{Pool: pool, Store: schedule.NewStore(pool)}
+		executions, err := second.Refresh(t.Context(), []schedule.ViewName{name}, schedule.Settings{})
+		first := (<-done)["public.v"]
+		if err != nil || len(executions) != 1 || executions[0].Status != schedule.Succeeded || executions[0].StartedAt.Before(*first.EndedAt) {
+			t.Errorf("%+v after %+v, %v", executions, first, err)
+		}
+	})
+
+	t.Run("takes_its_settings_for_this_time_only", func(t *testing.T) {
+		b := setup(t)
+		b.view("v", "select 1 as id")
+		plain := schedule.Plain
+		executions, err := b.worker.Refresh(t.Context(), []schedule.ViewName{name}, schedule.Settings{Strategy: &plain})
+		if err != nil || *executions[0].Method != schedule.MethodPlain {
+			t.Errorf("%+v, %v", executions, err)
+		}
+		b.check("auto", `select strategy from mvsched.materialized_view_refresh_schedule`)
+	})
+}

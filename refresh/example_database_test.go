@@ -3,6 +3,7 @@ package refresh_test
 import (
 	"context"
 	"errors"
+	"net/url"
 	"os"
 	"time"
 
@@ -49,6 +50,10 @@ func exampleDatabase() (dsn string, drop func(), err error) {
 			_, _ = admin.Exec(ctx, "drop database if exists "+database+" with (force)")
 			_ = admin.Close(ctx)
 		}
+	}
+	if u, err := url.Parse(dsn); err == nil && u.Scheme != "" {
+		u.Path = "/" + database
+		return u.String(), drop, nil
 	}
 	return dsn + " dbname=" + database, drop, nil
 }

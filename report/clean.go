@@ -28,14 +28,10 @@ func clean(s string) string {
 	}
 	var b strings.Builder
 	for i, r := range s {
-		size := utf8.RuneLen(r)
-		switch {
-		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
-			b.WriteString(`\ufffd`)
-		case commands(r):
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteString(s[i : i+size])
+		if r == utf8.RuneError && strings.HasPrefix(s[i:], string(utf8.RuneError)) || !commands(r) {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, `\u%04x`, r) // malformed UTF-8 shows as \ufffd
 		}
 	}
 	return b.String()

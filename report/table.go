@@ -102,9 +102,15 @@ func shorten[T any](columns []column[T], cells [][]string, widths []int, width i
 		to := max(widths[i]-(total-width), minShortened)
 		total -= widths[i] - to
 		for _, row := range cells {
-			if twwidth.Width(row[i]) > to {
-				row[i] = twwidth.Truncate(row[i], to, "…")
-			}
+			row[i] = fit(row[i], to)
 		}
 	}
+}
+
+// fit shortens s to a width. The library marks also what fits as shortened.
+func fit(s string, width int) string {
+	if twwidth.Width(s) <= width {
+		return s
+	}
+	return twwidth.Truncate(s, width, "…")
 }

@@ -134,8 +134,11 @@ func TestClaim(t *testing.T) {
 		b.tend()
 		b.check("true", `select next_run_at = $1 from mvsched.materialized_view_refresh_schedule`, at)
 		for _, step := range []struct{ now, next time.Duration }{
-			{0, schedule.Day}, {schedule.Day, 2 * schedule.Day}, {2*schedule.Day + time.Hour, 3 * schedule.Day},
-			{10*schedule.Day + time.Minute, 11 * schedule.Day}, {11 * schedule.Day, 12 * schedule.Day},
+			{0, schedule.Day},
+			{schedule.Day, 2 * schedule.Day},
+			{2*schedule.Day + time.Hour, 3 * schedule.Day},
+			{10*schedule.Day + time.Minute, 11 * schedule.Day},
+			{11 * schedule.Day, 12 * schedule.Day},
 		} {
 			now.now = at.Add(step.now)
 			claims := b.claim(1)

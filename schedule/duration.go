@@ -22,12 +22,16 @@ const (
 const MaxTimeout = 24 * Day
 
 // Go's spelling, with days and weeks added: 90s, 1h30m, 1d12h, 1.5h.
-var goDuration = regexp.MustCompile(`^(?:\d+(?:\.\d+)?(?:w|d|h|m|s|ms))+$`)
-var goTerm = regexp.MustCompile(`(\d+(?:\.\d+)?)([a-z]+)`)
+var (
+	goDuration = regexp.MustCompile(`^(?:\d+(?:\.\d+)?(?:w|d|h|m|s|ms))+$`)
+	goTerm     = regexp.MustCompile(`(\d+(?:\.\d+)?)([a-z]+)`)
+)
 
 // PostgreSQL's spelling: 1 day, 2 hours 30 minutes, 1 day 02:30:00, 00:30:00.
-var pgDuration = regexp.MustCompile(`^((?:\d+(?:\.\d+)? [a-z]+ ?)*)(?:(\d+):(\d\d)(?::(\d\d(?:\.\d+)?))?)?$`)
-var pgTerm = regexp.MustCompile(`(\d+(?:\.\d+)?) ([a-z]+)`)
+var (
+	pgDuration = regexp.MustCompile(`^((?:\d+(?:\.\d+)? [a-z]+ ?)*)(?:(\d+):(\d\d)(?::(\d\d(?:\.\d+)?))?)?$`)
+	pgTerm     = regexp.MustCompile(`(\d+(?:\.\d+)?) ([a-z]+)`)
+)
 
 var unitSeconds = map[string]float64{
 	"ms": 0.001, "millisecond": 0.001, "msec": 0.001,
@@ -65,6 +69,8 @@ func ParseDuration(s string) (time.Duration, error) {
 		seconds = clock
 	case strings.HasPrefix(text, "-"):
 		return refuse("it is negative", "")
+	case strings.Trim(text, "0123456789.") == "":
+		return refuse("it has no unit", spellings)
 	default:
 		return refuse("it is neither Go's spelling nor PostgreSQL's", spellings)
 	}

@@ -32,7 +32,7 @@ select mvsched.find_schedule($1),
 func describe(ctx context.Context, db querier, view ViewName) (scheduleID *int64, problem error, err error) {
 	var kind *string
 	if err := db.QueryRow(ctx, describeSQL, view.String()).Scan(&scheduleID, &kind); err != nil {
-		return nil, nil, err
+		return nil, nil, err //nolint:nilnil // the first two are results, the third is the error
 	}
 	switch {
 	case kind == nil:
@@ -123,8 +123,10 @@ func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) er
 // refusedSetting gives the one setting that only the server can judge its name.
 func refusedSetting(err error, settings Settings) error {
 	if sqlState(err) == pgerrcode.InvalidParameterValue && settings.SearchPath != nil {
-		return &InvalidError{What: "search_path", Value: *settings.SearchPath, Problem: "the server does not accept it",
-			Hint: `write schemas as in SQL, separated by commas: cinema, "Sales 2026", public`}
+		return &InvalidError{
+			What: "search_path", Value: *settings.SearchPath, Problem: "the server does not accept it",
+			Hint: `write schemas as in SQL, separated by commas: cinema, "Sales 2026", public`,
+		}
 	}
 	return err
 }

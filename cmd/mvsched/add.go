@@ -27,7 +27,7 @@ func newAddCmd(a *app) *cobra.Command {
 A new schedule is due at once.`,
 		Example: `  mvsched add cinema.venue_view --every 5m
   mvsched add '"Sales 2026"."By Day"' --every '1 day' --timeout 1h --strategy plain`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              someViews,
 		ValidArgsFunction: a.completeViews,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, args []string) (err error) {

@@ -32,7 +32,8 @@ func system() environment {
 // app is what the commands share: the streams, cleaned of what could command a terminal, and the persistent flags.
 type app struct {
 	environment
-	terminal io.Writer // stderr as it is, for the live lines, when it is a terminal; else nil
+	terminal    io.Writer // stderr as it is, for the live lines, when it is a terminal; else nil
+	terminalOut io.Writer // stdout as it is, for its width
 
 	databaseURL string
 	format      string
@@ -43,7 +44,7 @@ type app struct {
 }
 
 func newApp(env environment) *app {
-	a := &app{environment: env}
+	a := &app{environment: env, terminalOut: env.stdout}
 	if isTerminal(env.stderr) {
 		a.terminal = env.stderr
 	}
@@ -114,6 +115,27 @@ func (a *app) say(format string, args ...any) {
 	}
 }
 
+// talk tells on stderr what goes on, also where nobody watches.
+func (a *app) talk(format string, args ...any) {
+	if !a.quiet {
+		_, _ = fmt.Fprintf(a.stderr, format+"\n", args...)
+	}
+}
+
+// progress returns what shows the progress of long work on one line of the terminal; elsewhere it shows nothing.
+func (a *app) progress(what string) func(done, total int, step string) {
+	return func(done, total int, step string) {
+		if a.terminal == nil || a.quiet {
+			return
+		}
+		line := ""
+		if done < total {
+			line = fmt.Sprintf("%s: %d of %d, %s", what, done+1, total, step)
+		}
+		_, _ = fmt.Fprintf(a.terminal, "\r\x1b[K%s", line)
+	}
+}
+
 // note tells on stderr something that nobody should miss.
 func (a *app) note(format string, args ...any) {
 	if !a.quiet {
@@ -130,11 +152,11 @@ func (a *app) printError(problem, hint string) {
 }
 
 // stdoutWidth is the width of the terminal that stdout is, or 0.
-func (a *app) stdoutWidth() int { return width(a.environment.stdout) }
+func (a *app) stdoutWidth() int { return width(a.terminalOut) }
 
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // a file descriptor
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 func width(w io.Writer) int {
@@ -142,7 +164,7 @@ func width(w io.Writer) int {
 	if !ok {
 		return 0
 	}
-	columns, _, err := term.GetSize(int(f.Fd())) //nolint:gosec // a file descriptor
+	columns, _, err := term.GetSize(int(f.Fd()))
 	if err != nil {
 		return 0
 	}

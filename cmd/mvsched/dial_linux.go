@@ -18,7 +18,7 @@ func boundUnacknowledged(network, _ string, conn syscall.RawConn) error {
 	}
 	var set error
 	err := conn.Control(func(fd uintptr) {
-		set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacknowledgedLimit.Milliseconds())) //nolint:gosec // a file descriptor
+		set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacknowledgedLimit.Milliseconds()))
 	})
 	if err != nil {
 		return err

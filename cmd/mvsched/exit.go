@@ -57,10 +57,10 @@ func (e *connectError) Error() string { return "cannot connect to the database: 
 
 func (e *connectError) Unwrap() error { return e.err }
 
-// failedRefreshes says that refreshes have ended badly; what was wrong has been printed already.
-type failedRefreshes struct{ count int }
+// refreshesError says that refreshes have ended badly; what was wrong has been printed already.
+type refreshesError struct{ count int }
 
-func (e *failedRefreshes) Error() string { return fmt.Sprintf("%d refreshes did not succeed", e.count) }
+func (e *refreshesError) Error() string { return fmt.Sprintf("%d refreshes did not succeed", e.count) }
 
 // finish prints an error with its hint and returns the exit code: the one place where both are decided. Where several
 // codes apply, the order of the cases decides.
@@ -82,7 +82,7 @@ func explain(err error) (code int, problem, hint string) {
 		invalid   *schedule.InvalidError
 		view      *schedule.ViewError
 		noServer  *throwaway.NotFoundError
-		refreshes *failedRefreshes
+		refreshes *refreshesError
 		pgErr     *pgconn.PgError
 	)
 	switch {
@@ -95,7 +95,7 @@ func explain(err error) (code int, problem, hint string) {
 	case errors.As(err, &connect):
 		return exitUnavailable, connect.Error(), connect.hint
 	case errors.As(err, &noServer):
-		return exitUnavailable, noServer.Error(), ""
+		return exitUnavailable, noServer.Error(), noServer.Hint()
 	case errors.Is(err, schedule.ErrNoSchema):
 		return exitSchema, schedule.ErrNoSchema.Error(), "install it with `mvsched init`"
 	case errors.As(err, &version):

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,7 +41,7 @@ func (f *settingsFlags) registerSchedule(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.every, "every", "", "refresh at this interval, from slot to slot")
 	flags.IntVar(&f.priority, "priority", 0, "higher goes first: one step is worth a minute of waiting")
-	flags.BoolVar(&f.paused, "paused", false, "keep it from being refreshed until `mvsched resume`")
+	flags.BoolVar(&f.paused, "paused", false, "keep it from being refreshed until it is resumed")
 }
 
 // settings reads the flags that were given; the others stay nil.
@@ -95,7 +96,11 @@ func durationFlag(given bool, name, text string, most time.Duration) (*time.Dura
 	}
 	d, err := schedule.ParseDuration(text)
 	if err != nil {
-		return nil, fmt.Errorf("--%s: %w", name, err)
+		var invalid *schedule.InvalidError
+		if errors.As(err, &invalid) {
+			invalid.What = "--" + name
+		}
+		return nil, err
 	}
 	if d > most {
 		return nil, &usageError{problem: fmt.Sprintf("--%s: %s is longer than %s", name, text, schedule.FormatDuration(most))}
@@ -116,6 +121,14 @@ func parseViews(args []string) ([]schedule.ViewName, error) {
 		}
 	}
 	return views, nil
+}
+
+// someViews is what cobra's MinimumNArgs(1) means here.
+func someViews(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return errors.New("name at least one view")
+	}
+	return nil
 }
 
 // viewsOrAll reads the views of a command that also takes --all.

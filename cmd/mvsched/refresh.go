@@ -25,7 +25,7 @@ func newRefreshCmd(a *app) *cobra.Command {
 		GroupID: groupRefresh,
 		Long: `Refreshes views now and waits for them, due or not, scheduled or not, paused or not. The schedule does not move.
 A view that is being refreshed already is waited for, then refreshed. Options given here are for this time only.`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              someViews,
 		ValidArgsFunction: a.completeViews,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, args []string) (err error) {

@@ -16,7 +16,7 @@ func newRemoveCmd(a *app) *cobra.Command {
 		GroupID: groupSchedule,
 		Long: `Removes the schedules of views; of several all are removed, or none. The views stay, and so does their history.
 A refresh under way goes on and is recorded.`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              someViews,
 		ValidArgsFunction: a.completeViews,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, args []string) error {

@@ -107,7 +107,7 @@ func (a *app) work(ctx context.Context, pool *pgxpool.Pool, store *schedule.Stor
 		}
 	}
 	if failed > 0 {
-		err = errors.Join(err, &failedRefreshes{failed})
+		err = errors.Join(err, &refreshesError{failed})
 	}
 	return errors.Join(err, printed)
 }

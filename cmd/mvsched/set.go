@@ -18,7 +18,7 @@ func newSetCmd(a *app) *cobra.Command {
 
 A new interval counts from the last run. A refresh under way goes on with what it began with.`,
 		Example:           `  mvsched set cinema.venue_view --every 10m --timeout 5m`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              someViews,
 		ValidArgsFunction: a.completeViews,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, args []string) error {

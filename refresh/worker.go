@@ -221,20 +221,18 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 		r.refresher.log.Warn("found a run whose worker is gone", "view", e.View, "execution", e.ID, "reason", *e.Reason)
 	}
 	for _, m := range outlook.Moved {
-		r.refresher.log.Warn(movedMessage(m), "view", m.View)
+		if m.Found { // otherwise its run says so
+			r.refresher.log.Warn(movedMessage(m), "view", m.View)
+		}
 	}
 	return outlook, nil
 }
 
 func movedMessage(m schedule.Moved) string {
-	switch {
-	case !m.Found:
-		return "the scheduled view does not exist any more"
-	case m.Restored:
-		return "found the scheduled view by its name in this database, which is not the one it was scheduled in"
-	default:
-		return "the scheduled view was dropped and created again, and is found by its name"
+	if m.Restored {
+		return "found by its name in this database, which is not the one it was scheduled in"
 	}
+	return "was dropped and created again, and is found by its name"
 }
 
 // await waits for a slot to end, or until it is time for the next look.

@@ -45,6 +45,9 @@ func age(d *time.Duration) string {
 // clockTime is an instant in the reader's time zone.
 func clockTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
 
+// shortTime is an instant of these days.
+func shortTime(t time.Time) string { return t.Local().Format("Jan 2 15:04") }
+
 // detail says in a few words what a run did, or why it did not.
 func detail(e schedule.Execution) string {
 	switch {
@@ -85,9 +88,9 @@ func paused(s schedule.Schedule) string {
 	case s.PausedAt != nil && s.PausedReason != nil:
 		return *s.PausedReason
 	case s.PausedAt != nil:
-		return "since " + clockTime(*s.PausedAt)
+		return "since " + shortTime(*s.PausedAt)
 	case s.SuspendedAt != nil:
-		return "suspended since " + clockTime(*s.SuspendedAt)
+		return "suspended"
 	default:
 		return "-"
 	}

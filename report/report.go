@@ -79,7 +79,7 @@ func (p Printer) Schedules(schedules []schedule.Schedule) error {
 		},
 		{head: "STRATEGY", cell: func(s schedule.Schedule) string { return string(s.Strategy) }},
 		{
-			head: "PRIORITY", cell: func(s schedule.Schedule) string { return itoa(s.Priority) }, right: true,
+			head: "PRIO", cell: func(s schedule.Schedule) string { return itoa(s.Priority) }, right: true,
 			when: func(s schedule.Schedule) bool { return s.Priority != 0 },
 		},
 		{

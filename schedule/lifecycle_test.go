@@ -1,6 +1,7 @@
 package schedule_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -311,4 +312,30 @@ func TestWhereTheViewIs(t *testing.T) {
 			t.Errorf("%+v", claim)
 		}
 	})
+}
+
+// CONCURRENTLY waits longer than deadlock_timeout whatever was asked for: autovacuum gives way only after that.
+func TestLockLimit(t *testing.T) {
+	for method, want := range map[string]string{"concurrently": "1500ms", "plain": "1s"} {
+		t.Run(method, func(t *testing.T) {
+			b := setup(t)
+			b.view("a", "1 hour")
+			b.tend()
+			claim := b.claim(1)[0]
+			tx, err := b.pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tx.Rollback(context.Background()) }()
+			var got string
+			if _, err := tx.Exec(t.Context(), `select mvsched.begin_refresh($1, $2::bigint::oid, $3, '90 min', '1 s')`,
+				claim.ExecutionID, int64(claim.OID), method); err != nil {
+				t.Fatal(err)
+			}
+			err = tx.QueryRow(t.Context(), `select current_setting('lock_timeout')`).Scan(&got)
+			if err != nil || got != want {
+				t.Errorf("%s, %v; want %s", got, err, want)
+			}
+		})
+	}
 }

@@ -34,6 +34,7 @@ type app struct {
 	environment
 	terminal    io.Writer // stderr as it is, for the live lines, when it is a terminal; else nil
 	terminalOut io.Writer // stdout as it is, for its width
+	output      *output   // what became of stdout
 
 	databaseURL string
 	format      string
@@ -48,7 +49,8 @@ func newApp(env environment) *app {
 	if isTerminal(env.stderr) {
 		a.terminal = env.stderr
 	}
-	a.stdout, a.stderr = report.NewCleanWriter(env.stdout), report.NewCleanWriter(env.stderr)
+	a.output = &output{w: env.stdout}
+	a.stdout, a.stderr = report.NewCleanWriter(a.output), report.NewCleanWriter(env.stderr)
 	return a
 }
 
@@ -74,10 +76,29 @@ func run(args []string, env environment, extra ...func(*app) *cobra.Command) (co
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	err := root.ExecuteContext(ctx)
-	if err != nil && !a.began {
+	switch {
+	case a.output.err != nil && !a.began: // help and completion are cobra's own
+		err = &outputError{a.output.err}
+	case err != nil && !a.began:
 		err = &usageError{problem: err.Error(), hint: "see `mvsched --help`", err: err}
+	case err == nil && a.output.err != nil:
+		err = &outputError{a.output.err}
 	}
 	return a.finish(err)
+}
+
+// output remembers the first failed write.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.w.Write(p)
+	if err != nil && o.err == nil {
+		o.err = err
+	}
+	return n, err
 }
 
 // command wraps what a command does: what goes wrong before it is wrong use, what goes wrong in it is not.
@@ -102,6 +123,9 @@ func (a *app) print(write func(report.Printer) error) error {
 }
 
 func (a *app) write(s string) error {
+	if s == "" {
+		return nil // an empty write may fail too
+	}
 	if _, err := io.WriteString(a.stdout, s); err != nil {
 		return &outputError{err}
 	}
@@ -185,17 +209,24 @@ func (h *noteHandler) Enabled(_ context.Context, level slog.Level) bool {
 }
 
 func (h *noteHandler) Handle(_ context.Context, record slog.Record) error {
-	var b strings.Builder
-	b.WriteString(record.Message)
+	text := record.Message
+	var details []string
 	attr := func(at slog.Attr) bool {
-		fmt.Fprintf(&b, " %s=%v", at.Key, at.Value)
+		if at.Key == "view" {
+			text = at.Value.String() + ": " + text
+		} else {
+			details = append(details, at.Key+" "+at.Value.String())
+		}
 		return true
 	}
 	for _, at := range h.attrs {
 		attr(at)
 	}
 	record.Attrs(attr)
-	h.app.note("%s", b.String())
+	if len(details) > 0 {
+		text += " (" + strings.Join(details, ", ") + ")"
+	}
+	h.app.note("%s", text)
 	return nil
 }
 

@@ -83,6 +83,7 @@ func explain(err error) (code int, problem, hint string) {
 		view      *schedule.ViewError
 		noServer  *throwaway.NotFoundError
 		refreshes *refreshesError
+		dial      *pgconn.ConnectError
 		pgErr     *pgconn.PgError
 	)
 	switch {
@@ -90,6 +91,8 @@ func explain(err error) (code int, problem, hint string) {
 		return exitDone, "", ""
 	case errors.Is(err, refresh.ErrBug):
 		return exitBug, err.Error(), "please report it"
+	case errors.As(err, &output) && !errors.Is(err, syscall.EPIPE):
+		return exitOutput, output.Error(), ""
 	case errors.As(err, &stopped):
 		return exitStopped, stopped.Error(), ""
 	case errors.As(err, &connect):
@@ -109,10 +112,9 @@ func explain(err error) (code int, problem, hint string) {
 	case errors.As(err, &refreshes):
 		return exitFailed, "", ""
 	case errors.As(err, &output):
-		if errors.Is(err, syscall.EPIPE) {
-			return exitDone, "", "" // the reader has what it wanted
-		}
-		return exitOutput, output.Error(), ""
+		return exitDone, "", "" // EPIPE: the reader has what it wanted
+	case errors.As(err, &dial):
+		return exitUnavailable, "lost the server: " + rootCause(err), "check that it runs, then try again"
 	case errors.As(err, &pgErr):
 		return explainServer(err, pgErr)
 	case isLost(err):
@@ -125,7 +127,7 @@ func explain(err error) (code int, problem, hint string) {
 // explainServer is for what the server says to mvsched's own statements. What a person wrote wrong comes as a typed
 // error; the rest is the server's state, a missing right, or a bug.
 func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint string) {
-	problem = err.Error()
+	problem = strings.Replace(err.Error(), pgErr.Error(), pgErr.Message, 1)
 	switch class := pgErr.Code[:min(2, len(pgErr.Code))]; {
 	case pgErr.Code == pgerrcode.InsufficientPrivilege:
 		return exitUnavailable, problem, "the role needs CREATE on the database for `mvsched init`, and the rights on schema mvsched for everything else"
@@ -133,7 +135,7 @@ func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint st
 		return exitUnavailable, problem, "this server takes no writes (a standby, or default_transaction_read_only); connect to the primary"
 	case pgErr.Code == pgerrcode.LockNotAvailable:
 		return exitUnavailable, problem, "somebody holds a lock on it; try again when that transaction has ended"
-	case pgErr.Code == pgerrcode.CheckViolation:
+	case pgErr.Code == pgerrcode.CheckViolation, pgErr.Code == pgerrcode.NameTooLong, pgErr.Code == pgerrcode.InvalidName:
 		return exitUsage, problem, ""
 	case pgErr.Code == pgerrcode.TooManyConnections:
 		return exitUnavailable, problem, "raise max_connections, or let fewer programs connect at a time"

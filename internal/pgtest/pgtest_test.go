@@ -86,7 +86,7 @@ func TestExistingServer(t *testing.T) {
 		return
 	}
 	inner := exec.Command(os.Args[0], "-test.run=TestNew|TestExistingServer", "-test.v")
-	inner.Env = append(os.Environ(), envInner+"=yes", pgtest.EnvDatabaseURL+"="+pgtest.DSN(t))
+	inner.Env = append(os.Environ(), envInner+"=yes", pgtest.EnvDatabaseURL+"="+pgtest.DirectDSN(t), pgtest.EnvPooler+"=")
 	out, err := inner.CombinedOutput()
 	found := regexp.MustCompile(`inner database: (mvsched_test_[a-z0-9]+)_`).FindSubmatch(out)
 	if err != nil || found == nil {

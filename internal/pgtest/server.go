@@ -33,7 +33,8 @@ type server struct {
 	throwaway *throwaway.Server // nil if it is not ours
 	dsn       func(database string) string
 	admin     *pgxpool.Pool
-	prefix    string // of database names; several packages may share a server
+	prefix    string       // of database names; several packages may share a server
+	bouncer   func() error // starts PgBouncer at the first call
 
 	mu    sync.Mutex
 	count int
@@ -49,6 +50,7 @@ func start() (_ *server, err error) {
 		prefix: "mvsched_test_" + strings.ToLower(rand.Text()[:8]),
 		names:  map[testing.TB]string{},
 	}
+	s.bouncer = sync.OnceValue(s.startBouncer)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.stop())

@@ -53,7 +53,7 @@ func (a account) credential() *syscall.Credential {
 	if !a.drop {
 		return nil
 	}
-	return &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
+	return &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)} //nolint:gosec // ids have 32 bits
 }
 
 // own hands the file to the account.
@@ -87,14 +87,14 @@ func (a account) canEnter(dir string) bool {
 		if syscall.Stat(dir, &st) != nil {
 			return false
 		}
-		x := uint32(0o001)
+		x := fs.FileMode(0o001)
 		switch {
 		case int(st.Uid) == a.uid:
 			x = 0o100
 		case int(st.Gid) == a.gid:
 			x = 0o010
 		}
-		if uint32(st.Mode)&x == 0 {
+		if fs.FileMode(st.Mode)&x == 0 {
 			return false
 		}
 		if dir == filepath.Dir(dir) {

@@ -81,11 +81,11 @@ func lockedDirectory(acc account, base string) (*directory, error) {
 		if len(filepath.Join(path, "s", ".s.PGSQL.65535")) > maxSocketPath {
 			return nil, errors.Join(fmt.Errorf("%q is too long for a socket path", base), os.Remove(path))
 		}
-		d, err := lockDirectory(path)
+		d, ok, err := lockDirectory(path)
 		if err != nil {
 			return nil, errors.Join(err, os.RemoveAll(path))
 		}
-		if d == nil {
+		if !ok {
 			continue // a sweeper was there between making and locking
 		}
 		// The account must get through to its own directories in here.
@@ -96,15 +96,15 @@ func lockedDirectory(acc account, base string) (*directory, error) {
 	}
 }
 
-// lockDirectory locks the directory, or returns nil if a sweeper has it.
-func lockDirectory(path string) (*directory, error) {
+// lockDirectory locks the directory, unless a sweeper has it.
+func lockDirectory(path string) (d *directory, ok bool, err error) {
 	name := filepath.Join(path, lockName)
 	lock, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if err == nil {
@@ -114,14 +114,14 @@ func lockDirectory(path string) (*directory, error) {
 			there, err = os.Stat(name)
 		}
 		if err == nil && os.SameFile(mine, there) {
-			return &directory{path: path, lock: lock}, nil
+			return &directory{path: path, lock: lock}, true, nil
 		}
 	}
-	lock.Close()
+	_ = lock.Close() // nothing was written
 	if err == nil || errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil, false, nil
 	}
-	return nil, fmt.Errorf("lock %q: %w", name, err)
+	return nil, false, fmt.Errorf("lock %q: %w", name, err)
 }
 
 // markKept makes sweepers leave the directory alone for good.
@@ -141,8 +141,10 @@ func (d *directory) remove() error {
 // lock takes a directory for new. It repeats itself for a while, because the
 // children of a killed program go on writing until they notice.
 func removeTree(path string) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
 	var err error
-	for deadline := time.Now().Add(stopLimit / 2); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(stopLimit / 2); ; <-tick.C {
 		if err = os.RemoveAll(dataDir(path)); err == nil {
 			if err = os.RemoveAll(path); err == nil {
 				return nil

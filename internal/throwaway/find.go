@@ -136,8 +136,8 @@ func (s *search) path(ctx context.Context) (hit, bool) {
 	}
 	// It may be a link to a directory that also holds postgres, or not a link.
 	dirs := []string{filepath.Dir(initdb)}
-	if real, err := filepath.EvalSymlinks(initdb); err == nil && real != initdb {
-		dirs = append(dirs, filepath.Dir(real))
+	if target, err := filepath.EvalSymlinks(initdb); err == nil && target != initdb {
+		dirs = append(dirs, filepath.Dir(target))
 	}
 	return s.first(ctx, "initdb in PATH", dirs...)
 }

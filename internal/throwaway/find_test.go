@@ -18,8 +18,8 @@ func TestFind(t *testing.T) {
 			t.Fatalf("error is %v", err)
 		}
 		for _, want := range []string{EnvBin, dir, "initdb", "install PostgreSQL", "npm", "--database-url"} {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("the error does not mention %q: %v", want, err)
+			if !strings.Contains(err.Error()+missing.Hint(), want) {
+				t.Errorf("neither the error nor its hint mentions %q: %v; %s", want, err, missing.Hint())
 			}
 		}
 	})

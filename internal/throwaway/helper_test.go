@@ -36,9 +36,16 @@ func helperMain(base string, keep bool) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	fmt.Println(s.Dir(), s.process.cmd.Process.Pid, watchdogPid(s))
+	if err := s.Accompany(context.Background(), accept, "/bin/sleep", "1000"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Fprintln(os.Stdout, s.Dir(), s.process.cmd.Process.Pid, watchdogPid(s), s.others[0].cmd.Process.Pid)
 	select {} // until killed
 }
+
+// accept is how one connects to a program that listens to nobody.
+func accept(context.Context) error { return nil }
 
 func watchdogPid(s *Server) int {
 	if s.watchdog == nil {
@@ -52,6 +59,7 @@ type helper struct {
 	cmd                  *exec.Cmd
 	dir                  string
 	postmaster, watchdog int
+	other                int // that accompanies the server
 }
 
 func startHelper(t *testing.T, base string, keep bool) *helper {
@@ -73,13 +81,14 @@ func startHelper(t *testing.T, base string, keep bool) *helper {
 		h.kill()
 		if h.dir != "" {
 			endPostmaster(dataDir(h.dir))
+			_ = syscall.Kill(h.other, syscall.SIGKILL) // on Linux it is gone
 		}
 	})
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		t.Fatalf("helper says nothing: %v", err)
 	}
-	if _, err := fmt.Sscan(line, &h.dir, &h.postmaster, &h.watchdog); err != nil {
+	if _, err := fmt.Sscan(line, &h.dir, &h.postmaster, &h.watchdog, &h.other); err != nil {
 		t.Fatalf("helper says %q: %v", line, err)
 	}
 	if !isPostmaster(h.postmaster, dataDir(h.dir)) {

@@ -14,7 +14,7 @@ func memoryDir() string {
 	if err := syscall.Statfs(dir, &fs); err != nil || fs.Type != tmpfs {
 		return ""
 	}
-	if fs.Bavail*uint64(fs.Bsize) < memoryNeeded {
+	if fs.Bavail*uint64(fs.Bsize) < memoryNeeded { //nolint:gosec // a size is not negative
 		return ""
 	}
 	return dir

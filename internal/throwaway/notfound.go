@@ -15,17 +15,14 @@ type NotFoundError struct {
 	fetchable bool // nobody insisted on a directory, so Fetch would help
 }
 
-// Error lists what was tried.
+// Error lists what was tried; the ways out are in Hint.
 func (e *NotFoundError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "no PostgreSQL server programs found (initdb and postgres, version %d or newer); tried:", minMajor)
-	for _, t := range e.Tried {
-		b.WriteString("\n  " + t)
-	}
+	fmt.Fprintf(&b, "no PostgreSQL server programs found (initdb and postgres, version %d or newer); tried ", minMajor)
+	b.WriteString(strings.Join(e.Tried, ", "))
 	if e.Err != nil {
-		b.WriteString("\n  npm: " + e.Err.Error())
+		b.WriteString(", npm: " + e.Err.Error())
 	}
-	b.WriteString("\n" + e.Hint())
 	return b.String()
 }
 

@@ -55,6 +55,6 @@ func childAttr(keep bool) *syscall.SysProcAttr {
 		return &syscall.SysProcAttr{Setsid: true}
 	}
 	a := &syscall.SysProcAttr{Setpgid: true}
-	dieWithParent(a)
+	dieWithParent(a, syscall.SIGQUIT)
 	return a
 }

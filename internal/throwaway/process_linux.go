@@ -8,8 +8,9 @@ import (
 	"syscall"
 )
 
-// dieWithParent makes the kernel end the child when we die, however we die.
-func dieWithParent(a *syscall.SysProcAttr) { a.Pdeathsig = syscall.SIGQUIT }
+// dieWithParent makes the kernel send the signal to the child when we die,
+// however we die.
+func dieWithParent(a *syscall.SysProcAttr, signal syscall.Signal) { a.Pdeathsig = signal }
 
 // isPostmaster reports whether the process runs on that data directory. A
 // zombie does not: it has no command line any more.

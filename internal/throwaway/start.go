@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,6 +47,7 @@ type instance struct {
 	directory *directory
 	process   *process // nil until the postmaster runs
 	watchdog  *watchdog
+	others    []*process // see Accompany
 }
 
 // Start starts a server and returns once it accepts connections. The context
@@ -123,7 +125,7 @@ func programs(ctx context.Context, o *Options) (string, error) {
 // initdb creates the data directory. TCP connections need a password, as any
 // user of the machine could open them; without TCP they are refused. For the
 // Unix socket the mode of its directory is enough.
-func (s *Server) initdb(ctx context.Context, keep bool) error {
+func (s *Server) initdb(ctx context.Context, keep bool) (err error) {
 	args := []string{
 		"-D", s.dataDir(), "-U", superuser, "-E", "UTF8", "--locale=C",
 		"--no-sync", "--wal-segsize=1", "--auth-local=trust",
@@ -134,7 +136,7 @@ func (s *Server) initdb(ctx context.Context, keep bool) error {
 		if err := os.WriteFile(file, []byte(s.password+"\n"), 0o600); err != nil {
 			return fmt.Errorf("write the password for initdb: %w", err)
 		}
-		defer os.Remove(file)
+		defer func() { err = errors.Join(err, os.Remove(file)) }()
 		if err := s.account.own(file); err != nil {
 			return err
 		}
@@ -142,7 +144,7 @@ func (s *Server) initdb(ctx context.Context, keep bool) error {
 	} else {
 		args = append(args, "--auth-host=reject")
 	}
-	p, err := s.exec("initdb", args, keep)
+	p, err := s.exec(filepath.Join(s.bin, "initdb"), args, childAttr(keep))
 	if err != nil {
 		return err
 	}
@@ -167,7 +169,7 @@ func (s *Server) launch(ctx context.Context, o *Options) error {
 		args := []string{"-D", s.dataDir(), "-k", s.socketDir()}
 		settings := append([]string{"listen_addresses="}, defaultSettings...)
 		if s.tcp {
-			port, err := freePort()
+			port, err := freePort(ctx)
 			if err != nil {
 				return err
 			}
@@ -179,7 +181,7 @@ func (s *Server) launch(ctx context.Context, o *Options) error {
 			args = append(args, "-c", setting)
 		}
 		var err error
-		if s.process, err = s.exec("postgres", args, o.Keep); err != nil {
+		if s.process, err = s.exec(filepath.Join(s.bin, "postgres"), args, childAttr(o.Keep)); err != nil {
 			return err
 		}
 		err = s.ready(ctx)
@@ -192,18 +194,19 @@ func (s *Server) launch(ctx context.Context, o *Options) error {
 	}
 }
 
-// exec starts a server program, whose output goes to the log.
-func (s *Server) exec(program string, args []string, keep bool) (*process, error) {
+// exec starts a program as the account of the server. Its output goes to the
+// log.
+func (s *Server) exec(program string, args []string, attr *syscall.SysProcAttr) (*process, error) {
 	log, err := os.OpenFile(s.LogFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the server log: %w", err)
 	}
-	defer log.Close() // the child has its own
-	cmd := exec.Command(filepath.Join(s.bin, program), args...)
-	cmd.Dir = "/" // ours may be closed to the account of the server
+	defer func() { _ = log.Close() }()    // the child has its own
+	cmd := exec.Command(program, args...) //nolint:noctx // Stop ends it, no context does
+	cmd.Dir = "/"                         // ours may be closed to the account of the server
 	cmd.Env = serverEnv()
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = childAttr(keep)
+	cmd.SysProcAttr = attr
 	cmd.SysProcAttr.Credential = s.account.credential()
 	p, err := startProcess(cmd)
 	if err != nil {
@@ -226,20 +229,29 @@ func serverEnv() []string {
 
 // ready waits for the first connection, and asks it for the version.
 func (s *Server) ready(ctx context.Context) error {
+	return s.await(ctx, s.process, func(ctx context.Context) error {
+		version, err := s.ask(ctx)
+		s.version, _, _ = strings.Cut(version, " ") // Debian appends its own
+		return err
+	})
+}
+
+// await waits until the program accepts connections.
+func (s *Server) await(ctx context.Context, p *process, connect func(context.Context) error) error {
+	name := filepath.Base(p.cmd.Path)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		version, err := s.ask(ctx)
+		err := connect(ctx)
 		if err == nil {
-			s.version, _, _ = strings.Cut(version, " ") // Debian appends its own
 			return nil
 		}
 		select {
 		case <-tick.C:
-		case <-s.process.done:
-			return fmt.Errorf("postgres ended while starting: %w%s", s.process.result(), s.logTail())
+		case <-p.done:
+			return fmt.Errorf("%s ended while starting: %w%s", name, p.result(), s.logTail())
 		case <-ctx.Done():
-			return fmt.Errorf("wait for postgres to accept connections: %w (last: %w)%s", ctx.Err(), err, s.logTail())
+			return fmt.Errorf("wait for %s to accept connections: %w (last: %w)%s", name, ctx.Err(), err, s.logTail())
 		}
 	}
 }
@@ -249,14 +261,14 @@ func (s *Server) ask(ctx context.Context) (version string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close(ctx)
+	defer func() { _ = conn.Close(ctx) }() // we have the answer
 	err = conn.QueryRow(ctx, "show server_version").Scan(&version)
 	return version, err
 }
 
 // freePort returns a port that was free a moment ago.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+func freePort(ctx context.Context) (int, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}

@@ -5,6 +5,7 @@ package throwaway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -139,6 +140,7 @@ func TestKilledOwner(t *testing.T) {
 		killWatchdog(t, h)
 		h.kill()
 		eventually(t, "the postmaster ends", func() bool { return !runs(h.postmaster) })
+		eventually(t, "what accompanies it ends", func() bool { return !runs(h.other) })
 		if !exists(h.dir) {
 			t.Error("somebody removed the directory: the watchdog was not dead")
 		}
@@ -156,6 +158,39 @@ func TestKilledOwner(t *testing.T) {
 		eventually(t, "the postmaster ends", func() bool { return !runs(h.postmaster) })
 		if left := children(t, base); len(left) != 0 {
 			t.Errorf("left behind: %q", left)
+		}
+	})
+}
+
+func TestAccompany(t *testing.T) {
+	t.Run("a program runs as the server does, until that is stopped", func(t *testing.T) {
+		s := start(t, Options{})
+		if err := s.Accompany(t.Context(), accept, "/bin/sleep", "1000"); err != nil {
+			t.Fatal(err)
+		}
+		pid := s.others[0].cmd.Process.Pid
+		if !runs(pid) {
+			t.Error("it does not run")
+		}
+		if runtime.GOOS == "linux" {
+			if got, want := uidOf(t, fmt.Sprintf("/proc/%d", pid)), uidOf(t, s.dataDir()); got != want {
+				t.Errorf("it runs as uid %d, the server as %d", got, want)
+			}
+		}
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+		if runs(pid) {
+			t.Error("it still runs")
+		}
+	})
+
+	t.Run("a failure shows what the program said", func(t *testing.T) {
+		s := start(t, Options{})
+		refuse := func(context.Context) error { return errors.New("refused") }
+		err := s.Accompany(t.Context(), refuse, "/bin/sh", "-c", "echo no such flag >&2; exit 3")
+		if err == nil || !strings.Contains(err.Error(), "sh ended while starting: exit status 3") || !strings.Contains(err.Error(), "no such flag") {
+			t.Errorf("error is %v", err)
 		}
 	})
 }

@@ -15,6 +15,15 @@ import (
 // watchdog: should we be killed in between, there is still somebody to do it.
 func (s *Server) stop() error {
 	var errs []error
+	for _, p := range s.others {
+		select {
+		case <-p.done: // whoever relied on it should know
+			errs = append(errs, fmt.Errorf("%s ended on its own: %w%s", filepath.Base(p.cmd.Path), p.result(), s.logTail()))
+		default:
+			p.killGroup()
+			<-p.done
+		}
+	}
 	if s.process != nil {
 		errs = append(errs, s.process.end())
 	}

@@ -64,7 +64,7 @@ func sweepDirectory(dir string) error {
 	case err != nil:
 		return err
 	default:
-		defer lock.Close()
+		defer func() { _ = lock.Close() }() // nothing was written
 		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 			return nil // the owner lives, or another sweeper is at it
 		}
@@ -89,13 +89,15 @@ func endPostmaster(data string) {
 	if err != nil || pid <= 1 {
 		return
 	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
 	for _, signal := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGKILL} {
 		if !isPostmaster(pid, data) {
 			return
 		}
 		_ = syscall.Kill(pid, signal) // if it fails, the process is gone
 		for deadline := time.Now().Add(stopLimit); isPostmaster(pid, data) && time.Now().Before(deadline); {
-			time.Sleep(10 * time.Millisecond)
+			<-tick.C
 		}
 	}
 }

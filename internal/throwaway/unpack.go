@@ -24,7 +24,7 @@ func unpack(tarball, dst string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // nothing was written
 	gz, err := gzip.NewReader(f)
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func unpack(tarball, dst string) error {
 				return fmt.Errorf("read %q: %w", header.Name, err)
 			}
 		default:
-			mode := os.FileMode(header.Mode)&0o755 | 0o444
+			mode := header.FileInfo().Mode()&0o755 | 0o444
 			if err := writeFile(dst, name, mode, tr); err != nil {
 				return err
 			}

@@ -35,7 +35,8 @@ func TestUnpack(t *testing.T) {
 	for name, files := range map[string]map[string]string{
 		"refuses a link out of the package": {
 			"package/native/bin/postgres":     "program",
-			"package/native/pg-symlinks.json": `[{"source":"native/x","target":"native/../../../x"}]`},
+			"package/native/pg-symlinks.json": `[{"source":"native/x","target":"native/../../../x"}]`,
+		},
 		"ignores a file out of the package": {"package/native/../../x": "evil"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -22,6 +22,11 @@ func Sweep() error { return nil }
 // StopCommand returns nothing, as there is no server to stop.
 func (s *Server) StopCommand() string { return "" }
 
+// Accompany does nothing, as there is no server to accompany.
+func (s *Server) Accompany(context.Context, func(context.Context) error, string, ...string) error {
+	return nil
+}
+
 func (s *Server) stop() error { return nil }
 
 // cacheIsShared reports whether the cache must suit more accounts than ours.

@@ -37,7 +37,7 @@ type watchdog struct {
 // startWatchdog lets a watchdog guard the directory. Should there be no shell,
 // Sweep has to do its work, later.
 func startWatchdog(dir string) (*watchdog, error) {
-	cmd := exec.Command("/bin/sh", "-c", watchdogScript, "mvsched-watchdog", dir)
+	cmd := exec.Command("/bin/sh", "-c", watchdogScript, "mvsched-watchdog", dir) //nolint:noctx // it outlives us
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // to survive a Ctrl-C
 	pipe, err := cmd.StdinPipe()

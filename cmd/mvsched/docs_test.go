@@ -1,0 +1,208 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// commandTree is what a user can type: the paths of all commands, aliases included, and their long flags.
+type commandTree struct {
+	commands map[string]bool // "mvsched add", also "mvsched" itself
+	flags    map[string]bool // "every"
+}
+
+func readCommandTree() commandTree {
+	root := newRootCmd(newApp(environment{
+		stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, getenv: func(string) string { return "" },
+	}))
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	tree := commandTree{commands: map[string]bool{}, flags: map[string]bool{}}
+	tree.visit(root, "")
+	return tree
+}
+
+func (tree commandTree) visit(cmd *cobra.Command, parent string) {
+	cmd.InitDefaultHelpFlag()
+	for _, flags := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
+		flags.VisitAll(func(flag *pflag.Flag) { tree.flags[flag.Name] = true })
+	}
+	for _, name := range append([]string{cmd.Name()}, cmd.Aliases...) {
+		path := strings.TrimSpace(parent + " " + name)
+		tree.commands[path] = true
+		for _, sub := range cmd.Commands() {
+			tree.visit(sub, path)
+		}
+	}
+}
+
+// TestDocs keeps README.md, CHANGELOG.md and docs/ to what the program has.
+func TestDocs(t *testing.T) {
+	tree := readCommandTree()
+	pages := readPages(t)
+
+	t.Run("commands.md_has_every_command_and_every_flag", func(t *testing.T) {
+		page := pages[filepath.Join("docs", "commands.md")]
+		for path := range tree.commands {
+			words := strings.Fields(path)
+			if !mentions(page, words[len(words)-1]) {
+				t.Errorf("the command %q is missing", path)
+			}
+			if len(words) == 2 && words[1] == canonical(words[1]) && !strings.Contains(page, "\nmvsched "+words[1]) {
+				t.Errorf("the command %q has no synopsis", path)
+			}
+		}
+		for flag := range tree.flags {
+			if !mentions(page, "--"+flag) {
+				t.Errorf("the flag --%s is missing", flag)
+			}
+		}
+	})
+
+	t.Run("no_page_has_a_command_or_flag_that_does_not_exist", func(t *testing.T) {
+		for name, page := range pages {
+			for _, command := range commandsIn(page) {
+				if !tree.commands["mvsched "+command] {
+					t.Errorf("%s: there is no command `mvsched %s`", name, command)
+				}
+			}
+			for _, flag := range flagsIn(page) {
+				if !tree.flags[flag] {
+					t.Errorf("%s: there is no flag --%s", name, flag)
+				}
+			}
+		}
+	})
+
+	t.Run("links_between_the_pages_lead_somewhere", func(t *testing.T) {
+		for name, page := range pages {
+			for _, link := range linksIn(page) {
+				path, anchor, _ := strings.Cut(link, "#")
+				target := name
+				if path != "" {
+					target = filepath.Join(filepath.Dir(name), filepath.FromSlash(path))
+				}
+				if _, err := os.Stat(filepath.Join(repository, target)); err != nil {
+					t.Errorf("%s: the link %q leads nowhere: %v", name, link, err)
+				} else if anchor != "" && !slices.Contains(anchorsIn(pages[target]), anchor) {
+					t.Errorf("%s: the link %q leads to no heading of %s", name, link, target)
+				}
+			}
+		}
+	})
+}
+
+// repository is the top of the repository as the tests see it.
+var repository = filepath.Join("..", "..")
+
+// readPages returns the pages by their paths in the repository.
+func readPages(t *testing.T) map[string]string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages := map[string]string{}
+	for _, name := range append(names, filepath.Join(repository, "README.md"), filepath.Join(repository, "CHANGELOG.md")) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path, err := filepath.Rel(repository, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages[path] = string(text)
+	}
+	return pages
+}
+
+// canonical leaves aliases out: they have no section of their own, nor has help.
+func canonical(command string) string {
+	switch command {
+	case "ls", "rm", "help":
+		return ""
+	}
+	return command
+}
+
+// mentions reports whether a word stands in the page by itself: --limit is not in --limit-rate.
+func mentions(page, word string) bool {
+	return regexp.MustCompile(`(?:^|[^\w-])` + regexp.QuoteMeta(word) + `(?:[^\w-]|$)`).MatchString(page)
+}
+
+var (
+	// In a sentence only what is set as code is a command: "mvsched refreshes" is none.
+	fencedBlock = regexp.MustCompile("(?ms)^```.*?^```")
+	codeSpan    = regexp.MustCompile("`[^`\n]+`")
+
+	commandCall = regexp.MustCompile(`(?m)(?:^|[\s('/` + "`" + `])mvsched((?:[ \t]+[^\s` + "`" + `]+)+)`)
+	commandWord = regexp.MustCompile(`^[a-z]+$`)
+	longFlag    = regexp.MustCompile(`(?:^|[\s` + "`" + `(\[|])--([a-z][a-z-]*)`)
+	pageLink    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading     = regexp.MustCompile(`(?m)^#+ +(.+)$`)
+	notInAnchor = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+)
+
+// commandsIn returns the first word that is no flag after every mvsched in code; the schema has the same name.
+func commandsIn(page string) []string {
+	var commands []string
+	for _, code := range codeIn(page) {
+		for _, call := range commandCall.FindAllStringSubmatch(strings.ReplaceAll(code, "schema mvsched", ""), -1) {
+			for word := range strings.FieldsSeq(call[1]) {
+				if strings.HasPrefix(word, "-") {
+					continue
+				}
+				if commandWord.MatchString(word) {
+					commands = append(commands, word)
+				}
+				break
+			}
+		}
+	}
+	return commands
+}
+
+func flagsIn(page string) []string {
+	var flags []string
+	for _, code := range codeIn(page) {
+		for _, flag := range longFlag.FindAllStringSubmatch(code, -1) {
+			flags = append(flags, flag[1])
+		}
+	}
+	return flags
+}
+
+func codeIn(page string) []string {
+	code := fencedBlock.FindAllString(page, -1)
+	return append(code, codeSpan.FindAllString(fencedBlock.ReplaceAllString(page, ""), -1)...)
+}
+
+// linksIn returns the links that stay within the repository.
+func linksIn(page string) []string {
+	var links []string
+	for _, link := range pageLink.FindAllStringSubmatch(fencedBlock.ReplaceAllString(page, ""), -1) {
+		if !strings.Contains(link[1], "://") {
+			links = append(links, link[1])
+		}
+	}
+	return links
+}
+
+// anchorsIn returns what the headings of a page are linked by.
+func anchorsIn(page string) []string {
+	var anchors []string
+	for _, line := range heading.FindAllStringSubmatch(fencedBlock.ReplaceAllString(page, ""), -1) {
+		anchor := notInAnchor.ReplaceAllString(strings.ToLower(line[1]), "")
+		anchors = append(anchors, strings.ReplaceAll(anchor, " ", "-"))
+	}
+	return anchors
+}

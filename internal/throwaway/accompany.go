@@ -1,0 +1,25 @@
+//go:build linux || darwin || freebsd
+
+package throwaway
+
+import (
+	"context"
+	"syscall"
+)
+
+// Accompany starts another program that goes with the server, such as a
+// pooler, and returns once connect succeeds. It runs as the account of the
+// server, and prints into its log. Stop kills it first; if we die before, the
+// kernel does (Linux), so it had better be one process with nothing to lose.
+func (s *Server) Accompany(ctx context.Context, connect func(context.Context) error, program string, args ...string) error {
+	attr := childAttr(false)
+	dieWithParent(attr, syscall.SIGKILL)
+	p, err := s.exec(program, args, attr)
+	if err != nil {
+		return err
+	}
+	s.others = append(s.others, p)
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	return s.await(ctx, p, connect)
+}

@@ -298,6 +298,7 @@ func TestWhereTheViewIs(t *testing.T) {
 		b := setup(t)
 		b.view("a", "1 hour")
 		b.view("stranger", "")
+		b.tend()
 		b.exec(`update mvsched.materialized_view_refresh_schedule
 			set view_oid = 'public.stranger'::regclass, database_identity = 'another/1'`)
 		b.check("public.a", `select view_name from mvsched.status`)

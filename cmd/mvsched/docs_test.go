@@ -15,8 +15,8 @@ import (
 
 // commandTree is what a user can type: the paths of all commands, aliases included, and their long flags.
 type commandTree struct {
-	commands map[string]bool // "mvsched add", also "mvsched" itself
-	flags    map[string]bool // "every"
+	commands map[string]map[string]bool // "mvsched add", also "mvsched" itself, with their flags: "every"
+	flags    map[string]bool            // those of all commands
 }
 
 func readCommandTree() commandTree {
@@ -25,19 +25,20 @@ func readCommandTree() commandTree {
 	}))
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
-	tree := commandTree{commands: map[string]bool{}, flags: map[string]bool{}}
+	tree := commandTree{commands: map[string]map[string]bool{}, flags: map[string]bool{}}
 	tree.visit(root, "")
 	return tree
 }
 
 func (tree commandTree) visit(cmd *cobra.Command, parent string) {
 	cmd.InitDefaultHelpFlag()
-	for _, flags := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
-		flags.VisitAll(func(flag *pflag.Flag) { tree.flags[flag.Name] = true })
+	own := map[string]bool{}
+	for _, flags := range []*pflag.FlagSet{cmd.LocalFlags(), cmd.InheritedFlags()} {
+		flags.VisitAll(func(flag *pflag.Flag) { own[flag.Name], tree.flags[flag.Name] = true, true })
 	}
 	for _, name := range append([]string{cmd.Name()}, cmd.Aliases...) {
 		path := strings.TrimSpace(parent + " " + name)
-		tree.commands[path] = true
+		tree.commands[path] = own
 		for _, sub := range cmd.Commands() {
 			tree.visit(sub, path)
 		}
@@ -69,9 +70,15 @@ func TestDocs(t *testing.T) {
 
 	t.Run("no_page_has_a_command_or_flag_that_does_not_exist", func(t *testing.T) {
 		for name, page := range pages {
-			for _, command := range commandsIn(page) {
-				if !tree.commands["mvsched "+command] {
-					t.Errorf("%s: there is no command `mvsched %s`", name, command)
+			for _, call := range callsIn(page) {
+				flags, known := tree.commands["mvsched "+call.command]
+				if !known {
+					t.Errorf("%s: there is no command `mvsched %s`", name, call.command)
+				}
+				for _, flag := range call.flags {
+					if known && !flags[flag] {
+						t.Errorf("%s: `mvsched %s` has no flag --%s", name, call.command, flag)
+					}
 				}
 			}
 			for _, flag := range flagsIn(page) {
@@ -152,31 +159,44 @@ var (
 	notInAnchor = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
 )
 
-// commandsIn returns the first word that is no flag after every mvsched in code; the schema has the same name.
-func commandsIn(page string) []string {
-	var commands []string
+// call is a command as a page shows it.
+type call struct {
+	command string
+	flags   []string
+}
+
+// callsIn returns what stands after every mvsched in code; the schema has the same name.
+func callsIn(page string) []call {
+	var calls []call
 	for _, code := range codeIn(page) {
-		for _, call := range commandCall.FindAllStringSubmatch(strings.ReplaceAll(code, "schema mvsched", ""), -1) {
-			for word := range strings.FieldsSeq(call[1]) {
+		for _, match := range commandCall.FindAllStringSubmatch(strings.ReplaceAll(code, "schema mvsched", ""), -1) {
+			for word := range strings.FieldsSeq(match[1]) {
 				if strings.HasPrefix(word, "-") {
 					continue
 				}
 				if commandWord.MatchString(word) {
-					commands = append(commands, word)
+					calls = append(calls, call{word, longFlags(match[1])})
 				}
 				break
 			}
 		}
 	}
-	return commands
+	return calls
 }
 
+// flagsIn returns every long flag in code.
 func flagsIn(page string) []string {
 	var flags []string
 	for _, code := range codeIn(page) {
-		for _, flag := range longFlag.FindAllStringSubmatch(code, -1) {
-			flags = append(flags, flag[1])
-		}
+		flags = append(flags, longFlags(code)...)
+	}
+	return flags
+}
+
+func longFlags(code string) []string {
+	var flags []string
+	for _, flag := range longFlag.FindAllStringSubmatch(code, -1) {
+		flags = append(flags, flag[1])
 	}
 	return flags
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -17,7 +18,10 @@ const EnvPooler = "MVSCHED_TEST_POOLER"
 
 // bouncerPort is where PgBouncer listens in the socket directory of the
 // server: host and rights are the same, only the port tells them apart.
-const bouncerPort = 6432
+const (
+	bouncerPort    = 6432
+	throughBouncer = " port=6432" // in a connection string the last one counts
+)
 
 // bouncerConfig lets through whoever the server lets through, databases and
 // roles made by the tests included, and not a parameter more than it must.
@@ -57,8 +61,12 @@ func (s *server) pooled(database string) (string, error) {
 }
 
 func (s *server) throughBouncer(database string) string {
-	return fmt.Sprintf("%s port=%d", s.dsn(database), bouncerPort) // the last one counts
+	return s.dsn(database) + throughBouncer
 }
+
+// Direct returns a connection string that DSN returned, whatever has been
+// appended to it since, without the way through the pooler.
+func Direct(dsn string) string { return strings.Replace(dsn, throughBouncer, "", 1) }
 
 // startBouncer starts PgBouncer, which then stays as long as the server.
 func (s *server) startBouncer() error {

@@ -22,8 +22,10 @@ func TestDSN(t *testing.T) {
 	})
 
 	t.Run("direct never does", func(t *testing.T) {
-		if shareServerProcess(t, pgtest.DirectDSN(t)) {
-			t.Error("clients share a server process")
+		for _, dsn := range []string{pgtest.DirectDSN(t), pgtest.Direct(pgtest.DSN(t))} {
+			if shareServerProcess(t, dsn) {
+				t.Errorf("clients of %q share a server process", dsn)
+			}
 		}
 		if one(t, pgtest.New(t), "select current_database()") != ask(t, connect(t, pgtest.DSN(t)), "select current_database()") {
 			t.Error("DSN leads to another database than New")

@@ -94,12 +94,12 @@ func shellWord(s string) string {
 
 func hint(e schedule.Execution) string {
 	if e.Status == schedule.TimedOut {
-		return "give it more time with `mvsched set VIEW --timeout D`, or make the view's query cheaper"
+		return "give it more time with " + setting(e, "--timeout D") + ", or make the view's query cheaper"
 	}
 	switch *e.ErrorName {
 	case "object_not_in_prerequisite_state":
 		if e.Method != nil && *e.Method == schedule.MethodConcurrently {
-			return "CONCURRENTLY needs a unique index on columns, without WHERE; create one, or `mvsched set VIEW --strategy auto`"
+			return "CONCURRENTLY needs a unique index on columns, without WHERE; create one, or use " + setting(e, "--strategy auto")
 		}
 		return "a materialized view that it reads has never been filled; refresh that one first"
 	case "cardinality_violation", "unique_violation":
@@ -108,12 +108,12 @@ func hint(e schedule.Execution) string {
 		if e.Reason != nil && *e.Reason == schedule.ReasonMissing {
 			return "the view is gone; `mvsched remove VIEW` removes its schedule"
 		}
-		return searchPathHint
+		return searchPathHint(e)
 	case "undefined_function", "undefined_object", "invalid_schema_name":
-		return searchPathHint
+		return searchPathHint(e)
 	case "insufficient_privilege":
-		return "REFRESH needs the view's owner, or a member of that role, or from PostgreSQL 17 on MAINTAIN on the view; " +
-			"and the owner needs SELECT on what the query reads"
+		return "REFRESH needs the view's owner, or a member of that role, or from PostgreSQL 17 on MAINTAIN on the view and " +
+			"USAGE on its schema; and the owner needs SELECT on what the query reads"
 	case "lock_not_available":
 		return "somebody held a lock on the view or on a table that it reads; the next slot tries again"
 	case "deadlock_detected", "serialization_failure":
@@ -127,8 +127,18 @@ func hint(e schedule.Execution) string {
 	}
 }
 
-const searchPathHint = "a function in the view's query uses a name that is not in the search_path; up to PostgreSQL 16 give it with " +
-	"`mvsched set VIEW --search-path PATH`; from 17 on, `alter function … set search_path = …`"
+func searchPathHint(e schedule.Execution) string {
+	return "a function in the view's query uses a name that is not in the search_path; up to PostgreSQL 16 give it with " +
+		setting(e, "--search-path PATH") + "; from 17 on, `alter function … set search_path = …`"
+}
+
+// setting is how a flag is given to the view's next run: by its schedule, or, when it was told to run, there.
+func setting(e schedule.Execution, flag string) string {
+	if e.Trigger == "manual" {
+		return "`mvsched refresh VIEW " + flag + "`"
+	}
+	return "`mvsched set VIEW " + flag + "`"
+}
 
 // isTooManyConnections reports whether a connection was refused for want of a free one.
 func isTooManyConnections(err error) bool {

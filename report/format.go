@@ -48,6 +48,20 @@ func clockTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:0
 // shortTime is an instant of these days.
 func shortTime(t time.Time) string { return t.Local().Format("Jan 2 15:04") }
 
+// briefDetail is detail without the error's message.
+func briefDetail(e schedule.Execution) string {
+	switch {
+	case e.Status == schedule.Succeeded:
+		return detail(e)
+	case e.Reason != nil:
+		return *e.Reason
+	case e.ErrorName != nil:
+		return *e.ErrorName
+	default:
+		return ""
+	}
+}
+
 // detail says in a few words what a run did, or why it did not.
 func detail(e schedule.Execution) string {
 	switch {

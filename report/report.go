@@ -5,6 +5,7 @@ package report
 
 import (
 	"io"
+	"slices"
 
 	"github.com/mvsched/mvsched/schedule"
 )
@@ -99,28 +100,31 @@ func (p Printer) Executions(executions []schedule.Execution, oneView bool) error
 	if p.Format == JSON {
 		return writeJSON(p.W, executions, toExecutionJSON)
 	}
-	columns := append([]column[schedule.Execution]{
-		{head: "STARTED", cell: func(e schedule.Execution) string { return clockTime(e.StartedAt) }},
-	}, runColumns...)
+	started := column[schedule.Execution]{
+		head: "STARTED", cell: func(e schedule.Execution) string { return clockTime(e.StartedAt) },
+	}
+	columns := append([]column[schedule.Execution]{started}, executionColumns(detail)...)
 	if oneView {
-		columns = append(columns[:1:1], runColumns[1:]...)
+		columns = slices.Delete(columns, 1, 2)
 	}
 	return table(p, executions, columns)
 }
 
-// Run writes what a run has done.
+// Run writes what a run has done. Errors are named only: whoever runs it tells them in full.
 func (p Printer) Run(executions []schedule.Execution) error {
 	if p.Format == JSON {
 		return writeJSON(p.W, executions, toExecutionJSON)
 	}
-	return table(p, executions, runColumns)
+	return table(p, executions, executionColumns(briefDetail))
 }
 
-var runColumns = []column[schedule.Execution]{
-	{head: "VIEW", cell: func(e schedule.Execution) string { return e.View }, gives: true},
-	{head: "STATUS", cell: func(e schedule.Execution) string { return string(e.Status) }},
-	{head: "TOOK", cell: took, right: true},
-	{head: "DETAIL", cell: detail, gives: true},
+func executionColumns(detail func(schedule.Execution) string) []column[schedule.Execution] {
+	return []column[schedule.Execution]{
+		{head: "VIEW", cell: func(e schedule.Execution) string { return e.View }, gives: true},
+		{head: "STATUS", cell: func(e schedule.Execution) string { return string(e.Status) }},
+		{head: "TOOK", cell: took, right: true},
+		{head: "DETAIL", cell: detail, gives: true},
+	}
 }
 
 // Due writes what a run would do.

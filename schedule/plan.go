@@ -92,7 +92,7 @@ select now(),
 // A due instant other than nil is taken for now, so that a one-shot can stop at what was due when it began. Any worker
 // may do this at any time; rows that another one is busy with are skipped.
 func (s *Store) Tend(ctx context.Context, due *time.Time, limit int) (Outlook, error) {
-	ctx, cancel := withDeadline(ctx, "tending the schedules")
+	ctx, cancel := withDeadline(ctx, "looking after the schedules")
 	defer cancel()
 
 	if due == nil {
@@ -109,7 +109,7 @@ func (s *Store) Tend(ctx context.Context, due *time.Time, limit int) (Outlook, e
 		})
 	})
 	if err != nil {
-		return Outlook{}, fmt.Errorf("tending the schedules: %w", err)
+		return Outlook{}, fmt.Errorf("looking after the schedules: %w", err)
 	}
 	return outlook, nil
 }

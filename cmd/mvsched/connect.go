@@ -85,6 +85,8 @@ func connectFailure(err error) error {
 			hint = "raise max_connections, or let fewer programs connect at a time"
 		case pgerrcode.UndefinedObject:
 			hint = "the connection string has a parameter that PostgreSQL does not know; take it out"
+		case pgerrcode.ProtocolViolation:
+			hint = "a pooler may refuse startup parameters: take it out of the connection string or PGOPTIONS, or add it to the pooler's ignore_startup_parameters"
 		case pgerrcode.CannotConnectNow:
 			hint = "the server is starting, stopping or recovering; try again in a moment"
 		}

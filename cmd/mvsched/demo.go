@@ -67,7 +67,7 @@ func runDemo(ctx context.Context, a *app, opts demoOptions) (err error) {
 	}()
 
 	// Everything happens as a role that may create schemas in its database and nothing more.
-	owner := server.DSN("demo") + " user=demo"
+	owner := strings.Replace(server.DSN("demo"), "user=postgres", "user=demo", 1)
 	if err := prepareDemo(ctx, a, server.DSN("postgres"), owner, opts.scale); err != nil {
 		return err
 	}

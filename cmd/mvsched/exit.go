@@ -130,7 +130,7 @@ func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint st
 	problem = strings.Replace(err.Error(), pgErr.Error(), pgErr.Message, 1)
 	switch class := pgErr.Code[:min(2, len(pgErr.Code))]; {
 	case pgErr.Code == pgerrcode.InsufficientPrivilege:
-		return exitUnavailable, problem, "the role needs CREATE on the database for `mvsched init`, and the rights on schema mvsched for everything else"
+		return exitUnavailable, problem, "the role needs rights on schema mvsched and its tables, and for `mvsched init` CREATE on the database (docs/operations.md)"
 	case pgErr.Code == pgerrcode.ReadOnlySQLTransaction:
 		return exitUnavailable, problem, "this server takes no writes (a standby, or default_transaction_read_only); connect to the primary"
 	case pgErr.Code == pgerrcode.LockNotAvailable:

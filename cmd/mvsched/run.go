@@ -106,8 +106,8 @@ func (a *app) work(ctx context.Context, pool *pgxpool.Pool, store *schedule.Stor
 			a.printRefresh(e)
 		}
 	}
-	if failed > 0 {
-		err = errors.Join(err, &refreshesError{failed})
+	if err == nil && failed > 0 { // whatever else went wrong weighs more
+		err = &refreshesError{failed}
 	}
 	return errors.Join(err, printed)
 }
@@ -143,8 +143,8 @@ func (a *app) checkSuperuser(ctx context.Context, store *schedule.Store, allow b
 		}
 	}
 	if superuser.ForeignViews > 0 {
-		a.note("connected as superuser, and %d scheduled views belong to other roles; connect as their owner instead",
-			superuser.ForeignViews)
+		a.note("connected as superuser, which runs other roles' queries with too many rights (scheduled views of theirs: %d); "+
+			"connect as their owner instead", superuser.ForeignViews)
 	}
 	return nil
 }

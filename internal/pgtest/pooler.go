@@ -16,15 +16,15 @@ import (
 // empty.
 const EnvPooler = "MVSCHED_TEST_POOLER"
 
-// bouncerPort is where PgBouncer listens in the socket directory of the
-// server: host and rights are the same, only the port tells them apart.
+// PgBouncer listens in the socket directory of the server: host and rights are
+// the same, only the port tells them apart.
 const (
 	bouncerPort    = 6432
 	throughBouncer = " port=6432" // in a connection string the last one counts
 )
 
-// bouncerConfig lets through whoever the server lets through, databases and
-// roles made by the tests included, and not a parameter more than it must.
+// bouncerConfig leaves it to the server which databases and roles there are,
+// as tests make some of their own, and ignores no startup parameter.
 const bouncerConfig = `
 [databases]
 * = host='%[1]s' port=%[2]d
@@ -39,7 +39,7 @@ server_idle_timeout = 1
 server_login_retry = 0
 auth_type = trust
 auth_user = %[4]s
-auth_query = select rolname, '' from pg_catalog.pg_roles where rolname = $1
+auth_query = select $1, ''
 log_connections = 0
 log_disconnections = 0
 `
@@ -75,7 +75,7 @@ func (s *server) startBouncer() error {
 		program, err = exec.LookPath("/usr/sbin/pgbouncer") // not in the PATH of everybody
 	}
 	if err != nil {
-		return fmt.Errorf("PgBouncer is not installed: %w", err)
+		return fmt.Errorf("PgBouncer is not installed (apt-get install pgbouncer): %w", err)
 	}
 	to, err := pgx.ParseConfig(s.dsn("postgres"))
 	if err != nil {

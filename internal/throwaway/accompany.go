@@ -9,8 +9,9 @@ import (
 
 // Accompany starts another program that goes with the server, such as a
 // pooler, and returns once connect succeeds. It runs as the account of the
-// server, and prints into its log. Stop kills it first; if we die before, the
-// kernel does (Linux), so it had better be one process with nothing to lose.
+// server, and prints into its log. Stop kills it first, and complains if it has
+// ended on its own; if we die before, the kernel kills it (Linux only). So it
+// had better be one process with nothing to lose.
 func (s *Server) Accompany(ctx context.Context, connect func(context.Context) error, program string, args ...string) error {
 	attr := childAttr(false)
 	dieWithParent(attr, syscall.SIGKILL)
@@ -18,8 +19,13 @@ func (s *Server) Accompany(ctx context.Context, connect func(context.Context) er
 	if err != nil {
 		return err
 	}
-	s.others = append(s.others, p)
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	return s.await(ctx, p, connect)
+	if err := s.await(ctx, p, connect); err != nil {
+		p.killGroup()
+		<-p.done
+		return err
+	}
+	s.others = append(s.others, p)
+	return nil
 }

@@ -185,6 +185,21 @@ func TestAccompany(t *testing.T) {
 		}
 	})
 
+	t.Run("the end of a program before its time comes to light", func(t *testing.T) {
+		s, err := Start(t.Context(), Options{base: testBase(t), Fetch: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Accompany(t.Context(), accept, "/bin/sh", "-c", "echo I crashed; exit 3"); err != nil {
+			t.Fatal(err)
+		}
+		<-s.others[0].done
+		err = s.Stop()
+		if err == nil || !strings.Contains(err.Error(), "sh ended on its own: exit status 3") || !strings.Contains(err.Error(), "I crashed") {
+			t.Errorf("error is %v", err)
+		}
+	})
+
 	t.Run("a failure shows what the program said", func(t *testing.T) {
 		s := start(t, Options{})
 		refuse := func(context.Context) error { return errors.New("refused") }

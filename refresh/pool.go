@@ -26,8 +26,41 @@ func ConfigurePool(config *pgxpool.Config, jobs int) {
 	config.MaxConns = int32(jobs) + 1 //nolint:gosec // a number of jobs
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
 	config.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelPatience}
+		return &canceller{conn: conn}
 	}
+}
+
+// canceller has the server cancel what a connection does when its context ends, and waits for the answer.
+//
+// It differs from pgconn.CancelRequestContextWatcherHandler in one thing: it lets the cancel request come to its end.
+// That one hangs up on it as soon as the answer is there, which brings PgBouncer before 1.19.1 down for everybody
+// (PgBouncer issues 801 and 846).
+type canceller struct {
+	conn *pgconn.PgConn
+	done chan struct{}
+}
+
+// cancelArrives is how long a cancel request that the server has taken may be on its way to the backend: without the
+// wait it could hit the connection's next query.
+const cancelArrives = 100 * time.Millisecond
+
+func (c *canceller) HandleCancel(ctx context.Context) {
+	c.done = make(chan struct{})
+	deadline := time.Now().Add(cancelPatience)
+	// Should setting it fail, the connection is dead, and the read that is under way says so.
+	_ = c.conn.Conn().SetDeadline(deadline)
+	go func() {
+		defer close(c.done)
+		ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+		defer cancel()
+		_ = c.conn.CancelRequest(ctx) // where it fails, the deadline ends the wait
+		<-time.After(cancelArrives)
+	}()
+}
+
+func (c *canceller) HandleUnwatchAfterCancel() {
+	<-c.done
+	_ = c.conn.Conn().SetDeadline(time.Time{}) // as above
 }
 
 // How long a worker that holds no connection waits for one when the server has none left: others give theirs back when

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgerrcode"
@@ -86,6 +87,9 @@ func connectFailure(err error) error {
 		case pgerrcode.UndefinedObject:
 			hint = "the connection string has a parameter that PostgreSQL does not know; take it out"
 		case pgerrcode.ProtocolViolation:
+			if !strings.Contains(pgErr.Message, "startup parameter") {
+				break // PgBouncer, whose messages are not localised, has one code for everything
+			}
 			hint = "a pooler may refuse startup parameters: take it out of the connection string or PGOPTIONS, or add it to the pooler's ignore_startup_parameters"
 		case pgerrcode.CannotConnectNow:
 			hint = "the server is starting, stopping or recovering; try again in a moment"

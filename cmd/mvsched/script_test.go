@@ -50,6 +50,7 @@ import (
 //	                                  A path is 0.last.status; its last part may be keys (in their order) or len
 //
 // A condition [pg13] … [pg99] holds on servers of this major version and newer.
+// [pooler] holds where a pooler stands before the server.
 
 var updateScripts = flag.Bool("update", false, "rewrite what the scripts compare output with")
 
@@ -73,7 +74,7 @@ func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		Setup:               setupScript,
-		Condition:           serverVersion(t),
+		Condition:           condition(t),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       *updateScripts,
@@ -141,7 +142,7 @@ func setupScript(env *testscript.Env) error {
 
 	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, server)
+	conn, err := pgx.Connect(ctx, pgtest.Direct(server))
 	if err != nil {
 		return err
 	}
@@ -314,7 +315,7 @@ func cmdSQL(ts *testscript.TestScript, neg bool, args []string) {
 func (s *script) conn(ctx context.Context) *pgx.Conn {
 	dsn := s.Getenv("MVSCHED_DATABASE_URL")
 	if s.dsns[dsn] == nil {
-		conn, err := pgx.Connect(ctx, dsn)
+		conn, err := pgx.Connect(ctx, pgtest.Direct(dsn))
 		s.Check(err)
 		s.dsns[dsn] = conn
 	}
@@ -362,7 +363,7 @@ func (s *script) waitsql(args []string) {
 func (s *script) hold(args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, s.Getenv("MVSCHED_DATABASE_URL"))
+	conn, err := pgx.Connect(ctx, pgtest.Direct(s.Getenv("MVSCHED_DATABASE_URL")))
 	s.Check(err)
 	s.held[args[0]] = conn
 	_, err = conn.PgConn().Exec(ctx, "begin;"+args[1]).ReadAll()
@@ -495,10 +496,10 @@ func jsonKeys(object json.RawMessage) (json.RawMessage, error) {
 	return json.Marshal(strings.Join(keys, " "))
 }
 
-// serverVersion is the condition [pgN]: the server is of major version N or newer.
-func serverVersion(t *testing.T) func(string) (bool, error) {
+// condition knows [pgN], the server is of major version N or newer, and [pooler], there is a pooler in front of it.
+func condition(t *testing.T) func(string) (bool, error) {
 	major := sync.OnceValues(func() (int, error) {
-		conn, err := pgx.Connect(t.Context(), pgtest.DSN(t))
+		conn, err := pgx.Connect(t.Context(), pgtest.DirectDSN(t))
 		if err != nil {
 			return 0, err
 		}
@@ -508,6 +509,9 @@ func serverVersion(t *testing.T) func(string) (bool, error) {
 		return number / 10000, err
 	})
 	return func(condition string) (bool, error) {
+		if condition == "pooler" {
+			return os.Getenv(pgtest.EnvPooler) != "", nil
+		}
 		wanted, err := strconv.Atoi(strings.TrimPrefix(condition, "pg"))
 		if err != nil || !strings.HasPrefix(condition, "pg") {
 			return false, fmt.Errorf("unknown condition %q", condition)

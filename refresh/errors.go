@@ -17,7 +17,7 @@ const (
 	codeViewReplaced = "MV002" // the name went to another view while the refresh waited
 )
 
-// ErrTooManyConnections means that the server has no connection left, not even the first.
+// ErrTooManyConnections means that the server has no connection left for us.
 var ErrTooManyConnections = errors.New("the server has no connection left (max_connections)")
 
 // ErrBug means that the program itself went wrong.

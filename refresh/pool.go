@@ -15,16 +15,20 @@ import (
 // cancelPatience is how long a connection waits for the server's answer to a cancel before it is given up.
 const cancelPatience = 2 * time.Second
 
-// ConfigurePool prepares a pool for a Worker with so many jobs: one connection for each refresh and one to claim,
-// rescue and record with, opened when there is work for them.
+// ConfigurePool prepares a pool for a Worker with so many jobs: one connection for each refresh and one to look after the
+// schedules, opened when there is work for them. A slot whose connection was lost asks for the outcome over another one,
+// while the dead one still has its place: so there are places for twice the jobs.
 //
 // It makes cancelling reliable: by default pgx sends the cancel request in the background while the connection is
 // closed, and a process that exits then leaves its refresh running. And it keeps to what works behind a transaction
-// pooler: no prepared statements that another client could meet.
+// pooler: no prepared statements that another client could meet. Text goes and comes as UTF-8 whatever the database's
+// encoding, or a name would mean another view; times come as ISO dates, the only ones that pgx reads.
 func ConfigurePool(config *pgxpool.Config, jobs int) {
 	config.MinConns, config.MinIdleConns = 0, 0
-	config.MaxConns = int32(jobs) + 1 //nolint:gosec // a number of jobs
+	config.MaxConns = 2*int32(jobs) + 1 //nolint:gosec // a number of jobs
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
+	config.ConnConfig.RuntimeParams["datestyle"] = "ISO"
 	config.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &canceller{conn: conn}
 	}

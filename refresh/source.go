@@ -15,7 +15,12 @@ type dueViews struct {
 	mu      sync.Mutex
 	began   *time.Time // by the database's clock
 	claimed int
+	empty   int // claims in a row that got nothing
 }
+
+// emptyClaims is how many claims in a row may come back empty although something is due, each with a window ten times as
+// wide, before what is left is taken to be in somebody else's hands.
+const emptyClaims = 4
 
 func (d *dueViews) ready(outlook schedule.Outlook) (claims int, wait bool) {
 	d.mu.Lock()
@@ -23,8 +28,14 @@ func (d *dueViews) ready(outlook schedule.Outlook) (claims int, wait bool) {
 	if d.began == nil && !outlook.Now.IsZero() {
 		d.began = &outlook.Now
 	}
+	if len(outlook.Abandoned) > 0 {
+		d.empty = 0
+	}
 	if d.spent() {
 		return 0, false
+	}
+	if d.empty >= emptyClaims {
+		return 0, outlook.Unbegun > 0
 	}
 	return outlook.Due, outlook.Unbegun > 0
 }
@@ -37,7 +48,7 @@ func (d *dueViews) due() *time.Time {
 
 func (d *dueViews) spent() bool { return d.worker.Limit > 0 && d.claimed >= d.worker.Limit }
 
-func (d *dueViews) claim(ctx context.Context, store *schedule.Store) (*schedule.Claim, error) {
+func (d *dueViews) claim(ctx context.Context, store *schedule.Store, _ bool) (*schedule.Claim, error) {
 	// Counted before it is known to succeed: slots that claim at the same time must not pass the limit together.
 	d.mu.Lock()
 	if d.spent() {
@@ -45,18 +56,21 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store) (*schedule.
 		return nil, nil //nolint:nilnil // nothing more to claim
 	}
 	d.claimed++
-	began := d.began
+	options := schedule.ClaimOptions{Worker: d.worker.Name, Limit: 1, Due: d.began, Usual: d.worker.Usual}
+	for range d.empty {
+		options.Window = max(options.Window, 100) * 10
+	}
 	d.mu.Unlock()
 
-	claims, err := store.Claim(ctx, schedule.ClaimOptions{
-		Worker: d.worker.Name, Limit: 1, Due: began, Usual: d.worker.Usual,
-	})
+	claims, err := store.Claim(ctx, options)
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err != nil || len(claims) == 0 {
-		d.mu.Lock()
 		d.claimed--
-		d.mu.Unlock()
+		d.empty++
 		return nil, err
 	}
+	d.empty = 0
 	return &claims[0], nil
 }
 
@@ -77,7 +91,7 @@ func (n *namedViews) ready(schedule.Outlook) (claims int, wait bool) {
 
 func (n *namedViews) due() *time.Time { return nil }
 
-func (n *namedViews) claim(ctx context.Context, store *schedule.Store) (*schedule.Claim, error) {
+func (n *namedViews) claim(ctx context.Context, store *schedule.Store, patient bool) (*schedule.Claim, error) {
 	n.mu.Lock()
 	if len(n.views) == 0 {
 		n.mu.Unlock()
@@ -95,6 +109,12 @@ func (n *namedViews) claim(ctx context.Context, store *schedule.Store) (*schedul
 			return claim, err
 		}
 		// Somebody else refreshes it. The control loop meanwhile finds out should that one be dead.
+		if !patient {
+			n.mu.Lock()
+			n.views = append(n.views, view)
+			n.mu.Unlock()
+			return nil, nil //nolint:nilnil // nothing that nobody is at
+		}
 		pause(ctx, busyInterval)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)

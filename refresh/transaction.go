@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/mvsched/mvsched/schedule"
 )
@@ -28,7 +27,6 @@ const savepoint = "mvsched_refresh"
 
 // refresher refreshes claimed views.
 type refresher struct {
-	pool  *pgxpool.Pool
 	store *schedule.Store
 	log   *slog.Logger
 
@@ -56,26 +54,26 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 	case err == nil:
 		return record, nil
 	case conn.IsClosed():
-		return r.awaitOutcome(ctx, claim, method, err)
+		return r.awaitOutcome(ctx, claim, method, err, claim.Timeout+outcomeAfterTimeLimit)
 	}
 
 	ending := r.ending(ctx, err, claim, method)
 	if conn.PgConn().TxStatus() == 'E' && done >= stepsBeforeSavepoint {
-		execution, recordErr := r.endUnderLock(ctx, conn, claim, ending)
+		record, recordErr := r.endUnderLock(ctx, conn, claim, ending)
 		if recordErr == nil {
-			return execution, nil
+			return record, nil
 		}
 		r.log.Warn("recording the end of a refresh", "view", claim.View, "execution", claim.ExecutionID, "error", recordErr)
-		return r.awaitOutcome(ctx, claim, method, err)
+		return r.awaitOutcome(ctx, claim, method, err, claim.Timeout+outcomeAfterTimeLimit)
 	}
 	// Not the view's doing: the claim was lost, the limits could not be set, or the commit failed. The lock is gone with
 	// the transaction, so a rescuer may be quicker; then its record stands.
 	ending.TimeLimit = 0
 	record, recordErr := r.endDetached(ctx, conn, claim, ending)
-	if recordErr != nil {
-		return r.awaitOutcome(ctx, claim, method, err)
+	if recordErr == nil || errors.Is(recordErr, pgx.ErrNoRows) {
+		return record, recordErr
 	}
-	return record, nil
+	return r.awaitOutcome(ctx, claim, method, err, outcomeAfterTimeLimit)
 }
 
 // stepsBeforeSavepoint is how many statements of the pipeline have succeeded when the savepoint stands.
@@ -105,15 +103,17 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, meth
 	}
 	// Read committed always: under repeatable read a refresh can succeed and store old data.
 	queue(`begin isolation level read committed`)
-	queue(`select mvsched.begin_refresh($1::bigint, $2::oid, $3::text, $4::interval, $5::interval)`,
+	queue(`select mvsched.begin_refresh($1, $2, $3, $4, $5)`,
 		execution, oid, string(method), interval(claim.Timeout), interval(lockTimeout(claim, method)))
 	queue(`savepoint ` + savepoint)
 	if claim.SearchPath != nil {
-		queue(`select pg_catalog.set_config('search_path', $1::text, true)`, *claim.SearchPath)
+		queue(`select pg_catalog.set_config('search_path', $1, true)`, *claim.SearchPath)
 	}
 	queue(refresh + name.Identifier().Sanitize())
+	// REFRESH runs as the view's owner. What follows runs as us, and must not see the owner's path.
+	queue(`set local search_path = pg_catalog, pg_temp`)
 	queue(`select `+schedule.ExecutionColumns+`
-		  from mvsched.refresh_succeeded($1::bigint, $2::oid, $3::text, $4::text, $5::text) e`,
+		  from mvsched.refresh_succeeded($1, $2, $3, $4, $5) e`,
 		execution, oid, claim.Schema, claim.Name, string(method))
 	queue(`commit`)
 
@@ -171,7 +171,16 @@ func (r *refresher) endUnderLock(ctx context.Context, conn *pgx.Conn, claim sche
 	if _, err := conn.Exec(ctx, `rollback to savepoint `+savepoint); err != nil {
 		return schedule.Execution{}, err
 	}
-	execution, err := r.store.On(conn).End(ctx, claim.ExecutionID, ending)
+	if ending.Reason == schedule.ReasonMissing {
+		var name *string
+		if err := conn.QueryRow(ctx, `select mvsched.view_name($1)`, claim.OID).Scan(&name); err != nil {
+			return schedule.Execution{}, err
+		}
+		if name != nil { // renamed while the refresh waited for its lock
+			ending.Reason = schedule.ReasonViewReplaced
+		}
+	}
+	execution, err := r.store.On(conn).EndUnderLock(ctx, claim.ExecutionID, ending)
 	if err != nil {
 		return schedule.Execution{}, err
 	}
@@ -206,15 +215,14 @@ const (
 )
 
 // awaitOutcome asks the execution row, over other connections, how a refresh ended whose connection was lost.
-func (r *refresher) awaitOutcome(ctx context.Context, claim schedule.Claim, method schedule.Method, cause error) (
-	schedule.Execution, error,
-) {
+func (r *refresher) awaitOutcome(ctx context.Context, claim schedule.Claim, method schedule.Method, cause error,
+	patience time.Duration,
+) (schedule.Execution, error) {
 	lost := schedule.Ending{Status: schedule.Abandoned, Reason: schedule.ReasonWorkerLost, Method: method}
 	var pgErr *pgconn.PgError
 	if errors.As(cause, &pgErr) {
 		lost.ErrorName, lost.ErrorMessage = conditionName(pgErr.Code), pgErr.Message
 	}
-	patience := claim.Timeout + outcomeAfterTimeLimit
 	if ctx.Err() != nil {
 		patience = outcomeAfterShutdown
 	}
@@ -228,18 +236,22 @@ func (r *refresher) awaitOutcome(ctx context.Context, claim schedule.Claim, meth
 			return execution, nil
 		case err == nil:
 			answered = time.Now()
+		case errors.Is(err, pgx.ErrNoRows):
+			return schedule.Execution{}, err
 		case time.Since(answered) > outcomeNoAnswer || !mayPass(err):
 			return schedule.Execution{}, fmt.Errorf("lost the refresh of %s (execution %d), whose outcome is not known: %w",
 				claim.View, claim.ExecutionID, err)
 		}
 		select {
 		case <-wait.Done():
-			return schedule.Execution{}, fmt.Errorf("lost the refresh of %s (execution %d), which is still running: %w",
-				claim.View, claim.ExecutionID, errors.Join(cause, err))
+			return schedule.Execution{}, fmt.Errorf("%w: %w", errHeld, errors.Join(cause, err))
 		case <-time.After(outcomeInterval):
 		}
 	}
 }
+
+// errHeld means that somebody else's transaction holds the execution row for longer than the refresh can take.
+var errHeld = errors.New("its record is held by another transaction")
 
 // mayPass reports whether what keeps the database from answering can be over soon: all but what the server says for
 // good, such as that there is no such database, role, or table any more.

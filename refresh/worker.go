@@ -23,7 +23,6 @@ const (
 	blockerInterval = 500 * time.Millisecond // how often a refresh that may be waiting for a lock is looked at
 	unbegunInterval = 200 * time.Millisecond // how often a claim that has not begun is looked at, when nothing else is left
 	busyInterval    = 200 * time.Millisecond // how often a view that somebody else refreshes is asked for
-	emptyClaims     = 3                      // claims in a row that got nothing although something was due, before giving up
 )
 
 // Worker refreshes views: those that are due (RunDue) or those that it is told to (Refresh). Any number of workers may
@@ -48,7 +47,7 @@ type Worker struct {
 // views over.
 //
 // When ctx ends, it claims no more, has the server cancel what is running, records that, and returns the context's
-// cause beside the executions. Any other error means that the database was lost.
+// cause beside the executions. Any other error says why it could not go on.
 func (w *Worker) RunDue(ctx context.Context) ([]schedule.Execution, error) {
 	return w.run(ctx, &dueViews{worker: w})
 }
@@ -73,8 +72,8 @@ type source interface {
 	// due is the instant up to which the source claims; nil: now.
 	due() *time.Time
 
-	// claim takes the next view; nil when there is none.
-	claim(ctx context.Context, store *schedule.Store) (*schedule.Claim, error)
+	// claim takes the next view; nil when there is none, or, without patience, none that nobody else is at.
+	claim(ctx context.Context, store *schedule.Store, patient bool) (*schedule.Claim, error)
 }
 
 // run is one call of a worker: a control loop on a connection of its own, and up to Jobs slots that each claim and
@@ -106,7 +105,7 @@ type slotEnd struct {
 func (w *Worker) run(ctx context.Context, source source) ([]schedule.Execution, error) {
 	r := &run{Worker: w, source: source, ended: make(chan slotEnd), active: map[int64]*activeRefresh{}}
 	log := cmp.Or(w.Log, slog.New(slog.DiscardHandler))
-	r.refresher = refresher{pool: w.Pool, store: w.Store, log: log, blocker: r.blocker}
+	r.refresher = refresher{store: w.Store, log: log, blocker: r.blocker}
 
 	err := r.control(ctx)
 	slices.SortFunc(r.executions, func(a, b schedule.Execution) int { return cmp.Compare(a.ID, b.ID) })
@@ -119,7 +118,7 @@ func (w *Worker) run(ctx context.Context, source source) ([]schedule.Execution, 
 // control tends the schedules, opens slots for what can begin, and looks after what runs, until nothing is left. It
 // returns when every slot has ended.
 func (r *run) control(ctx context.Context) (err error) {
-	slots, empty := 0, 0
+	slots := 0
 	defer func() {
 		for ; slots > 0; slots-- {
 			err = errors.Join(err, (<-r.ended).err)
@@ -134,20 +133,16 @@ func (r *run) control(ctx context.Context) (err error) {
 		if err != nil && slots == 0 {
 			return err
 		}
-		if len(outlook.Abandoned) > 0 {
-			empty = 0
-		}
 		claims, wait := r.source.ready(outlook)
-		if empty >= emptyClaims {
-			claims = 0 // what is due is in somebody else's hands
-		}
 		switch {
 		case claims > 0 && maxSlots == 0:
-			end := r.slot(ctx, r.conn.Conn())
+			end := r.slot(ctx, r.conn.Conn(), false)
 			if end.err != nil {
 				return end.err
 			}
-			empty = nextEmpty(empty, end)
+			if end.claims == 0 {
+				pause(ctx, unbegunInterval)
+			}
 			continue
 		case claims == 0 && slots == 0 && !wait:
 			return nil
@@ -167,21 +162,11 @@ func (r *run) control(ctx context.Context) (err error) {
 			maxSlots = slots
 		case end.err != nil:
 			return end.err
-		default:
-			if empty = nextEmpty(empty, end); empty > 0 {
-				pause(ctx, rand.N(20*time.Millisecond)) //nolint:gosec // jitter
-			}
+		case end.claims == 0:
+			pause(ctx, rand.N(20*time.Millisecond)) //nolint:gosec // jitter
 		}
 	}
 	return nil
-}
-
-// nextEmpty counts the slots in a row that got nothing to do although something was due.
-func nextEmpty(empty int, end slotEnd) int {
-	if end.claims > 0 {
-		return 0
-	}
-	return empty + 1
 }
 
 // connect makes sure of the control connection: the first time, and when it was lost.
@@ -268,8 +253,12 @@ func pause(ctx context.Context, d time.Duration) {
 
 // openSlot opens a connection and runs a slot on it.
 func (r *run) openSlot(ctx context.Context) {
+	var conn *pgxpool.Conn
 	defer func() {
 		if bug := recover(); bug != nil {
+			if conn != nil {
+				conn.Release()
+			}
 			r.ended <- slotEnd{err: fmt.Errorf("%w: %v\n%s", ErrBug, bug, debug.Stack())}
 		}
 	}()
@@ -281,16 +270,16 @@ func (r *run) openSlot(ctx context.Context) {
 		r.ended <- slotEnd{err: err}
 		return
 	}
-	end := r.slot(ctx, conn.Conn())
+	end := r.slot(ctx, conn.Conn(), true)
 	conn.Release()
 	r.ended <- end
 }
 
 // slot claims and refreshes, one view after the other, until there is nothing to claim.
-func (r *run) slot(ctx context.Context, conn *pgx.Conn) (end slotEnd) {
+func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotEnd) {
 	store := r.Store.On(conn)
 	for ctx.Err() == nil && !conn.IsClosed() {
-		claim, err := r.source.claim(ctx, store)
+		claim, err := r.source.claim(ctx, store, patient)
 		if err != nil || claim == nil {
 			end.err = err
 			break
@@ -327,14 +316,24 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 		r.executions = append(r.executions, execution)
 	}
 	r.mu.Unlock()
-	if err != nil {
+	log := r.refresher.log.With("view", claim.View, "execution", claim.ExecutionID)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		log.Warn("was refreshed, or not, but its record has been deleted meanwhile")
+		return nil
+	case errors.Is(err, errHeld):
+		log.Warn("is left to the next run", "error", err)
+		return nil
+	case err != nil:
 		return err
 	}
 	if r.Ended != nil {
 		r.Ended(execution)
 	}
 	if claim.Renamed && claim.ScheduleID != nil && !conn.IsClosed() {
-		return r.Store.On(conn).FollowRename(context.WithoutCancel(ctx), *claim.ScheduleID)
+		if err := r.Store.On(conn).FollowRename(context.WithoutCancel(ctx), *claim.ScheduleID); err != nil {
+			log.Warn("was renamed, and its schedule still bears the old name", "error", err)
+		}
 	}
 	return nil
 }
@@ -363,6 +362,9 @@ func (r *run) lookForBlockers(ctx context.Context) {
 	for _, b := range blockers {
 		if a := r.active[b.ExecutionID]; a != nil {
 			a.blocker = fmt.Sprintf("held by pid %d (user %s)", b.PID, cmp.Or(b.User, "unknown"))
+			if b.PID == 0 {
+				a.blocker = "held by a prepared transaction (see pg_prepared_xacts)"
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -39,6 +40,7 @@ type ClaimOptions struct {
 	Limit  int        // as many as can begin now: one for each idle connection
 	Due    *time.Time // claim what was due at this instant; nil: now
 	Usual  bool       // also look up Claim.Usual
+	Window int        // among how many of the longest due to choose; 0: 100 and Limit
 }
 
 // claimSQL claims what has been due for longest, in one statement: the lock on the schedule, the execution and the
@@ -50,8 +52,11 @@ type ClaimOptions struct {
 // are checked on that. What they cannot see, an execution of another transaction, is caught by the unique index on
 // running executions: "do nothing" then leaves the slot where it is.
 //
-// One step of priority is worth a minute of waiting, so nothing starves. It reorders only what has been due for longest
-// (the first 100): the scan stays a short read of the index in order of next_run_at.
+// One step of priority is worth a minute of waiting, so nothing starves. It reorders only what has been due for longest,
+// a window of the index in order of next_run_at. A claim that comes back empty although something is due, because
+// somebody holds all rows of the window, is repeated with a wider one.
+//
+// A schedule whose OID does not count, or not any more, is left to locateSQL.
 //
 // The slot advances by whole intervals from itself, so there is no drift, past now, so there is no backlog. An interval
 // is added as seconds: a day is 24 hours whatever the session's time zone.
@@ -66,11 +71,12 @@ with clock as materialized (
    where s.next_run_at <= (select due from clock)
      and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
      and s.database_identity = (select identity from clock)
+     and (s.view_oid is null or exists (select from pg_catalog.pg_class c where c.oid = s.view_oid and c.relkind = 'm'))
      and not exists (select
                        from mvsched.materialized_view_refresh_schedule_execution e
                       where e.status = 'running' and e.view_oid = s.view_oid)
    order by s.next_run_at
-   limit 100 + $3::integer
+   limit $6::integer
 ), due as materialized (
   select s.*
     from mvsched.materialized_view_refresh_schedule s
@@ -84,7 +90,7 @@ with clock as materialized (
   insert into mvsched.materialized_view_refresh_schedule_execution as e
          (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, scheduled_at, attempt, worker, start_grace)
   select due.id, coalesce(mvsched.view_name(due.view_oid), due.materialized_view_name), due.view_oid,
-         case when last.id is null then 'schedule' else 'retry' end, due.next_run_at, coalesce(last.attempt, 0) + 1,
+         case when last.id is null then 'schedule' else 'retry' end, due.next_run_at, least(coalesce(last.attempt, 0) + 1, 1000000),
          $4::text, due.start_grace
     from due
     left join lateral (
@@ -137,6 +143,8 @@ const usualColumn = `
                   order by e.id desc
                   limit 20) e) end`
 
+const defaultWindow = 100
+
 // Claim settles what has ended and claims up to opts.Limit due views, in one round trip. Nothing due is no error. Use
 // it on the connection that is going to refresh.
 func (s *Store) Claim(ctx context.Context, opts ClaimOptions) ([]Claim, error) {
@@ -145,7 +153,7 @@ func (s *Store) Claim(ctx context.Context, opts ClaimOptions) ([]Claim, error) {
 	var claims []Claim
 	err := s.send(ctx, func(batch *pgx.Batch) {
 		batch.Queue(settleSQL)
-		batch.Queue(claimSQL, s.now(), opts.Due, opts.Limit, opts.Worker, opts.Usual).Query(collect(&claims, scanClaim))
+		batch.Queue(claimSQL, s.now(), opts.Due, opts.Limit, opts.Worker, opts.Usual, cmp.Or(opts.Window, defaultWindow+opts.Limit)).Query(collect(&claims, scanClaim))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claiming: %w", err)
@@ -157,11 +165,11 @@ func (s *Store) Claim(ctx context.Context, opts ClaimOptions) ([]Claim, error) {
 // row is touched only where nobody holds it: then the end of this run is settled into it like any other.
 const claimViewSQL = `
 with view as materialized (
-  select mvsched.find_relation($1) as oid
+  select $1::bigint::oid as oid
 ), schedule as materialized (
   select s.*
     from mvsched.materialized_view_refresh_schedule s
-   where s.id = mvsched.find_schedule($1)
+   where s.id = $8::bigint
 ), execution as (
   insert into mvsched.materialized_view_refresh_schedule_execution as e
          (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, worker)
@@ -199,14 +207,18 @@ select execution.id, schedule.id, execution.view_name, null::timestamptz, 1,
 func (s *Store) ClaimView(ctx context.Context, view ViewName, settings Settings, opts ClaimOptions) (*Claim, error) {
 	ctx, cancel := withDeadline(ctx, "claiming")
 	defer cancel()
-	if err := s.Check(ctx, []ViewName{view}); err != nil {
-		return nil, err
+	found, err := s.describe(ctx, view)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("claiming %q: %w", view, err)
+	case found.problem != nil:
+		return nil, found.problem
 	}
 	var claims []Claim
-	err := s.send(ctx, func(batch *pgx.Batch) {
+	err = s.send(ctx, func(batch *pgx.Batch) {
 		batch.Queue(settleSQL)
-		batch.Queue(claimViewSQL, view.String(), seconds(settings.Timeout), seconds(settings.LockTimeout), opts.Worker,
-			opts.Usual, settings.Strategy, settings.SearchPath).Query(collect(&claims, scanClaim))
+		batch.Queue(claimViewSQL, found.oid, seconds(settings.Timeout), seconds(settings.LockTimeout), opts.Worker,
+			opts.Usual, settings.Strategy, settings.SearchPath, found.scheduleID).Query(collect(&claims, scanClaim))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claiming %q: %w", view, err)
@@ -246,7 +258,8 @@ update mvsched.materialized_view_refresh_schedule s
 func (s *Store) FollowRename(ctx context.Context, scheduleID int64) error {
 	ctx, cancel := withDeadline(ctx, "following a rename")
 	defer cancel()
-	if _, err := s.db.Exec(ctx, followRenameSQL, scheduleID); err != nil {
+	err := s.send(ctx, func(batch *pgx.Batch) { batch.Queue(followRenameSQL, scheduleID) })
+	if err != nil {
 		return fmt.Errorf("following a rename: %w", err)
 	}
 	return nil

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Settings are what a person may configure of a schedule. In Add, nil takes the column's default; in Set, nil leaves
@@ -23,31 +25,51 @@ type Settings struct {
 	Paused      *bool
 }
 
+// In the session's own search_path, which says what an unqualified name stands for: so there is no operator and no type in
+// it that could be looked up there.
 const describeSQL = `
-select mvsched.find_schedule($1),
-       (select c.relkind::text from pg_catalog.pg_class c where c.oid = mvsched.find_relation($1))`
+select mvsched.find_schedule($1, relation.oid, pg_catalog.current_schemas(true)), relation.oid::pg_catalog.int8,
+       mvsched.view_name(relation.oid)
+  from (select mvsched.find_relation($1) as oid) relation`
 
-// describe looks a view up: its schedule, nil when it has none, and whether it is a materialized view at all, else
-// ErrNoView or ErrNotAView in a *ViewError.
-func describe(ctx context.Context, db querier, view ViewName) (scheduleID *int64, problem error, err error) {
-	var kind *string
-	if err := db.QueryRow(ctx, describeSQL, view.String()).Scan(&scheduleID, &kind); err != nil {
-		return nil, nil, err //nolint:nilnil // the first two are results, the third is the error
+// description is what a name that a person wrote stands for.
+type description struct {
+	scheduleID *int64
+	oid        *int64
+	name       *string // canonical; nil when it is no materialized view
+	problem    error   // ErrNoView or ErrNotAView in a *ViewError, or nil
+}
+
+func (s *Store) describe(ctx context.Context, view ViewName) (d description, err error) {
+	if err := s.db.QueryRow(ctx, describeSQL, view.String()).Scan(&d.scheduleID, &d.oid, &d.name); err != nil {
+		return description{}, err
 	}
 	switch {
-	case kind == nil:
-		problem = &ViewError{View: view.String(), Err: ErrNoView}
-	case *kind != "m":
-		problem = &ViewError{View: view.String(), Err: ErrNotAView}
+	case d.oid == nil:
+		d.problem = &ViewError{View: view.String(), Err: ErrNoView}
+	case d.name == nil:
+		d.problem = &ViewError{View: view.String(), Err: ErrNotAView}
 	}
-	return scheduleID, problem, nil
+	return d, nil
+}
+
+// needSchedule returns why the view has no schedule: there is no such view, or it is not scheduled.
+func (d description) needSchedule(view ViewName) error {
+	switch {
+	case d.scheduleID != nil:
+		return nil
+	case d.problem != nil:
+		return d.problem
+	default:
+		return &ViewError{View: view.String(), Err: ErrNotScheduled}
+	}
 }
 
 // A schedule whose view was renamed still bears the old name until its next run; the name may be wanted by now.
 const releaseNameSQL = `
 update mvsched.materialized_view_refresh_schedule s
    set materialized_view_name = mvsched.view_name(s.view_oid)
- where s.materialized_view_name = mvsched.view_name(mvsched.find_relation($1))
+ where s.materialized_view_name = $1::text
    and s.database_identity = mvsched.database_identity()
    and mvsched.view_name(s.view_oid) <> s.materialized_view_name`
 
@@ -62,37 +84,52 @@ values ($1, make_interval(secs => $2::float8), coalesce(make_interval(secs => $3
 // Add schedules views, all of them or none: ErrNoView, ErrNotAView or, unless ifNotExists, ErrScheduled in a
 // *ViewError say which one was in the way. A new schedule is due at once. It returns how many were added.
 func (s *Store) Add(ctx context.Context, views []ViewName, settings Settings, ifNotExists bool) (int, error) {
-	added := 0
+	var names []string
+	for _, view := range views {
+		found, err := s.describe(ctx, view)
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("adding a schedule: %w", err)
+		case found.problem != nil:
+			return 0, found.problem
+		case found.scheduleID != nil && ifNotExists:
+			continue
+		case found.scheduleID != nil:
+			return 0, &ViewError{View: view.String(), Err: ErrScheduled}
+		}
+		if !slices.Contains(names, *found.name) { // one view, named twice
+			names = append(names, *found.name)
+		}
+	}
 	err := s.edit(ctx, "adding a schedule", func(ctx context.Context, tx pgx.Tx) error {
-		for _, view := range views {
-			scheduleID, problem, err := describe(ctx, tx, view)
-			switch {
-			case err != nil:
-				return err
-			case problem != nil:
-				return problem
-			case scheduleID != nil && ifNotExists:
-				continue
-			case scheduleID != nil:
-				return &ViewError{View: view.String(), Err: ErrScheduled}
-			}
-			if _, err := tx.Exec(ctx, releaseNameSQL, view.String()); err != nil {
+		for _, name := range names {
+			if _, err := tx.Exec(ctx, releaseNameSQL, name); err != nil {
 				return err
 			}
-			_, err = tx.Exec(ctx, addSQL, view.String(), seconds(settings.Every), seconds(settings.Timeout),
+			_, err := tx.Exec(ctx, addSQL, name, seconds(settings.Every), seconds(settings.Timeout),
 				seconds(settings.LockTimeout), settings.Strategy, settings.Priority, settings.SearchPath,
 				settings.Paused, s.now())
-			if sqlState(err) == pgerrcode.UniqueViolation {
-				err = &ViewError{View: view.String(), Err: ErrScheduled} // somebody was quicker
+			if isScheduled(err) { // somebody was quicker
+				err = &ViewError{View: name, Err: ErrScheduled}
 			}
 			if err != nil {
 				return refusedSetting(err, settings)
 			}
-			added++
 		}
 		return nil
 	})
-	return added, err
+	if err != nil {
+		return 0, err
+	}
+	return len(names), nil
+}
+
+// isScheduled reports whether err says that the view has a schedule: by its name (the constraint) or its OID (the trigger,
+// which names no constraint).
+func isScheduled(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == pgerrcode.UniqueViolation &&
+		(pgErr.ConstraintName == "materialized_view_refresh_schedule_name_key" || pgErr.ConstraintName == "")
 }
 
 const setSQL = `
@@ -110,13 +147,11 @@ update mvsched.materialized_view_refresh_schedule s
 
 // Set changes of the views' schedules what settings give, all of them or none.
 func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) error {
-	return s.edit(ctx, "changing a schedule", func(ctx context.Context, tx pgx.Tx) error {
-		return forEach(ctx, tx, views, func(id int64) error {
-			_, err := tx.Exec(ctx, setSQL, id, seconds(settings.Every), seconds(settings.Timeout),
-				seconds(settings.LockTimeout), settings.Strategy, settings.Priority, settings.SearchPath,
-				settings.Paused, s.now())
-			return refusedSetting(err, settings)
-		})
+	return s.editEach(ctx, "changing a schedule", views, func(ctx context.Context, tx pgx.Tx, id int64) error {
+		_, err := tx.Exec(ctx, setSQL, id, seconds(settings.Every), seconds(settings.Timeout),
+			seconds(settings.LockTimeout), settings.Strategy, settings.Priority, settings.SearchPath,
+			settings.Paused, s.now())
+		return refusedSetting(err, settings)
 	})
 }
 
@@ -136,11 +171,9 @@ const removeSQL = `delete from mvsched.materialized_view_refresh_schedule s wher
 // Remove deletes the views' schedules, all of them or none. A refresh under way goes on and is recorded; the history
 // stays.
 func (s *Store) Remove(ctx context.Context, views []ViewName) error {
-	return s.edit(ctx, "removing a schedule", func(ctx context.Context, tx pgx.Tx) error {
-		return forEach(ctx, tx, views, func(id int64) error {
-			_, err := tx.Exec(ctx, removeSQL, id)
-			return err
-		})
+	return s.editEach(ctx, "removing a schedule", views, func(ctx context.Context, tx pgx.Tx, id int64) error {
+		_, err := tx.Exec(ctx, removeSQL, id)
+		return err
 	})
 }
 
@@ -176,43 +209,44 @@ func (s *Store) Resume(ctx context.Context, views []ViewName) error {
 func (s *Store) editAll(ctx context.Context, what string, views []ViewName,
 	fn func(context.Context, pgx.Tx, []int64) error,
 ) error {
-	return s.edit(ctx, what, func(ctx context.Context, tx pgx.Tx) error {
-		var ids []int64
-		err := forEach(ctx, tx, views, func(id int64) error {
-			ids = append(ids, id)
-			return nil
-		})
-		if err != nil {
-			return err
+	ids, err := s.scheduleIDs(ctx, views)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return s.edit(ctx, what, func(ctx context.Context, tx pgx.Tx) error { return fn(ctx, tx, ids) })
+}
+
+// editEach gives fn the id of each of the views' schedules.
+func (s *Store) editEach(ctx context.Context, what string, views []ViewName,
+	fn func(context.Context, pgx.Tx, int64) error,
+) error {
+	return s.editAll(ctx, what, views, func(ctx context.Context, tx pgx.Tx, ids []int64) error {
+		for _, id := range ids {
+			if err := fn(ctx, tx, id); err != nil {
+				return err
+			}
 		}
-		return fn(ctx, tx, ids)
+		return nil
 	})
 }
 
-// forEach finds the views' schedules. A view without one is ErrNotScheduled, unless there is no such view either.
-func forEach(ctx context.Context, db querier, views []ViewName, fn func(id int64) error) error {
+// scheduleIDs finds the views' schedules, nil for no views. A view without one is ErrNotScheduled, unless there is no such
+// view either.
+func (s *Store) scheduleIDs(ctx context.Context, views []ViewName) ([]int64, error) {
+	ctx, cancel := withDeadline(ctx, "looking up a view")
+	defer cancel()
+	var ids []int64
 	for _, view := range views {
-		id, problem, err := describe(ctx, db, view)
-		switch {
-		case err != nil:
-			return err
-		case id == nil && problem != nil:
-			return problem
-		case id == nil:
-			return &ViewError{View: view.String(), Err: ErrNotScheduled}
+		found, err := s.describe(ctx, view)
+		if err != nil {
+			return nil, fmt.Errorf("looking up %q: %w", view, err)
 		}
-		if err := fn(*id); err != nil {
-			return fmt.Errorf("%q: %w", view.String(), err)
+		if err := found.needSchedule(view); err != nil {
+			return nil, err
 		}
+		ids = append(ids, *found.scheduleID)
 	}
-	return nil
-}
-
-// IsAbout reports whether err concerns the view that a person named or a value that a person wrote.
-func IsAbout(err error) bool {
-	var invalid *InvalidError
-	var view *ViewError
-	return errors.As(err, &invalid) || errors.As(err, &view)
+	return ids, nil
 }
 
 // Check returns ErrNoView or ErrNotAView in a *ViewError for the first of the views that is none.
@@ -220,12 +254,12 @@ func (s *Store) Check(ctx context.Context, views []ViewName) error {
 	ctx, cancel := withDeadline(ctx, "looking up a view")
 	defer cancel()
 	for _, view := range views {
-		_, problem, err := describe(ctx, s.db, view)
+		found, err := s.describe(ctx, view)
 		if err != nil {
 			return fmt.Errorf("looking up %q: %w", view, err)
 		}
-		if problem != nil {
-			return problem
+		if found.problem != nil {
+			return found.problem
 		}
 	}
 	return nil

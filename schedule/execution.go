@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -82,7 +83,7 @@ type Ending struct {
 	TimeLimit time.Duration
 }
 
-// maxErrorMessage bounds what a record keeps of an error's message, in characters.
+// maxErrorMessage bounds what a record keeps of an error's message, in bytes.
 const maxErrorMessage = 4000
 
 // endSQL ends one running execution; what has ended already is left alone and yields no row.
@@ -95,7 +96,7 @@ update mvsched.materialized_view_refresh_schedule_execution e
                             then greatest(e.started_at, clock_timestamp()) end,
        method = nullif($4::text, ''),
        error_name = nullif($5::text, ''),
-       error_message = nullif(left($6::text, $8::integer), '')
+       error_message = nullif($6::text, '')
   from (select t.timed_out, case when t.timed_out then 'timed_out' else $2::text end as status
           from (select $2::text = 'cancelled' and coalesce(clock_timestamp() - now() >= make_interval(secs => $7::float8), false)
                        as timed_out) t) verdict
@@ -107,7 +108,30 @@ returning ` + ExecutionColumns
 func (s *Store) End(ctx context.Context, id int64, ending Ending) (Execution, error) {
 	ctx, cancel := withDeadline(ctx, "recording the end of a refresh")
 	defer cancel()
+	var execution Execution
+	err := s.transaction(ctx, func(tx pgx.Tx) (err error) {
+		execution, err = end(ctx, tx, id, ending)
+		return err
+	})
+	return execution, err
+}
+
+// EndUnderLock is End for a connection whose transaction holds the lock on the execution, and goes on holding it.
+func (s *Store) EndUnderLock(ctx context.Context, id int64, ending Ending) (Execution, error) {
+	ctx, cancel := withDeadline(ctx, "recording the end of a refresh")
+	defer cancel()
+	if _, err := s.db.Exec(ctx, safePathSQL); err != nil {
+		return Execution{}, fmt.Errorf("recording the end of a refresh: %w", err)
+	}
 	return end(ctx, s.db, id, ending)
+}
+
+// cut bounds a message before it travels: a view's query may raise 100 MB.
+func cut(message string) string {
+	if len(message) <= maxErrorMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxErrorMessage], "") + "…"
 }
 
 func end(ctx context.Context, db querier, id int64, ending Ending) (Execution, error) {
@@ -116,7 +140,7 @@ func end(ctx context.Context, db querier, id int64, ending Ending) (Execution, e
 		limit = &ending.TimeLimit
 	}
 	execution, err := one(ctx, db, "recording the end of a refresh", endSQL, id, ending.Status, ending.Reason, ending.Method,
-		ending.ErrorName, ending.ErrorMessage, seconds(limit), maxErrorMessage)
+		ending.ErrorName, cut(ending.ErrorMessage), seconds(limit))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return one(ctx, db, "reading the end of a refresh", executionSQL, id)
 	}
@@ -155,7 +179,7 @@ func (s *Store) Outcome(ctx context.Context, id int64, lost Ending) (execution E
 // Blocker is who held a lock that a running refresh was waiting for.
 type Blocker struct {
 	ExecutionID int64
-	PID         int
+	PID         int    // 0: a prepared transaction
 	User        string // "" when the server does not say
 }
 
@@ -175,16 +199,8 @@ select e.id, blocker.pid, coalesce(a.usename::text, '')
 func (s *Store) Blockers(ctx context.Context, executions []int64) ([]Blocker, error) {
 	ctx, cancel := withDeadline(ctx, "looking for blockers")
 	defer cancel()
-	rows, err := s.db.Query(ctx, blockersSQL, executions)
-	if err != nil {
-		return nil, fmt.Errorf("looking for blockers: %w", err)
-	}
-	blockers, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b Blocker, err error) {
+	return read(ctx, s, "looking for blockers", func(row pgx.CollectableRow) (b Blocker, err error) {
 		err = row.Scan(&b.ExecutionID, &b.PID, &b.User)
 		return b, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("looking for blockers: %w", err)
-	}
-	return blockers, nil
+	}, blockersSQL, executions)
 }

@@ -67,7 +67,7 @@ select r.rolsuper, pg_catalog.current_setting('server_version_num')::integer,
          select count(*)
            from mvsched.materialized_view_refresh_schedule s
            join pg_catalog.pg_class c on c.oid = s.view_oid and c.relkind = 'm'
-          where s.database_identity = mvsched.database_identity() and c.relowner <> r.oid) else 0 end
+          where s.database_identity = (select mvsched.database_identity()) and c.relowner <> r.oid) else 0 end
   from pg_catalog.pg_roles r
  where r.rolname = current_user`
 
@@ -78,7 +78,9 @@ func (s *Store) CheckSuperuser(ctx context.Context) (*Superuser, error) {
 	defer cancel()
 	var is bool
 	var su Superuser
-	err := s.db.QueryRow(ctx, superuserSQL).Scan(&is, &su.ServerVersion, &su.ForeignViews)
+	err := s.send(ctx, func(batch *pgx.Batch) {
+		batch.Queue(superuserSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&is, &su.ServerVersion, &su.ForeignViews) })
+	})
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && !is {
 		return nil, nil //nolint:nilnil // documented: no superuser, nothing to say
 	}

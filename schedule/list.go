@@ -24,22 +24,14 @@ select s.id, coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
 func (s *Store) List(ctx context.Context) ([]Schedule, error) {
 	ctx, cancel := withDeadline(ctx, "reading the schedules")
 	defer cancel()
-	rows, err := s.db.Query(ctx, listSQL)
-	if err != nil {
-		return nil, fmt.Errorf("reading the schedules: %w", err)
-	}
-	schedules, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sc Schedule, err error) {
+	return read(ctx, s, "reading the schedules", func(row pgx.CollectableRow) (sc Schedule, err error) {
 		var every, timeout float64
 		var lockTimeout *float64
 		err = row.Scan(&sc.ID, &sc.View, &every, &timeout, &lockTimeout, &sc.Strategy, &sc.Queue, &sc.Priority,
 			&sc.SearchPath, &sc.NextRunAt, &sc.PausedAt, &sc.PausedReason, &sc.SuspendedAt, &sc.ConsecutiveFailures)
 		sc.Every, sc.Timeout, sc.LockTimeout = duration(every), duration(timeout), durationOrNil(lockTimeout)
 		return sc, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading the schedules: %w", err)
-	}
-	return schedules, nil
+	}, listSQL)
 }
 
 // The ages are differences on the database's clock, so that a reader whose own clock is wrong shows the right ones.
@@ -57,23 +49,11 @@ select st.view_name, st.state, st.data_as_of, extract(epoch from st.age)::float8
 func (s *Store) Status(ctx context.Context, views []ViewName) ([]Standing, error) {
 	ctx, cancel := withDeadline(ctx, "reading the status")
 	defer cancel()
-	var ids []int64
-	err := forEach(ctx, s.db, views, func(id int64) error {
-		ids = append(ids, id)
-		return nil
-	})
+	ids, err := s.scheduleIDs(ctx, views)
 	if err != nil {
-		return nil, fmt.Errorf("reading the status: %w", err)
+		return nil, err
 	}
-	rows, err := s.db.Query(ctx, statusSQL, ids)
-	if err != nil {
-		return nil, fmt.Errorf("reading the status: %w", err)
-	}
-	standings, err := pgx.CollectRows(rows, scanStanding)
-	if err != nil {
-		return nil, fmt.Errorf("reading the status: %w", err)
-	}
-	return standings, nil
+	return read(ctx, s, "reading the status", scanStanding, statusSQL, ids)
 }
 
 func scanStanding(row pgx.CollectableRow) (st Standing, err error) {
@@ -110,8 +90,8 @@ const historySQL = `
 select ` + ExecutionColumns + `
   from mvsched.materialized_view_refresh_schedule_execution e
  where ($1::text is null
-        or e.materialized_view_refresh_schedule_id = mvsched.find_schedule($1)
-        or e.view_name = any (array[mvsched.view_name(mvsched.find_relation($1)), $2::text]))
+        or e.materialized_view_refresh_schedule_id = $7::bigint
+        or e.view_name = any (array[$1::text, $2::text]))
    and ($3::float8 is null or e.started_at >= coalesce($4::timestamptz, now()) - make_interval(secs => $3::float8))
    and (not $5::boolean or e.status in ('failed', 'timed_out', 'cancelled', 'abandoned'))
  order by e.id desc
@@ -122,23 +102,20 @@ select ` + ExecutionColumns + `
 func (s *Store) History(ctx context.Context, filter HistoryFilter) ([]Execution, error) {
 	ctx, cancel := withDeadline(ctx, "reading the history")
 	defer cancel()
-	var name, literal *string
+	var found description
+	var written *string
 	if filter.View != nil {
-		n := filter.View.String()
-		name, literal = &n, &n
-	}
-	rows, err := s.db.Query(ctx, historySQL, name, literal, seconds(filter.Since), s.now(), filter.OnlyFailed, filter.Limit)
-	if err != nil {
-		return nil, fmt.Errorf("reading the history: %w", err)
-	}
-	executions, err := pgx.CollectRows(rows, ScanExecution)
-	if err != nil {
-		return nil, fmt.Errorf("reading the history: %w", err)
-	}
-	if len(executions) == 0 && filter.View != nil {
-		if _, problem, err := describe(ctx, s.db, *filter.View); err == nil && problem != nil {
-			return nil, problem
+		var err error
+		if found, err = s.describe(ctx, *filter.View); err != nil {
+			return nil, fmt.Errorf("reading the history: %w", err)
 		}
+		name := filter.View.String()
+		written = &name
 	}
-	return executions, nil
+	executions, err := read(ctx, s, "reading the history", ScanExecution, historySQL, written, found.name,
+		seconds(filter.Since), s.now(), filter.OnlyFailed, filter.Limit, found.scheduleID)
+	if err == nil && len(executions) == 0 && found.problem != nil {
+		return nil, found.problem
+	}
+	return executions, err
 }

@@ -24,7 +24,7 @@ type Moved struct {
 	Restored bool // the database is another than the one in which the OID was stored
 }
 
-// planSQL gives every unplanned schedule its next slot: a new one is due at once, one with a changed interval an
+// planSQL gives every unplanned schedule its next slot: a new one is due at once (for a one-shot: since it began), one with a changed interval an
 // interval after its last attempt. A row that somebody is editing is left to the next look; the lock on the others,
 // held to the end of the statement, is the fence against an edit in between.
 const planSQL = `
@@ -37,9 +37,9 @@ with unplanned as materialized (
      for no key update skip locked
 )
 update mvsched.materialized_view_refresh_schedule s
-   set next_run_at = greatest(
-         coalesce($1::timestamptz, now()),
-         s.last_attempted_at + make_interval(secs => extract(epoch from s.refresh_interval)::float8))
+   set next_run_at = least('9999-12-31 00:00+00', greatest(
+         least($2::timestamptz, coalesce($1::timestamptz, now())),
+         s.last_attempted_at + make_interval(secs => extract(epoch from s.refresh_interval)::float8)))
   from unplanned
  where s.id = unplanned.id`
 
@@ -66,7 +66,8 @@ update mvsched.materialized_view_refresh_schedule s
        database_identity = here.identity
   from lost, here
  where s.id = lost.id
-returning s.materialized_view_name, s.view_oid is not null, lost.database_identity is distinct from here.identity`
+returning s.materialized_view_name, s.view_oid is not null,
+          lost.database_identity is not null and lost.database_identity <> here.identity`
 
 // outlookSQL counts without a lock: a row that somebody holds counts as due, and the claim will skip it. An execution
 // whose row no transaction ever locked (xmax 0) has not begun; one that will be given up within seconds is worth
@@ -102,7 +103,7 @@ func (s *Store) Tend(ctx context.Context, due *time.Time, limit int) (Outlook, e
 	err := s.send(ctx, func(batch *pgx.Batch) {
 		batch.Queue(rescueSQL).Query(collect(&outlook.Abandoned, ScanExecution))
 		batch.Queue(settleSQL)
-		batch.Queue(planSQL, s.now())
+		batch.Queue(planSQL, s.now(), due)
 		batch.Queue(locateSQL, s.now()).Query(collect(&outlook.Moved, scanMoved))
 		batch.Queue(outlookSQL, due, limit).QueryRow(func(row pgx.Row) error {
 			return row.Scan(&outlook.Now, &outlook.Due, &outlook.Unbegun)
@@ -131,9 +132,9 @@ func collect[T any](dest *[]T, scan pgx.RowToFunc[T]) func(pgx.Rows) error {
 const dueSQL = `
 select coalesce(mvsched.view_name(v.oid), s.materialized_view_name), s.next_run_at
   from mvsched.materialized_view_refresh_schedule s
+ cross join (select mvsched.database_identity() as identity offset 0) here
  cross join lateral (
-        select mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name,
-                                    mvsched.database_identity()) as oid offset 0) v
+        select mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity) as oid offset 0) v
  where (s.next_run_at is null or s.next_run_at <= coalesce($1::timestamptz, now()))
    and s.paused_at is null and s.suspended_at is null
    and not exists (select
@@ -152,16 +153,8 @@ type Due struct {
 func (s *Store) Due(ctx context.Context, limit int) ([]Due, error) {
 	ctx, cancel := withDeadline(ctx, "reading what is due")
 	defer cancel()
-	rows, err := s.db.Query(ctx, dueSQL, s.now(), limit)
-	if err != nil {
-		return nil, fmt.Errorf("reading what is due: %w", err)
-	}
-	due, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d Due, err error) {
+	return read(ctx, s, "reading what is due", func(row pgx.CollectableRow) (d Due, err error) {
 		err = row.Scan(&d.View, &d.ScheduledAt)
 		return d, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading what is due: %w", err)
-	}
-	return due, nil
+	}, dueSQL, s.now(), limit)
 }

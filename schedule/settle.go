@@ -35,7 +35,7 @@ update mvsched.materialized_view_refresh_schedule s
    set open_execution_id = null,
        consecutive_failures = case
          when ended.status = 'succeeded' then 0
-         when ended.status in ('failed', 'timed_out') or ended.reason = 'worker_lost' then s.consecutive_failures + 1
+         when ended.status in ('failed', 'timed_out') or ended.reason = 'worker_lost' then least(s.consecutive_failures + 1, 1000000)
          else s.consecutive_failures
        end,
        start_grace = case

@@ -120,14 +120,24 @@ func (s *Store) edit(ctx context.Context, what string, fn func(context.Context, 
 // the role or the database, SKIP LOCKED would not skip but fail with 40001, and a second look would see old rows.
 const beginSQL = `begin isolation level read committed`
 
+// What the statements name is qualified, but operators and types are looked up too; whoever may create objects in a
+// schema of the session's search_path could put their own under ours (as in CVE-2018-1058).
+const safePathSQL = `set local search_path = pg_catalog, pg_temp`
+
 func (s *Store) transaction(ctx context.Context, fn func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, fn)
+	return pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, safePathSQL); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
 }
 
 // send runs a batch as one transaction, in one round trip.
 func (s *Store) send(ctx context.Context, queue func(*pgx.Batch)) error {
 	var batch pgx.Batch
 	batch.Queue(beginSQL)
+	batch.Queue(safePathSQL)
 	queue(&batch)
 	batch.Queue(`commit`)
 	err := s.db.SendBatch(ctx, &batch).Close()
@@ -135,6 +145,16 @@ func (s *Store) send(ctx context.Context, queue func(*pgx.Batch)) error {
 		s.rollBack(ctx)
 	}
 	return err
+}
+
+// read runs one query as send does, and collects its rows.
+func read[T any](ctx context.Context, s *Store, what string, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+	var found []T
+	err := s.send(ctx, func(batch *pgx.Batch) { batch.Queue(sql, args...).Query(collect(&found, scan)) })
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return found, nil
 }
 
 // rollBack leaves a connection as it was before a batch that failed; a pool discards such a connection by itself.

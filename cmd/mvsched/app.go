@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -83,6 +84,10 @@ func run(args []string, env environment, extra ...func(*app) *cobra.Command) (co
 		err = &usageError{problem: err.Error(), hint: "see `mvsched --help`", err: err}
 	case err == nil && a.output.err != nil:
 		err = &outputError{a.output.err}
+	}
+	var signalled *signalError
+	if err != nil && errors.As(context.Cause(ctx), &signalled) {
+		err = errors.Join(signalled, err) // whatever broke, broke because of it
 	}
 	return a.finish(err)
 }

@@ -135,6 +135,8 @@ func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint st
 		return exitUnavailable, problem, "this server takes no writes (a standby, or default_transaction_read_only); connect to the primary"
 	case pgErr.Code == pgerrcode.LockNotAvailable:
 		return exitUnavailable, problem, "somebody holds a lock on it; try again when that transaction has ended"
+	case pgErr.Code == pgerrcode.InvalidSchemaName, pgErr.Code == pgerrcode.UndefinedTable, pgErr.Code == pgerrcode.UndefinedFunction:
+		return exitSchema, problem, "schema mvsched is gone, or not whole; install it with `mvsched init`"
 	case pgErr.Code == pgerrcode.CheckViolation, pgErr.Code == pgerrcode.NameTooLong, pgErr.Code == pgerrcode.InvalidName:
 		return exitUsage, problem, ""
 	case pgErr.Code == pgerrcode.TooManyConnections:

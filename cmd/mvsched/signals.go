@@ -32,6 +32,7 @@ func withSignals(parent context.Context) (context.Context, context.CancelFunc) {
 		case s := <-signals:
 			os.Exit(128 + signalNumber(s))
 		case <-time.After(shutdownPatience):
+			_, _ = fmt.Fprintln(os.Stderr, "error: stopped by a signal, and the server does not answer: what ran may still be running")
 			os.Exit(exitStopped)
 		case <-finished:
 		}

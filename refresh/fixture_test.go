@@ -1,7 +1,6 @@
 package refresh_test
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -14,11 +13,9 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// bundle is a database with a worker on it, and a second pool to look and to interfere with.
+// bundle is a database with a worker on it, which has a pool of its own.
 type bundle struct {
-	*testing.T
-	pool   *pgxpool.Pool // the worker's
-	other  *pgxpool.Pool
+	*pgtest.DB
 	store  *schedule.Store
 	worker *refresh.Worker
 }
@@ -30,66 +27,41 @@ func setup(t *testing.T) *bundle {
 
 func setupJobs(t *testing.T, jobs int) *bundle {
 	t.Helper()
-	other := pgtest.New(t)
-	config := other.Config()
+	b := &bundle{DB: pgtest.NewDB(t)}
+	config := b.Pool.Config()
 	refresh.ConfigurePool(config, jobs)
-	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	b.connect(config, jobs)
+	return b
+}
+
+// connect gives the worker another pool.
+func (b *bundle) connect(config *pgxpool.Config, jobs int) {
+	b.Helper()
+	pool, err := pgxpool.NewWithConfig(b.Context(), config)
 	if err != nil {
-		t.Fatal(err)
+		b.Fatal(err)
 	}
-	t.Cleanup(pool.Close)
-	store := schedule.NewStore(pool)
-	return &bundle{t, pool, other, store, &refresh.Worker{Pool: pool, Store: store, Jobs: jobs, Name: "test"}}
-}
-
-func (b *bundle) exec(sql string, args ...any) {
-	b.Helper()
-	if _, err := b.other.Exec(b.Context(), sql, args...); err != nil {
-		b.Fatalf("%s: %v", sql, err)
-	}
-}
-
-func (b *bundle) value(sql string, args ...any) string {
-	b.Helper()
-	var v *string
-	if err := b.other.QueryRow(b.Context(), "select ("+sql+")::text", args...).Scan(&v); err != nil {
-		b.Fatalf("%s: %v", sql, err)
-	}
-	if v == nil {
-		return "null"
-	}
-	return *v
-}
-
-func (b *bundle) check(want, sql string, args ...any) {
-	b.Helper()
-	if got := b.value(sql, args...); got != want {
-		b.Errorf("%s: %s, want %s", sql, got, want)
-	}
-}
-
-func (b *bundle) waitFor(want, sql string, args ...any) {
-	b.Helper()
-	pgtest.WaitFor(b, b.Context(), sql+" is "+want, func() bool { return b.value(sql, args...) == want })
+	b.Cleanup(pool.Close)
+	b.store = schedule.NewStore(pool)
+	b.worker = &refresh.Worker{Pool: pool, Store: b.store, Jobs: jobs, Name: "test"}
 }
 
 // view creates public.name with a unique index on id, and schedules it every hour.
 func (b *bundle) view(name, query string) {
 	b.Helper()
-	b.exec("create materialized view public." + name + " as " + query)
-	b.exec("create unique index on public." + name + " (id)")
+	b.Exec("create materialized view public." + name + " as " + query)
+	b.Exec("create unique index on public." + name + " (id)")
 	b.schedule(name)
 }
 
 func (b *bundle) schedule(name string) {
 	b.Helper()
-	b.exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval)
-		values ($1, '1 hour')`, "public."+name)
+	b.Schedule("public."+name, "1 hour")
 }
 
 func (b *bundle) set(name, change string) {
 	b.Helper()
-	b.exec(`update mvsched.materialized_view_refresh_schedule set `+change+` where materialized_view_name = $1`, "public."+name)
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set `+change+` where materialized_view_name = $1`, "public."+name)
 }
 
 // runDue runs the worker and returns the executions by view.
@@ -107,21 +79,6 @@ func (b *bundle) runDue() map[string]schedule.Execution {
 		byView[e.View] = e
 	}
 	return byView
-}
-
-// hold opens a transaction, runs sql in it and leaves it open until the returned function or the end of the test.
-func (b *bundle) hold(sql string, args ...any) (release func()) {
-	b.Helper()
-	tx, err := b.other.Begin(b.Context())
-	if err != nil {
-		b.Fatal(err)
-	}
-	release = func() { _ = tx.Rollback(context.Background()) }
-	b.Cleanup(release)
-	if _, err := tx.Exec(b.Context(), sql, args...); err != nil {
-		b.Fatalf("%s: %v", sql, err)
-	}
-	return release
 }
 
 // refreshing counts the backends that refresh a view right now.

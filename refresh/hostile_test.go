@@ -18,7 +18,7 @@ import (
 // with reconnects the worker with other startup parameters.
 func (b *bundle) with(parameters map[string]string, jobs int) {
 	b.Helper()
-	config := b.other.Config()
+	config := b.Pool.Config()
 	delete(config.ConnConfig.RuntimeParams, "search_path")
 	refresh.ConfigurePool(config, jobs)
 	for name, value := range parameters {
@@ -26,13 +26,7 @@ func (b *bundle) with(parameters map[string]string, jobs int) {
 			config.ConnConfig.RuntimeParams[name] = value
 		}
 	}
-	pool, err := pgxpool.NewWithConfig(b.Context(), config)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(pool.Close)
-	b.store = schedule.NewStore(pool)
-	b.worker.Pool, b.worker.Store, b.worker.Jobs = pool, b.store, jobs
+	b.connect(config, jobs)
 }
 
 // Whoever may create objects in a schema of the worker's search_path, or write a schedule's, does not get to act as it
@@ -41,19 +35,19 @@ func TestSearchPathIsNoWayIn(t *testing.T) {
 	for name, path := range map[string]string{"default": `"$user", public`, "public_first": "public, pg_catalog", "schedule": ""} {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)
-			b.exec(`create table public.pwned (what text)`)
-			b.exec(`create function public.trap(text, text) returns boolean language plpgsql as
+			b.Exec(`create table public.pwned (what text)`)
+			b.Exec(`create function public.trap(text, text) returns boolean language plpgsql as
 				$$begin insert into public.pwned values ('text = text'); return true; end$$`)
-			b.exec(`create operator public.= (leftarg = text, rightarg = text, function = public.trap)`)
+			b.Exec(`create operator public.= (leftarg = text, rightarg = text, function = public.trap)`)
 			for _, operator := range []string{"*", "+"} {
 				for _, left := range []string{"numeric", "double precision", "interval"} {
 					function := fmt.Sprintf("public.%q", "trap "+left+operator)
-					b.exec(fmt.Sprintf(`create function %s(%s, integer) returns %[2]s language plpgsql as
+					b.Exec(fmt.Sprintf(`create function %s(%s, integer) returns %[2]s language plpgsql as
 						$$begin insert into public.pwned values ('%[2]s %[3]s integer'); return $1; end$$`, function, left, operator))
-					b.exec(fmt.Sprintf(`create operator public.%s (leftarg = %s, rightarg = integer, function = %s)`, operator, left, function))
+					b.Exec(fmt.Sprintf(`create operator public.%s (leftarg = %s, rightarg = integer, function = %s)`, operator, left, function))
 				}
 			}
-			b.exec("create materialized view public.v as select 1 as id")
+			b.Exec("create materialized view public.v as select 1 as id")
 			b.schedule("v")
 			if path == "" {
 				b.with(nil, 1)
@@ -67,7 +61,7 @@ func TestSearchPathIsNoWayIn(t *testing.T) {
 			if _, err := b.store.Status(t.Context(), []schedule.ViewName{{Schema: "public", Name: "v"}}); err != nil {
 				t.Error(err)
 			}
-			b.check("null", `select string_agg(distinct what, ', ') from public.pwned`)
+			b.Check("null", `select string_agg(distinct what, ', ') from public.pwned`)
 		})
 	}
 }
@@ -87,7 +81,7 @@ func TestHostileSettings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)
 			for setting, value := range settings {
-				b.exec("alter database " + b.value("quote_ident(current_database())") + " set " + setting + " = '" + value + "'")
+				b.Exec("alter database " + b.Value("quote_ident(current_database())") + " set " + setting + " = '" + value + "'")
 			}
 			b.with(nil, 1)
 			b.view("a", "select 1 as id")
@@ -109,7 +103,7 @@ func TestHostileSettings(t *testing.T) {
 func TestForcedParallelPlans(t *testing.T) {
 	b := setup(t)
 	setting := "force_parallel_mode"
-	if b.value("current_setting('server_version_num')::integer >= 160000") == "true" {
+	if b.Value("current_setting('server_version_num')::integer >= 160000") == "true" {
 		setting = "debug_parallel_query"
 	}
 	b.with(map[string]string{setting: "on"}, 1)
@@ -129,10 +123,10 @@ func TestForcedParallelPlans(t *testing.T) {
 // L2: rows that somebody holds in psql, however many, do not keep the others from their turn.
 func TestHeldRowsStarveNobody(t *testing.T) {
 	b := setup(t)
-	b.exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval, next_run_at)
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval, next_run_at)
 		select 'public.held' || g, '1 hour', now() - interval '1 hour' from generate_series(1, 250) g`)
 	b.view("v", "select 1 as id")
-	b.hold(`select from mvsched.materialized_view_refresh_schedule where materialized_view_name like 'public.held%' for update`)
+	b.Hold(`select from mvsched.materialized_view_refresh_schedule where materialized_view_name like 'public.held%' for update`)
 	if executions := b.runDue(); executions["public.v"].Status != schedule.Succeeded || len(executions) != 1 {
 		t.Errorf("%v", executions)
 	}
@@ -145,9 +139,9 @@ func TestRecreatedDuringTheRun(t *testing.T) {
 	b.view("v", "select 1 as id")
 	done := make(chan map[string]schedule.Execution)
 	go func() { done <- b.runDue() }()
-	b.waitFor("1", refreshing)
-	b.exec("drop materialized view public.v")
-	b.exec("create materialized view public.v as select 2 as id")
+	b.Await("1", refreshing)
+	b.Exec("drop materialized view public.v")
+	b.Exec("create materialized view public.v as select 2 as id")
 	if e := (<-done)["public.v"]; e.Status != schedule.Succeeded {
 		t.Errorf("%+v %s", e, text(e.ErrorMessage))
 	}
@@ -156,7 +150,7 @@ func TestRecreatedDuringTheRun(t *testing.T) {
 func TestRenamedDuringTheWait(t *testing.T) {
 	b := setup(t)
 	b.view("v", "select 1 as id")
-	tx, err := b.other.Begin(t.Context())
+	tx, err := b.Pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +159,7 @@ func TestRenamedDuringTheWait(t *testing.T) {
 	}
 	done := make(chan map[string]schedule.Execution)
 	go func() { done <- b.runDue() }()
-	b.waitFor("1", `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'refresh materialized view%' and datname = current_database()`)
+	b.Await("1", `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'refresh materialized view%' and datname = current_database()`)
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +175,7 @@ func TestTheRecordIsDeleted(t *testing.T) {
 	b.view("w", "select 1 as id")
 	b.worker.Started = func(claim schedule.Claim) {
 		if claim.View == "public.v" {
-			b.exec(`delete from mvsched.materialized_view_refresh_schedule_execution where id = $1`, claim.ExecutionID)
+			b.Exec(`delete from mvsched.materialized_view_refresh_schedule_execution where id = $1`, claim.ExecutionID)
 		}
 	}
 	began := time.Now()
@@ -195,14 +189,14 @@ func TestTheRecordIsDeleted(t *testing.T) {
 func TestRefreshWithOneConnectionBehindADeadClaim(t *testing.T) {
 	b := setup(t)
 	b.view("v", "select 1 as id")
-	config := b.pool.Config()
+	config := b.worker.Pool.Config()
 	config.MaxConns = 1
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	b.exec(`insert into mvsched.materialized_view_refresh_schedule_execution (view_name, view_oid) values ('public.v', 'public.v'::regclass)`)
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution (view_name, view_oid) values ('public.v', 'public.v'::regclass)`)
 	worker := &refresh.Worker{Pool: pool, Store: schedule.NewStore(pool), Jobs: 2}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -219,5 +213,5 @@ func TestAPanicInASlotIsABugAndLeavesNoConnectionBehind(t *testing.T) {
 	if _, err := b.worker.RunDue(t.Context()); !errors.Is(err, refresh.ErrBug) {
 		t.Errorf("%v", err)
 	}
-	pgtest.WaitFor(t, t.Context(), "all connections are released", func() bool { return b.pool.Stat().AcquiredConns() == 0 })
+	pgtest.WaitFor(t, t.Context(), "all connections are released", func() bool { return b.worker.Pool.Stat().AcquiredConns() == 0 })
 }

@@ -18,17 +18,17 @@ import (
 func TestRunDue(t *testing.T) {
 	t.Run("refreshes_what_is_due_and_records_it", func(t *testing.T) {
 		b := setup(t)
-		b.exec(`create table public.base as select g as id, 0 as n from generate_series(1, 10) g`)
+		b.Exec(`create table public.base as select g as id, 0 as n from generate_series(1, 10) g`)
 		b.view("a", "select id, n from public.base")
-		b.exec(`update public.base set n = 1 where id <= 4`)
-		b.exec(`insert into public.base values (11, 0)`)
+		b.Exec(`update public.base set n = 1 where id <= 4`)
+		b.Exec(`insert into public.base values (11, 0)`)
 		e := b.runDue()["public.a"]
 		if e.Status != schedule.Succeeded || *e.Method != schedule.MethodConcurrently || *e.RowsInserted != 5 || *e.RowsDeleted != 4 ||
 			e.DataAsOf == nil || e.DataAsOf.Before(e.StartedAt.Add(-time.Second)) || e.DataAsOf.After(*e.EndedAt) {
 			t.Errorf("%+v", e)
 		}
-		b.check("4 11", `select concat_ws(' ', sum(n), count(*)) from public.a`)
-		b.check("fresh", `select state from mvsched.status`)
+		b.Check("4 11", `select concat_ws(' ', sum(n), count(*)) from public.a`)
+		b.Check("fresh", `select state from mvsched.status`)
 		if again := b.runDue(); len(again) != 0 {
 			t.Errorf("refreshed again: %v", again)
 		}
@@ -36,10 +36,10 @@ func TestRunDue(t *testing.T) {
 
 	t.Run("counts_only_its_own_rows", func(t *testing.T) { // the counters of a session go on from refresh to refresh
 		b := setupJobs(t, 1)
-		b.exec(`create table public.base as select g as id, 0 as n from generate_series(1, 10) g`)
+		b.Exec(`create table public.base as select g as id, 0 as n from generate_series(1, 10) g`)
 		b.view("a", "select id, n from public.base")
 		for range 3 {
-			b.exec(`update public.base set n = n + 1 where id <= 3`)
+			b.Exec(`update public.base set n = n + 1 where id <= 3`)
 			b.set("a", "next_run_at = now()")
 			if e := b.runDue()["public.a"]; *e.RowsInserted != 3 || *e.RowsDeleted != 3 {
 				t.Errorf("+%d -%d", *e.RowsInserted, *e.RowsDeleted)
@@ -51,12 +51,12 @@ func TestRunDue(t *testing.T) {
 		b := setupJobs(t, 1)
 		settings := `concat_ws(' ', current_setting('statement_timeout'), current_setting('lock_timeout'), current_setting('client_min_messages'),
 			current_setting('idle_in_transaction_session_timeout'), current_setting('search_path'))`
-		before := b.value(settings)
+		before := b.Value(settings)
 		b.view("a", "select 1 as id")
 		b.set("a", "search_path = 'public'")
 		b.runDue()
-		for range b.pool.Config().MaxConns { // all at once, so that the one that refreshed is among them
-			conn, err := b.pool.Acquire(t.Context())
+		for range b.worker.Pool.Config().MaxConns { // all at once, so that the one that refreshed is among them
+			conn, err := b.worker.Pool.Acquire(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -76,7 +76,7 @@ func TestRunDue(t *testing.T) {
 		}
 		var wg sync.WaitGroup
 		for range 4 {
-			pool, err := pgxpool.NewWithConfig(t.Context(), b.pool.Config())
+			pool, err := pgxpool.NewWithConfig(t.Context(), b.worker.Pool.Config())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,13 +89,13 @@ func TestRunDue(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		b.check("60 60 60", `select concat_ws(' ', count(*), count(distinct view_name), count(*) filter (where status = 'succeeded'))
+		b.Check("60 60 60", `select concat_ws(' ', count(*), count(distinct view_name), count(*) filter (where status = 'succeeded'))
 			from mvsched.materialized_view_refresh_schedule_execution`)
 	})
 
 	t.Run("goes_on_with_one_connection", func(t *testing.T) {
 		b := setupJobs(t, 2)
-		config := b.pool.Config()
+		config := b.worker.Pool.Config()
 		config.MaxConns = 1
 		pool, err := pgxpool.NewWithConfig(t.Context(), config)
 		if err != nil {
@@ -137,7 +137,7 @@ func TestRunDue(t *testing.T) {
 		if _, err := b.store.Tend(t.Context(), nil, 1); err != nil {
 			t.Fatal(err)
 		}
-		b.hold(`select from mvsched.materialized_view_refresh_schedule for update`)
+		b.Hold(`select from mvsched.materialized_view_refresh_schedule for update`)
 		began := time.Now()
 		if got := b.runDue(); len(got) != 0 {
 			t.Errorf("%v", got)
@@ -160,168 +160,14 @@ func TestRunDue(t *testing.T) {
 		if e.Status != schedule.Succeeded || e.Attempt != 2 {
 			t.Errorf("%+v", e)
 		}
-		b.check("abandoned never_started succeeded", `select string_agg(concat_ws(' ', status, reason), ' ' order by id)
+		b.Check("abandoned never_started succeeded", `select string_agg(concat_ws(' ', status, reason), ' ' order by id)
 			from mvsched.materialized_view_refresh_schedule_execution`)
 	})
 }
 
-// How a refresh ends that cannot succeed: the record, and that the others are none the worse (L2).
-func TestHowARefreshEnds(t *testing.T) {
-	for name, c := range map[string]struct {
-		make   []string // of public.v
-		change string   // of its schedule
-		then   []string // after it was scheduled
-		want   string   // status reason method error_name
-		hint   string
-	}{
-		"unpopulated": {
-			make: []string{"create materialized view public.v as select 1 as id with no data", "create unique index on public.v (id)"},
-			want: "succeeded null plain null",
-		},
-		"no_unique_index": {
-			make: []string{"create materialized view public.v as select 1 as id"},
-			want: "succeeded null plain null",
-		},
-		"partial_unique_index": {
-			make: []string{"create materialized view public.v as select 1 as id", "create unique index on public.v (id) where id > 0"},
-			want: "succeeded null plain null",
-		},
-		"expression_index": {
-			make: []string{"create materialized view public.v as select 1 as id", "create unique index on public.v ((id + 1))"},
-			want: "succeeded null plain null",
-		},
-		"no_unique_index_but_concurrently": {
-			make:   []string{"create materialized view public.v as select 1 as id"},
-			change: "strategy = 'concurrently'",
-			want:   "failed null concurrently object_not_in_prerequisite_state", hint: "unique index",
-		},
-		"plain_by_choice": {
-			make:   []string{"create materialized view public.v as select 1 as id", "create unique index on public.v (id)"},
-			change: "strategy = 'plain'",
-			want:   "succeeded null plain null",
-		},
-		"duplicate_rows": {
-			make: []string{
-				"create table public.base (id integer, n integer)", "insert into public.base values (1, 1)",
-				"create materialized view public.v as select * from public.base", "create unique index on public.v (id)",
-				"insert into public.base values (1, 1)",
-			},
-			want: "failed null concurrently cardinality_violation", hint: "twice",
-		},
-		"duplicate_keys": {
-			make: []string{
-				"create table public.base (id integer, n integer)", "insert into public.base values (1, 1)",
-				"create materialized view public.v as select * from public.base", "create unique index on public.v (id)",
-				"insert into public.base values (1, 2)",
-			},
-			want: "failed null concurrently unique_violation", hint: "twice",
-		},
-		"error_in_the_query": {
-			make: []string{"create materialized view public.v as select 1 / 0 as id with no data"},
-			want: "failed null plain division_by_zero",
-		},
-		"dropped": {
-			make: []string{"create materialized view public.v as select 1 as id"},
-			then: []string{"drop materialized view public.v"},
-			want: "failed missing null undefined_table", hint: "mvsched remove public.v",
-		},
-		"source_not_populated": {
-			make: []string{"create materialized view public.base as select 1 as id with no data", "create materialized view public.v as select * from public.base with no data"},
-			want: "failed null plain object_not_in_prerequisite_state", hint: "never been filled",
-		},
-		"own_sqlstate": {
-			make: []string{
-				"create function public.f() returns integer language plpgsql as $$begin raise exception 'no' using errcode = 'XY123'; end$$",
-				"create materialized view public.v as select public.f() as id with no data",
-			},
-			want: "failed null plain sqlstate_XY123",
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := setup(t)
-			b.view("good", "select 1 as id")
-			for _, sql := range c.make {
-				b.exec(sql)
-			}
-			b.schedule("v")
-			if c.change != "" {
-				b.set("v", c.change)
-			}
-			for _, sql := range c.then {
-				b.exec(sql)
-			}
-			executions := b.runDue()
-			e := executions["public.v"]
-			if got := fmt.Sprintf("%s %s %s %s", e.Status, text(e.Reason), text((*string)(e.Method)), text(e.ErrorName)); got != c.want {
-				t.Errorf("%s, want %s (%s)", got, c.want, text(e.ErrorMessage))
-			}
-			if hint := refresh.Hint(e); !strings.Contains(hint, c.hint) || (c.hint == "") != (hint == "") {
-				t.Errorf("hint %q, want %q in it", hint, c.hint)
-			}
-			if executions["public.good"].Status != schedule.Succeeded {
-				t.Errorf("the other view: %+v", executions["public.good"])
-			}
-			b.check("0", `select count(*) from mvsched.materialized_view_refresh_schedule_execution
-				where status = 'running' or error_message like '%(1, %'`) // DETAIL carries rows
-		})
-	}
-}
-
-func TestNotTheOwner(t *testing.T) {
-	b := setup(t)
-	role := "worker_" + b.value("current_database()")
-	b.exec("create role " + role + " login")
-	t.Cleanup(func() {
-		b.pool.Close()
-		_, _ = b.other.Exec(context.Background(), "drop owned by "+role+" cascade")
-		_, _ = b.other.Exec(context.Background(), "drop role "+role)
-	})
-	b.exec("grant usage on schema mvsched to " + role)
-	b.exec("grant select, insert, update on all tables in schema mvsched to " + role)
-	b.view("v", "select 1 as id")
-	config := b.pool.Config()
-	config.ConnConfig.User = role
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	b.worker.Pool, b.worker.Store = pool, schedule.NewStore(pool)
-	e := b.runDue()["public.v"]
-	if e.Status != schedule.Failed || text(e.ErrorName) != "insufficient_privilege" || !strings.Contains(refresh.Hint(e), "MAINTAIN") {
-		t.Errorf("%+v", e)
-	}
-}
-
-// A function that the session's search_path does not reach, and one that --search-path does (up to PostgreSQL 16).
-func TestSearchPath(t *testing.T) {
-	b := setup(t)
-	if b.value("current_setting('server_version_num')::integer >= 170000") == "true" {
-		b.exec("create function public.inner_f() returns integer language sql as 'select 1'")
-		b.exec("create function public.f() returns integer language plpgsql as 'begin return inner_f(); end'")
-		b.exec("create materialized view public.v as select public.f() as id with no data")
-		b.schedule("v")
-		if e := b.runDue()["public.v"]; text(e.ErrorName) != "undefined_function" || !strings.Contains(refresh.Hint(e), "alter function") {
-			t.Errorf("%+v", e)
-		}
-		return
-	}
-	b.exec("create function public.inner_f() returns integer language sql as 'select 1'")
-	b.exec("create function public.f() returns integer language plpgsql as 'begin return inner_f(); end'")
-	b.exec("create materialized view public.v as select public.f() as id with no data")
-	b.schedule("v")
-	if e := b.runDue()["public.v"]; text(e.ErrorName) != "undefined_function" || !strings.Contains(refresh.Hint(e), "--search-path") {
-		t.Errorf("without: %+v", e)
-	}
-	b.set("v", "search_path = 'public', next_run_at = now()")
-	if e := b.runDue()["public.v"]; e.Status != schedule.Succeeded {
-		t.Errorf("with: %+v", e)
-	}
-}
-
 func TestTimeLimit(t *testing.T) {
 	b := setup(t)
-	b.exec("create materialized view public.slow as select pg_sleep(60)::text as id with no data")
+	b.Exec("create materialized view public.slow as select pg_sleep(60)::text as id with no data")
 	b.schedule("slow")
 	b.set("slow", "maximum_execution_duration = '1 second'")
 	b.view("good", "select 1 as id")
@@ -335,17 +181,17 @@ func TestTimeLimit(t *testing.T) {
 	if executions["public.good"].Status != schedule.Succeeded {
 		t.Errorf("%+v", executions["public.good"])
 	}
-	b.check("0", refreshing)
+	b.Check("0", refreshing)
 }
 
 func TestSomebodyCancels(t *testing.T) {
 	b := setup(t)
-	b.exec("create materialized view public.slow as select pg_sleep(60)::text as id with no data")
+	b.Exec("create materialized view public.slow as select pg_sleep(60)::text as id with no data")
 	b.schedule("slow")
 	done := make(chan map[string]schedule.Execution)
 	go func() { done <- b.runDue() }()
-	b.waitFor("1", refreshing)
-	b.exec(`select pg_cancel_backend(pid) from pg_stat_activity where query like 'refresh materialized view%' and datname = current_database()`)
+	b.Await("1", refreshing)
+	b.Exec(`select pg_cancel_backend(pid) from pg_stat_activity where query like 'refresh materialized view%' and datname = current_database()`)
 	if e := (<-done)["public.slow"]; e.Status != schedule.Cancelled || text(e.Reason) != schedule.ReasonRequested {
 		t.Errorf("%+v", e)
 	}
@@ -353,7 +199,7 @@ func TestSomebodyCancels(t *testing.T) {
 
 func TestSomebodyTerminates(t *testing.T) {
 	b := setup(t)
-	b.exec("create materialized view public.slow as select pg_sleep(60)::text as id with no data")
+	b.Exec("create materialized view public.slow as select pg_sleep(60)::text as id with no data")
 	b.schedule("slow")
 	b.view("good", "select 1 as id")
 	b.set("good", "priority = -1")
@@ -366,14 +212,14 @@ func TestSomebodyTerminates(t *testing.T) {
 		}
 		done <- executions
 	}()
-	b.waitFor("1", refreshing)
-	b.exec(`select pg_terminate_backend(pid) from pg_stat_activity where query like 'refresh materialized view%' and datname = current_database()`)
+	b.Await("1", refreshing)
+	b.Exec(`select pg_terminate_backend(pid) from pg_stat_activity where query like 'refresh materialized view%' and datname = current_database()`)
 	// The slot is due again, and taken again.
-	b.waitFor("2", `select count(*) from mvsched.materialized_view_refresh_schedule_execution`)
-	b.check("abandoned worker_lost admin_shutdown", `select concat_ws(' ', status, reason, error_name)
+	b.Await("2", `select count(*) from mvsched.materialized_view_refresh_schedule_execution`)
+	b.Check("abandoned worker_lost admin_shutdown", `select concat_ws(' ', status, reason, error_name)
 		from mvsched.materialized_view_refresh_schedule_execution order by id limit 1`)
-	b.waitFor("1", refreshing)
-	b.exec(`select pg_cancel_backend(pid) from pg_stat_activity where query like 'refresh materialized view%' and datname = current_database()`)
+	b.Await("1", refreshing)
+	b.Exec(`select pg_cancel_backend(pid) from pg_stat_activity where query like 'refresh materialized view%' and datname = current_database()`)
 	executions := <-done
 	var ends []string
 	for _, e := range executions {
@@ -387,7 +233,7 @@ func TestSomebodyTerminates(t *testing.T) {
 // Stopping: what runs is cancelled on the server, recorded, and due again (I9).
 func TestStop(t *testing.T) {
 	b := setup(t)
-	b.exec("create materialized view public.slow as select pg_sleep(60)::text as id with no data")
+	b.Exec("create materialized view public.slow as select pg_sleep(60)::text as id with no data")
 	b.schedule("slow")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stop")
@@ -400,7 +246,7 @@ func TestStop(t *testing.T) {
 		executions, err := b.worker.RunDue(ctx)
 		done <- result{executions, err}
 	}()
-	b.waitFor("1", refreshing)
+	b.Await("1", refreshing)
 	began := time.Now()
 	cancel(stop)
 	r := <-done
@@ -408,8 +254,8 @@ func TestStop(t *testing.T) {
 	if !errors.Is(r.err, stop) || len(r.executions) != 1 || r.executions[0].Status != schedule.Cancelled || text(r.executions[0].Reason) != schedule.ReasonShutdown {
 		t.Errorf("%+v", r)
 	}
-	b.check("0", refreshing)
-	b.check("null t", `select concat_ws(' ', coalesce(open_execution_id::text, 'null'), next_run_at <= now()) from mvsched.materialized_view_refresh_schedule`)
+	b.Check("0", refreshing)
+	b.Check("null t", `select concat_ws(' ', coalesce(open_execution_id::text, 'null'), next_run_at <= now()) from mvsched.materialized_view_refresh_schedule`)
 }
 
 // A reader in an open transaction blocks a plain refresh; whoever holds an exclusive lock blocks any.
@@ -418,8 +264,8 @@ func TestLockBusy(t *testing.T) {
 	b.view("v", "select 1 as id")
 	b.view("good", "select 1 as id")
 	b.set("v", "strategy = 'plain'")
-	b.hold(`select from public.v`)
-	pid := b.value(`select pid from pg_stat_activity where state = 'idle in transaction' and datname = current_database()`)
+	b.Hold(`select from public.v`)
+	pid := b.Value(`select pid from pg_stat_activity where state = 'idle in transaction' and datname = current_database()`)
 	executions := b.runDue()
 	e := executions["public.v"]
 	if e.Status != schedule.Skipped || text(e.Reason) != schedule.ReasonLockBusy || text(e.ErrorName) != "lock_not_available" ||
@@ -429,8 +275,8 @@ func TestLockBusy(t *testing.T) {
 	if executions["public.good"].Status != schedule.Succeeded {
 		t.Errorf("%+v", executions["public.good"])
 	}
-	b.check("blocked", `select state from mvsched.status where view_name = 'public.v'`)
-	b.check("0", `select consecutive_failures from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v'`)
+	b.Check("blocked", `select state from mvsched.status where view_name = 'public.v'`)
+	b.Check("0", `select consecutive_failures from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v'`)
 }
 
 // An idle session that holds or deletes the schedule row can neither throw the refresh away nor has it to wait.
@@ -444,13 +290,13 @@ func TestTheScheduleRowIsHeldDuringTheRefresh(t *testing.T) {
 			b.view("v", "select 1 as id, pg_sleep(0.5)::text")
 			done := make(chan map[string]schedule.Execution)
 			go func() { done <- b.runDue() }()
-			b.waitFor("1", refreshing)
-			release := b.hold(sql)
+			b.Await("1", refreshing)
+			release := b.Hold(sql)
 			if e := (<-done)["public.v"]; e.Status != schedule.Succeeded {
 				t.Errorf("%+v", e)
 			}
 			release()
-			b.check("succeeded", `select status from mvsched.materialized_view_refresh_schedule_execution`)
+			b.Check("succeeded", `select status from mvsched.materialized_view_refresh_schedule_execution`)
 		})
 	}
 }
@@ -459,10 +305,10 @@ func TestTheScheduleRowIsHeldDuringTheRefresh(t *testing.T) {
 func TestTheNameGoesToAnotherViewDuringTheWait(t *testing.T) {
 	b := setup(t)
 	b.view("v", "select 1 as id")
-	b.exec("create materialized view public.other as select 2 as id, clock_timestamp() as at")
-	b.exec("create unique index on public.other (id)")
-	before := b.value("select at from public.other")
-	tx, err := b.other.Begin(t.Context())
+	b.Exec("create materialized view public.other as select 2 as id, clock_timestamp() as at")
+	b.Exec("create unique index on public.other (id)")
+	before := b.Value("select at from public.other")
+	tx, err := b.Pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -473,7 +319,7 @@ func TestTheNameGoesToAnotherViewDuringTheWait(t *testing.T) {
 	}
 	done := make(chan map[string]schedule.Execution)
 	go func() { done <- b.runDue() }()
-	b.waitFor("1", `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'refresh materialized view%' and datname = current_database()`)
+	b.Await("1", `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'refresh materialized view%' and datname = current_database()`)
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -481,7 +327,7 @@ func TestTheNameGoesToAnotherViewDuringTheWait(t *testing.T) {
 	if e.Status != schedule.Failed || text(e.Reason) != schedule.ReasonViewReplaced || text(e.ErrorName) != "view_replaced" {
 		t.Errorf("%+v", e)
 	}
-	b.check(before, "select at from public.v") // the other one, under its new name
+	b.Check(before, "select at from public.v") // the other one, under its new name
 }
 
 func TestRefresh(t *testing.T) {
@@ -491,13 +337,13 @@ func TestRefresh(t *testing.T) {
 		b := setup(t)
 		b.view("v", "select 1 as id")
 		b.set("v", "paused_at = now(), next_run_at = '2040-01-01 00:00+00'")
-		b.exec("create materialized view public.w as select 1 as id")
+		b.Exec("create materialized view public.w as select 1 as id")
 		executions, err := b.worker.Refresh(t.Context(), []schedule.ViewName{name, {Schema: "public", Name: "w"}}, schedule.Settings{})
 		if err != nil || len(executions) != 2 || executions[0].Status != schedule.Succeeded || executions[1].Status != schedule.Succeeded ||
 			executions[0].Trigger != "manual" || executions[0].ScheduledAt != nil {
 			t.Errorf("%+v, %v", executions, err)
 		}
-		b.check("2040-01-01", `select next_run_at::date from mvsched.materialized_view_refresh_schedule`)
+		b.Check("2040-01-01", `select next_run_at::date from mvsched.materialized_view_refresh_schedule`)
 	})
 
 	t.Run("refreshes_nothing_when_one_is_no_view", func(t *testing.T) {
@@ -507,7 +353,7 @@ func TestRefresh(t *testing.T) {
 		if !errors.Is(err, schedule.ErrNoView) {
 			t.Errorf("%v", err)
 		}
-		b.check("0", `select count(*) from mvsched.materialized_view_refresh_schedule_execution`)
+		b.Check("0", `select count(*) from mvsched.materialized_view_refresh_schedule_execution`)
 	})
 
 	t.Run("waits_for_a_run_then_refreshes", func(t *testing.T) {
@@ -515,8 +361,8 @@ func TestRefresh(t *testing.T) {
 		b.view("v", "select 1 as id, pg_sleep(0.5)::text")
 		done := make(chan map[string]schedule.Execution)
 		go func() { done <- b.runDue() }()
-		b.waitFor("1", refreshing)
-		pool, err := pgxpool.NewWithConfig(t.Context(), b.pool.Config())
+		b.Await("1", refreshing)
+		pool, err := pgxpool.NewWithConfig(t.Context(), b.worker.Pool.Config())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -537,6 +383,6 @@ func TestRefresh(t *testing.T) {
 		if err != nil || *executions[0].Method != schedule.MethodPlain {
 			t.Errorf("%+v, %v", executions, err)
 		}
-		b.check("auto", `select strategy from mvsched.materialized_view_refresh_schedule`)
+		b.Check("auto", `select strategy from mvsched.materialized_view_refresh_schedule`)
 	})
 }

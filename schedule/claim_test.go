@@ -18,7 +18,7 @@ func TestClaim(t *testing.T) {
 			b.view(name, "1 hour")
 		}
 		b.tend()
-		b.exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() - interval '1 minute'
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() - interval '1 minute'
 			where materialized_view_name = 'public.b'`)
 		if got := views(b.claim(1)); !slices.Equal(got, []string{"public.b"}) {
 			t.Errorf("claimed %v", got)
@@ -34,9 +34,9 @@ func TestClaim(t *testing.T) {
 			c[0].Timeout != 30*time.Minute || c[0].Attempt != 1 || c[0].OID == 0 {
 			t.Fatalf("%+v", c)
 		}
-		b.check("running schedule test", `select concat_ws(' ', status, trigger, worker)
+		b.Check("running schedule test", `select concat_ws(' ', status, trigger, worker)
 			from mvsched.materialized_view_refresh_schedule_execution`)
-		b.check("true", `select s.next_run_at = e.scheduled_at + interval '1 hour' and s.open_execution_id = e.id
+		b.Check("true", `select s.next_run_at = e.scheduled_at + interval '1 hour' and s.open_execution_id = e.id
 			from mvsched.materialized_view_refresh_schedule s, mvsched.materialized_view_refresh_schedule_execution e`)
 		if again := b.claim(5); len(again) != 0 {
 			t.Errorf("claimed twice: %v", again)
@@ -48,7 +48,7 @@ func TestClaim(t *testing.T) {
 		b.view("a", "1 hour")
 		b.view("b", "1 hour")
 		b.tend()
-		release := b.hold(`select from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.a' for update`)
+		release := b.Hold(`select from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.a' for update`)
 		if got := views(b.claim(2)); !slices.Equal(got, []string{"public.b"}) {
 			t.Errorf("claimed %v while a was held", got)
 		}
@@ -64,7 +64,7 @@ func TestClaim(t *testing.T) {
 			name := fmt.Sprintf("v%d", i)
 			b.view(name, "1 hour")
 			b.tend()
-			b.exec(`update mvsched.materialized_view_refresh_schedule set ` + change + ` where materialized_view_name = 'public.` + name + `'`)
+			b.Exec(`update mvsched.materialized_view_refresh_schedule set ` + change + ` where materialized_view_name = 'public.` + name + `'`)
 		}
 		if got := b.claim(5); len(got) != 0 {
 			t.Errorf("claimed %v", views(got))
@@ -76,16 +76,16 @@ func TestClaim(t *testing.T) {
 		for _, name := range []string{"low", "high"} {
 			b.view(name, "1 second")
 		}
-		b.exec(`update mvsched.materialized_view_refresh_schedule set priority = 10 where materialized_view_name = 'public.high'`)
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set priority = 10 where materialized_view_name = 'public.high'`)
 		b.tend()
 		if got := views(b.claim(1)); !slices.Equal(got, []string{"public.high"}) {
 			t.Errorf("claimed %v first", got)
 		}
 		// 150 more of high priority are due now; the low one has waited for longer than its priority takes to make up.
-		b.exec(`insert into mvsched.materialized_view_refresh_schedule
+		b.Exec(`insert into mvsched.materialized_view_refresh_schedule
 			(materialized_view_name, refresh_interval, priority, next_run_at)
 			select 'public.more' || g, '1 hour', 10, now() from generate_series(1, 150) g`)
-		b.exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() - interval '11 minutes'
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() - interval '11 minutes'
 			where materialized_view_name = 'public.low'`)
 		if got := views(b.claim(1)); !slices.Equal(got, []string{"public.low"}) {
 			t.Errorf("claimed %v", got)
@@ -98,7 +98,7 @@ func TestClaim(t *testing.T) {
 			b.view(fmt.Sprintf("v%d", i), "1 hour")
 		}
 		b.tend()
-		conn, err := b.pool.Acquire(t.Context())
+		conn, err := b.Pool.Acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,10 +129,10 @@ func TestClaim(t *testing.T) {
 		now := &clock{at}
 		b.store.Now = now.Now
 		b.view("a", "1 day") // across the spring change of New York, where that day has 23 hours
-		b.exec("alter database " + b.value("quote_ident(current_database())") + " set timezone = 'America/New_York'")
-		b.pool.Reset()
+		b.Exec("alter database " + b.Value("quote_ident(current_database())") + " set timezone = 'America/New_York'")
+		b.Pool.Reset()
 		b.tend()
-		b.check("true", `select next_run_at = $1 from mvsched.materialized_view_refresh_schedule`, at)
+		b.Check("true", `select next_run_at = $1 from mvsched.materialized_view_refresh_schedule`, at)
 		for _, step := range []struct{ now, next time.Duration }{
 			{0, schedule.Day},
 			{schedule.Day, 2 * schedule.Day},
@@ -145,7 +145,7 @@ func TestClaim(t *testing.T) {
 			if len(claims) != 1 {
 				t.Fatalf("at %v: %d claims", step.now, len(claims))
 			}
-			b.check("true", `select next_run_at = $1 from mvsched.materialized_view_refresh_schedule`, at.Add(step.next))
+			b.Check("true", `select next_run_at = $1 from mvsched.materialized_view_refresh_schedule`, at.Add(step.next))
 			b.succeed(claims[0])
 		}
 	})
@@ -153,11 +153,11 @@ func TestClaim(t *testing.T) {
 	t.Run("is_not_stopped_by_bad_rows", func(t *testing.T) { // rows that came past the trigger, as with a restore
 		b := setup(t)
 		b.view("good", "1 hour")
-		b.exec(`alter table mvsched.materialized_view_refresh_schedule disable trigger check_schedule`)
+		b.Exec(`alter table mvsched.materialized_view_refresh_schedule disable trigger check_schedule`)
 		for _, name := range []string{`"`, `a.b.c`, `public.gone`, strings.Repeat("x", 70), `mvsched.status`} {
-			b.schedule(name, "1 hour")
+			b.Schedule(name, "1 hour")
 		}
-		b.exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval, last_attempted_at, next_run_at)
+		b.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval, last_attempted_at, next_run_at)
 			values ('public.far', '3650 days', '9999-12-31', '1970-01-01 00:00+00')`)
 		b.tend()
 		claims := b.claim(100)
@@ -174,7 +174,7 @@ func TestClaim(t *testing.T) {
 		b.view("a", "1 hour")
 		b.view("b", "1 hour")
 		b.tend()
-		release := b.hold(`select from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.a' for update`)
+		release := b.Hold(`select from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.a' for update`)
 		manual, err := b.store.ClaimView(t.Context(), schedule.ViewName{Schema: "public", Name: "a"}, schedule.Settings{}, schedule.ClaimOptions{})
 		if err != nil || manual == nil {
 			t.Fatalf("%v, %v", manual, err)
@@ -191,9 +191,9 @@ func TestClaimConcurrently(t *testing.T) {
 	for _, isolation := range []string{"read committed", "repeatable read", "serializable"} {
 		t.Run(isolation, func(t *testing.T) {
 			b := setup(t)
-			b.exec("alter database " + b.value("quote_ident(current_database())") + " set default_transaction_isolation = '" + isolation + "'")
-			b.pool.Reset()
-			b.check(isolation, "current_setting('transaction_isolation')")
+			b.Exec("alter database " + b.Value("quote_ident(current_database())") + " set default_transaction_isolation = '" + isolation + "'")
+			b.Pool.Reset()
+			b.Check(isolation, "current_setting('transaction_isolation')")
 			const due = 120
 			for i := range due {
 				b.view(fmt.Sprintf("v%d", i), "1 hour")
@@ -224,7 +224,7 @@ func TestClaimConcurrently(t *testing.T) {
 			if n := len(slices.Compact(slices.Clone(got))); n != due || len(got) != due {
 				t.Errorf("%d claims of %d views, want %d", len(got), n, due)
 			}
-			b.check(fmt.Sprint(due), `select count(*) from mvsched.materialized_view_refresh_schedule_execution where status = 'running'`)
+			b.Check(fmt.Sprint(due), `select count(*) from mvsched.materialized_view_refresh_schedule_execution where status = 'running'`)
 		})
 	}
 }
@@ -234,8 +234,8 @@ func TestASecondRunningExecutionCannotExist(t *testing.T) {
 	b := setup(t)
 	b.view("a", "1 hour")
 	insert := `insert into mvsched.materialized_view_refresh_schedule_execution (view_name, view_oid) values ('public.a', 4711)`
-	b.exec(insert)
-	if _, err := b.pool.Exec(t.Context(), insert); err == nil {
+	b.Exec(insert)
+	if _, err := b.Pool.Exec(t.Context(), insert); err == nil {
 		t.Error("two running executions of one view")
 	}
 }
@@ -243,10 +243,10 @@ func TestASecondRunningExecutionCannotExist(t *testing.T) {
 // The claim reads its index in order, and locks below the limit, also where the statistics are stale.
 func TestClaimPlan(t *testing.T) {
 	b := setup(t)
-	b.exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval, next_run_at)
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval, next_run_at)
 		select 'public.v' || g, '1 hour', now() + make_interval(mins => g % 60) - interval '1 minute' from generate_series(1, 20000) g`)
 	explain := func() string {
-		rows, err := b.pool.Query(t.Context(), `explain `+schedule.ClaimSQL, nil, nil, 4, "test", false, 100)
+		rows, err := b.Pool.Query(t.Context(), `explain `+schedule.ClaimSQL, nil, nil, 4, "test", false, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -266,7 +266,7 @@ func TestClaimPlan(t *testing.T) {
 	}
 	for _, statistics := range []string{"stale", "fresh"} {
 		if statistics == "fresh" {
-			b.exec(`analyze mvsched.materialized_view_refresh_schedule`)
+			b.Exec(`analyze mvsched.materialized_view_refresh_schedule`)
 		}
 		plan := explain()
 		lock, limit := strings.Index(plan, "LockRows"), strings.Index(plan, "Limit")
@@ -298,13 +298,13 @@ func TestClaimView(t *testing.T) {
 		b := setup(t)
 		b.view("a", "1 hour")
 		b.tend()
-		before := b.value(`select next_run_at from mvsched.materialized_view_refresh_schedule`)
+		before := b.Value(`select next_run_at from mvsched.materialized_view_refresh_schedule`)
 		c := claim(b)
 		if c == nil || c.Timeout != time.Minute || c.ScheduleID == nil {
 			t.Fatalf("%+v", c)
 		}
-		b.check(before, `select next_run_at from mvsched.materialized_view_refresh_schedule`)
-		b.check("manual", `select trigger from mvsched.materialized_view_refresh_schedule_execution`)
+		b.Check(before, `select next_run_at from mvsched.materialized_view_refresh_schedule`)
+		b.Check("manual", `select trigger from mvsched.materialized_view_refresh_schedule_execution`)
 		if again := claim(b); again != nil {
 			t.Errorf("claimed twice: %+v", again)
 		}
@@ -321,18 +321,18 @@ func TestClaimView(t *testing.T) {
 	t.Run("settles_into_the_schedule", func(t *testing.T) {
 		b := setup(t)
 		b.view("a", "1 hour")
-		b.exec(`update mvsched.materialized_view_refresh_schedule set consecutive_failures = 3`)
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set consecutive_failures = 3`)
 		b.succeed(*claim(b))
 		if err := b.store.Settle(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		b.check("0", `select consecutive_failures from mvsched.materialized_view_refresh_schedule`)
+		b.Check("0", `select consecutive_failures from mvsched.materialized_view_refresh_schedule`)
 	})
 
 	t.Run("does_not_wait_for_a_held_schedule", func(t *testing.T) {
 		b := setup(t)
 		b.view("a", "1 hour")
-		b.hold(`delete from mvsched.materialized_view_refresh_schedule`)
+		b.Hold(`delete from mvsched.materialized_view_refresh_schedule`)
 		if claim(b) == nil {
 			t.Error("no claim")
 		}

@@ -12,11 +12,11 @@ func TestPlan(t *testing.T) {
 	t.Run("makes_a_new_schedule_due_at_once", func(t *testing.T) {
 		b := setup(t)
 		b.view("a", "1 hour")
-		b.check("null", `select next_run_at from mvsched.materialized_view_refresh_schedule`)
+		b.Check("null", `select next_run_at from mvsched.materialized_view_refresh_schedule`)
 		if outlook := b.tend(); outlook.Due != 1 {
 			t.Errorf("%+v", outlook)
 		}
-		b.check("true", `select next_run_at <= now() from mvsched.materialized_view_refresh_schedule`)
+		b.Check("true", `select next_run_at <= now() from mvsched.materialized_view_refresh_schedule`)
 	})
 
 	t.Run("counts_a_changed_interval_from_the_last_run", func(t *testing.T) {
@@ -24,19 +24,19 @@ func TestPlan(t *testing.T) {
 		b.view("a", "1 hour")
 		b.tend()
 		b.succeed(b.claim(1)[0])
-		b.exec(`update mvsched.materialized_view_refresh_schedule set refresh_interval = '10 minutes'`)
-		b.check("null", `select next_run_at from mvsched.materialized_view_refresh_schedule`)
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set refresh_interval = '10 minutes'`)
+		b.Check("null", `select next_run_at from mvsched.materialized_view_refresh_schedule`)
 		b.tend()
-		b.check("true", `select next_run_at = last_attempted_at + interval '10 minutes' from mvsched.materialized_view_refresh_schedule`)
+		b.Check("true", `select next_run_at = last_attempted_at + interval '10 minutes' from mvsched.materialized_view_refresh_schedule`)
 	})
 
 	t.Run("leaves_a_row_that_somebody_edits", func(t *testing.T) {
 		b := setup(t)
 		b.view("a", "1 hour")
 		b.view("b", "1 hour")
-		b.hold(`select from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.a' for update`)
+		b.Hold(`select from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.a' for update`)
 		b.tend()
-		b.check("public.a", `select string_agg(materialized_view_name, ' ') from mvsched.materialized_view_refresh_schedule where next_run_at is null`)
+		b.Check("public.a", `select string_agg(materialized_view_name, ' ') from mvsched.materialized_view_refresh_schedule where next_run_at is null`)
 	})
 }
 
@@ -57,13 +57,13 @@ func TestSettle(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)
 			b.view("a", "1 hour")
-			b.exec(`update mvsched.materialized_view_refresh_schedule set consecutive_failures = 5`)
+			b.Exec(`update mvsched.materialized_view_refresh_schedule set consecutive_failures = 5`)
 			b.tend()
 			claim := b.claim(1)[0]
 			b.end(claim, c.ending)
 			b.tend()
-			b.check(c.failures, `select consecutive_failures from mvsched.materialized_view_refresh_schedule`)
-			b.check("null", `select open_execution_id from mvsched.materialized_view_refresh_schedule`)
+			b.Check(c.failures, `select consecutive_failures from mvsched.materialized_view_refresh_schedule`)
+			b.Check("null", `select open_execution_id from mvsched.materialized_view_refresh_schedule`)
 			again := b.claim(1)
 			if (len(again) == 1) != c.due {
 				t.Fatalf("claimed again: %v", again)
@@ -97,11 +97,11 @@ func TestSettle(t *testing.T) {
 		for _, want := range []string{"00:00:06", "00:00:12"} {
 			b.end(b.claim(1)[0], schedule.Ending{Status: schedule.Abandoned, Reason: schedule.ReasonNeverStarted})
 			b.tend()
-			b.check(want, `select start_grace from mvsched.materialized_view_refresh_schedule`)
+			b.Check(want, `select start_grace from mvsched.materialized_view_refresh_schedule`)
 		}
 		b.succeed(b.claim(1)[0])
 		b.tend()
-		b.check("00:00:03", `select start_grace from mvsched.materialized_view_refresh_schedule`)
+		b.Check("00:00:03", `select start_grace from mvsched.materialized_view_refresh_schedule`)
 	})
 
 	t.Run("leaves_a_changed_spec_alone", func(t *testing.T) {
@@ -109,10 +109,10 @@ func TestSettle(t *testing.T) {
 		b.view("a", "1 hour")
 		b.tend()
 		claim := b.claim(1)[0]
-		b.exec(`update mvsched.materialized_view_refresh_schedule set refresh_interval = '2 hours'`)
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set refresh_interval = '2 hours'`)
 		b.end(claim, schedule.Ending{Status: schedule.Cancelled, Reason: schedule.ReasonShutdown})
 		b.tend()
-		b.check("true", `select next_run_at = last_attempted_at + interval '2 hours' from mvsched.materialized_view_refresh_schedule`)
+		b.Check("true", `select next_run_at = last_attempted_at + interval '2 hours' from mvsched.materialized_view_refresh_schedule`)
 	})
 
 	t.Run("waits_for_nobody_who_holds_the_schedule", func(t *testing.T) {
@@ -120,12 +120,12 @@ func TestSettle(t *testing.T) {
 		b.view("a", "1 hour")
 		b.tend()
 		claim := b.claim(1)[0]
-		release := b.hold(`update mvsched.materialized_view_refresh_schedule set priority = 1`)
+		release := b.Hold(`update mvsched.materialized_view_refresh_schedule set priority = 1`)
 		b.succeed(claim)
 		b.tend()
 		release()
 		b.tend()
-		b.check("null", `select open_execution_id from mvsched.materialized_view_refresh_schedule`)
+		b.Check("null", `select open_execution_id from mvsched.materialized_view_refresh_schedule`)
 	})
 
 	t.Run("survives_a_deleted_schedule_and_a_deleted_execution", func(t *testing.T) {
@@ -134,12 +134,12 @@ func TestSettle(t *testing.T) {
 		b.view("b", "1 hour")
 		b.tend()
 		claims := b.claim(2)
-		b.exec(`delete from mvsched.materialized_view_refresh_schedule where id = $1`, *claims[0].ScheduleID)
-		b.exec(`delete from mvsched.materialized_view_refresh_schedule_execution where id = $1`, claims[1].ExecutionID)
+		b.Exec(`delete from mvsched.materialized_view_refresh_schedule where id = $1`, *claims[0].ScheduleID)
+		b.Exec(`delete from mvsched.materialized_view_refresh_schedule_execution where id = $1`, claims[1].ExecutionID)
 		b.succeed(claims[0])
 		b.tend()
-		b.check("succeeded", `select status from mvsched.materialized_view_refresh_schedule_execution`)
-		b.check("null", `select open_execution_id from mvsched.materialized_view_refresh_schedule`)
+		b.Check("succeeded", `select status from mvsched.materialized_view_refresh_schedule_execution`)
+		b.Check("null", `select open_execution_id from mvsched.materialized_view_refresh_schedule`)
 	})
 }
 
@@ -162,7 +162,7 @@ func TestRescue(t *testing.T) {
 		b.view("a", "1 hour")
 		b.tend()
 		// As a claim of 4 s ago has left it; an update would make the row look as if a transaction had begun.
-		b.exec(`with claim as (
+		b.Exec(`with claim as (
 			insert into mvsched.materialized_view_refresh_schedule_execution
 			       (materialized_view_refresh_schedule_id, view_name, view_oid, scheduled_at, started_at)
 			select s.id, s.materialized_view_name, s.view_oid, s.next_run_at, now() - interval '4 seconds'
@@ -181,8 +181,8 @@ func TestRescue(t *testing.T) {
 		b.view("a", "1 hour")
 		b.tend()
 		b.claim(1)
-		b.exec(`update mvsched.materialized_view_refresh_schedule_execution set started_at = started_at - interval '6 hours'`)
-		b.hold(lock)
+		b.Exec(`update mvsched.materialized_view_refresh_schedule_execution set started_at = started_at - interval '6 hours'`)
+		b.Hold(lock)
 		if outlook := b.tend(); len(outlook.Abandoned) != 0 {
 			t.Errorf("%+v", outlook)
 		}
@@ -193,12 +193,12 @@ func TestRescue(t *testing.T) {
 		b.view("a", "1 hour")
 		b.tend()
 		b.claim(1)
-		b.hold(lock)()
+		b.Hold(lock)()
 		outlook := b.tend()
 		if len(outlook.Abandoned) != 1 || *outlook.Abandoned[0].Reason != schedule.ReasonWorkerLost {
 			t.Errorf("%+v", outlook)
 		}
-		b.check("true", `select terminated_at is not null and ended_at is not null from mvsched.materialized_view_refresh_schedule_execution`)
+		b.Check("true", `select terminated_at is not null and ended_at is not null from mvsched.materialized_view_refresh_schedule_execution`)
 	})
 
 	t.Run("fences_off_the_worker_that_wakes_up_late", func(t *testing.T) { // I4
@@ -206,9 +206,9 @@ func TestRescue(t *testing.T) {
 		b.view("a", "1 hour")
 		b.tend()
 		claim := b.claim(1)[0]
-		b.hold(lock)()
+		b.Hold(lock)()
 		b.tend()
-		_, err := b.pool.Exec(t.Context(), `select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 s', '1 s')`, claim.ExecutionID, int64(claim.OID))
+		_, err := b.Pool.Exec(t.Context(), `select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 s', '1 s')`, claim.ExecutionID, int64(claim.OID))
 		if code := sqlState(err); code != "MV001" {
 			t.Errorf("%v", err)
 		}
@@ -221,7 +221,7 @@ func TestOutcome(t *testing.T) {
 	b.view("a", "1 hour")
 	b.tend()
 	claim := b.claim(1)[0]
-	release := b.hold(`select from mvsched.materialized_view_refresh_schedule_execution for no key update`)
+	release := b.Hold(`select from mvsched.materialized_view_refresh_schedule_execution for no key update`)
 	if e, err := b.store.Outcome(t.Context(), claim.ExecutionID, lost); err != nil || e.Status != schedule.Running {
 		t.Errorf("while it lives: %+v, %v", e, err)
 	}
@@ -253,10 +253,10 @@ func TestWhereTheViewIs(t *testing.T) {
 	t.Run("a_renamed_view_is_followed", func(t *testing.T) {
 		b := setup(t)
 		b.view("a", "1 hour")
-		b.exec(`create schema elsewhere`)
-		b.exec(`alter materialized view public.a rename to "New Name"`)
-		b.exec(`alter materialized view public."New Name" set schema elsewhere`)
-		b.check(`elsewhere."New Name"`, `select view_name from mvsched.status`)
+		b.Exec(`create schema elsewhere`)
+		b.Exec(`alter materialized view public.a rename to "New Name"`)
+		b.Exec(`alter materialized view public."New Name" set schema elsewhere`)
+		b.Check(`elsewhere."New Name"`, `select view_name from mvsched.status`)
 		b.tend()
 		claim := b.claim(1)[0]
 		if claim.Schema != "elsewhere" || claim.Name != "New Name" || !claim.Renamed || claim.View != `elsewhere."New Name"` {
@@ -265,16 +265,16 @@ func TestWhereTheViewIs(t *testing.T) {
 		if err := b.store.FollowRename(t.Context(), *claim.ScheduleID); err != nil {
 			t.Fatal(err)
 		}
-		b.check(`elsewhere."New Name"`, `select materialized_view_name from mvsched.materialized_view_refresh_schedule`)
+		b.Check(`elsewhere."New Name"`, `select materialized_view_name from mvsched.materialized_view_refresh_schedule`)
 	})
 
 	t.Run("a_recreated_view_is_found_again_and_reported", func(t *testing.T) {
 		b := setup(t)
 		b.view("a", "1 hour")
-		b.exec(`drop materialized view public.a`)
-		b.check("missing", `select state from mvsched.status`)
+		b.Exec(`drop materialized view public.a`)
+		b.Check("missing", `select state from mvsched.status`)
 		b.view("a", "")
-		b.check("never", `select state from mvsched.status`)
+		b.Check("never", `select state from mvsched.status`)
 		outlook := b.tend()
 		if len(outlook.Moved) != 1 || !outlook.Moved[0].Found || outlook.Moved[0].Restored {
 			t.Errorf("%+v", outlook.Moved)
@@ -287,7 +287,7 @@ func TestWhereTheViewIs(t *testing.T) {
 	t.Run("a_missing_view_is_claimed_as_such", func(t *testing.T) {
 		b := setup(t)
 		b.view("a", "1 hour")
-		b.exec(`drop materialized view public.a`)
+		b.Exec(`drop materialized view public.a`)
 		b.tend()
 		if claim := b.claim(1)[0]; claim.OID != 0 || claim.View != "public.a" {
 			t.Errorf("%+v", claim)
@@ -299,9 +299,9 @@ func TestWhereTheViewIs(t *testing.T) {
 		b.view("a", "1 hour")
 		b.view("stranger", "")
 		b.tend()
-		b.exec(`update mvsched.materialized_view_refresh_schedule
+		b.Exec(`update mvsched.materialized_view_refresh_schedule
 			set view_oid = 'public.stranger'::regclass, database_identity = 'another/1'`)
-		b.check("public.a", `select view_name from mvsched.status`)
+		b.Check("public.a", `select view_name from mvsched.status`)
 		if claims := b.claim(1); len(claims) != 0 {
 			t.Errorf("claimed before it was located: %+v", claims)
 		}
@@ -323,7 +323,7 @@ func TestLockLimit(t *testing.T) {
 			b.view("a", "1 hour")
 			b.tend()
 			claim := b.claim(1)[0]
-			tx, err := b.pool.Begin(t.Context())
+			tx, err := b.Pool.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,20 +14,20 @@ func TestHandWrittenExtremes(t *testing.T) {
 	b.view("good", "1 hour")
 	b.view("odd", "2 days")
 	for _, change := range []string{"last_attempted_at = '9999-12-30'", "consecutive_failures = 1000000", "next_run_at = '1970-01-02'", "start_grace = '1 hour'", "priority = 1000"} {
-		b.exec(`update mvsched.materialized_view_refresh_schedule set ` + change + ` where materialized_view_name = 'public.odd'`)
-		b.exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() where materialized_view_name = 'public.good'`)
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set ` + change + ` where materialized_view_name = 'public.odd'`)
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() where materialized_view_name = 'public.good'`)
 		b.tend()
 		for _, claim := range b.claim(2) {
 			b.end(claim, schedule.Ending{Status: schedule.Failed})
 		}
 		b.tend()
-		b.check("0", `select count(*) from mvsched.materialized_view_refresh_schedule where open_execution_id is not null`)
+		b.Check("0", `select count(*) from mvsched.materialized_view_refresh_schedule where open_execution_id is not null`)
 	}
 	for _, change := range []string{
 		"paused_at = 'infinity'", "suspended_at = '-infinity'", "last_attempted_at = 'infinity'", "next_run_at = 'infinity'", "consecutive_failures = 2147483647",
 		"start_grace = '178000000 years'", "priority = 2147483647", "maximum_execution_duration = '25 days'", "materialized_view_name = ''",
 	} {
-		_, err := b.pool.Exec(t.Context(), `update mvsched.materialized_view_refresh_schedule set `+change)
+		_, err := b.Pool.Exec(t.Context(), `update mvsched.materialized_view_refresh_schedule set `+change)
 		if sqlState(err) == "" {
 			t.Errorf("a schedule took %s", change)
 		}
@@ -36,11 +36,11 @@ func TestHandWrittenExtremes(t *testing.T) {
 		"(view_name) values (repeat('x', 9000))", "(view_name, start_grace) values ('public.x', '178000000 years')",
 		"(view_name, started_at) values ('public.x', 'infinity')", "(view_name, attempt) values ('public.x', 2147483647)",
 	} {
-		if _, err := b.pool.Exec(t.Context(), `insert into mvsched.materialized_view_refresh_schedule_execution `+row); sqlState(err) != "23514" {
+		if _, err := b.Pool.Exec(t.Context(), `insert into mvsched.materialized_view_refresh_schedule_execution `+row); sqlState(err) != "23514" {
 			t.Errorf("an execution took %s: %v", row, err)
 		}
 	}
-	if _, err := b.pool.Exec(t.Context(), `insert into mvsched.materialized_view_refresh_schedule (id, materialized_view_name, refresh_interval) values (1000, 'public.x', '1 h')`); sqlState(err) != "428C9" {
+	if _, err := b.Pool.Exec(t.Context(), `insert into mvsched.materialized_view_refresh_schedule (id, materialized_view_name, refresh_interval) values (1000, 'public.x', '1 h')`); sqlState(err) != "428C9" {
 		t.Errorf("an id by hand: %v", err)
 	}
 }
@@ -49,8 +49,8 @@ func TestHandWrittenExtremes(t *testing.T) {
 func TestARenamedViewIsNotScheduledTwice(t *testing.T) {
 	b := setup(t)
 	b.view("a", "1 hour")
-	b.exec(`alter materialized view public.a rename to b`)
-	_, err := b.pool.Exec(t.Context(), `insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval) values ('public.b', '1 h')`)
+	b.Exec(`alter materialized view public.a rename to b`)
+	_, err := b.Pool.Exec(t.Context(), `insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval) values ('public.b', '1 h')`)
 	if sqlState(err) != "23505" || !strings.Contains(err.Error(), "public.a") {
 		t.Errorf("%v", err)
 	}

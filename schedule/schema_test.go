@@ -15,14 +15,14 @@ import (
 func TestInstall(t *testing.T) {
 	empty := func(t *testing.T) *bundle {
 		b := setup(t)
-		b.exec(`drop schema mvsched cascade`)
+		b.Exec(`drop schema mvsched cascade`)
 		return b
 	}
 
 	t.Run("does_it_once", func(t *testing.T) {
 		b := empty(t)
 		for _, want := range []bool{true, false} {
-			if installed, err := schedule.Install(t.Context(), b.pool); err != nil || installed != want {
+			if installed, err := schedule.Install(t.Context(), b.Pool); err != nil || installed != want {
 				t.Errorf("%v, %v; want %v", installed, err, want)
 			}
 		}
@@ -37,7 +37,7 @@ func TestInstall(t *testing.T) {
 		results := make(chan bool, 6)
 		for range 6 {
 			wg.Go(func() {
-				installed, err := schedule.Install(t.Context(), b.pool)
+				installed, err := schedule.Install(t.Context(), b.Pool)
 				if err != nil {
 					t.Error(err)
 				}
@@ -59,18 +59,18 @@ func TestInstall(t *testing.T) {
 
 	t.Run("refuses_a_newer_schema", func(t *testing.T) {
 		b := setup(t)
-		b.exec(`update mvsched.schema_version set version = version + 1`)
+		b.Exec(`update mvsched.schema_version set version = version + 1`)
 		var version *schedule.SchemaVersionError
-		if _, err := schedule.Install(t.Context(), b.pool); !errors.As(err, &version) || version.Installed != sql.Version+1 {
+		if _, err := schedule.Install(t.Context(), b.Pool); !errors.As(err, &version) || version.Installed != sql.Version+1 {
 			t.Errorf("%v", err)
 		}
 	})
 
 	t.Run("does_not_hang_on_a_lock", func(t *testing.T) {
 		b := empty(t)
-		b.hold(`select pg_catalog.pg_advisory_xact_lock($1)`, int64(0x6d767363686564))
+		b.Hold(`select pg_catalog.pg_advisory_xact_lock($1)`, int64(0x6d767363686564))
 		began := time.Now()
-		if _, err := schedule.Install(t.Context(), b.pool); sqlState(err) != "55P03" {
+		if _, err := schedule.Install(t.Context(), b.Pool); sqlState(err) != "55P03" {
 			t.Errorf("%v", err)
 		}
 		if took := time.Since(began); took > 8*time.Second {
@@ -80,15 +80,15 @@ func TestInstall(t *testing.T) {
 
 	t.Run("needs_no_superuser", func(t *testing.T) {
 		b := empty(t)
-		b.exec(`create role plain_owner_` + b.value("current_database()"))
-		role := "plain_owner_" + b.value("current_database()")
+		b.Exec(`create role plain_owner_` + b.Value("current_database()"))
+		role := "plain_owner_" + b.Value("current_database()")
 		t.Cleanup(func() {
-			_, _ = b.pool.Exec(context.Background(), `reset role`)
-			_, _ = b.pool.Exec(context.Background(), `drop owned by `+role+` cascade`)
-			_, _ = b.pool.Exec(context.Background(), `drop role `+role)
+			_, _ = b.Pool.Exec(context.Background(), `reset role`)
+			_, _ = b.Pool.Exec(context.Background(), `drop owned by `+role+` cascade`)
+			_, _ = b.Pool.Exec(context.Background(), `drop role `+role)
 		})
-		b.exec(`grant create on database ` + b.value("current_database()") + ` to ` + role)
-		conn, err := b.pool.Acquire(t.Context())
+		b.Exec(`grant create on database ` + b.Value("current_database()") + ` to ` + role)
+		conn, err := b.Pool.Acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +120,7 @@ func TestInstall(t *testing.T) {
 
 func TestSchemaExplainsItself(t *testing.T) {
 	b := setup(t)
-	b.check("null", `select string_agg(o.what, ', ') from (
+	b.Check("null", `select string_agg(o.what, ', ') from (
 		select c.relname || coalesce('.' || a.attname, '') as what
 		  from pg_class c left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and c.relkind in ('r', 'v')
 		 where c.relnamespace = 'mvsched'::regnamespace and c.relkind in ('r', 'v')
@@ -148,7 +148,7 @@ func TestExecutionStateMachine(t *testing.T) {
 		"skipped":          {"skipped", "lock_busy", now.Add(time.Hour), nil, nil, nil, nil, nil},
 		"skipped but seen": {"skipped", "unchanged", now.Add(time.Hour), nil, now, nil, nil, nil},
 	} {
-		if _, err := b.pool.Exec(t.Context(), insert, row...); err != nil {
+		if _, err := b.Pool.Exec(t.Context(), insert, row...); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -164,19 +164,19 @@ func TestExecutionStateMachine(t *testing.T) {
 		"failed but terminated": {"failed", nil, now.Add(time.Hour), nil, nil, now, nil, nil},
 		"rows of a plain one":   {"succeeded", nil, now.Add(time.Hour), "plain", now, nil, nil, 1},
 	} {
-		if _, err := b.pool.Exec(t.Context(), insert, row...); sqlState(err) != "23514" {
+		if _, err := b.Pool.Exec(t.Context(), insert, row...); sqlState(err) != "23514" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 
 	for _, change := range []string{"status = 'running', ended_at = null", "status = 'succeeded'", "error_message = 'x'", "worker = 'me'", "reason = null"} {
-		_, err := b.pool.Exec(t.Context(), `update mvsched.materialized_view_refresh_schedule_execution set `+change+` where status <> 'running'`)
+		_, err := b.Pool.Exec(t.Context(), `update mvsched.materialized_view_refresh_schedule_execution set `+change+` where status <> 'running'`)
 		if sqlState(err) != "23000" {
 			t.Errorf("a terminal execution took %q: %v", change, err)
 		}
 	}
-	b.exec(`delete from mvsched.materialized_view_refresh_schedule_execution where status <> 'running'`) // as retention does
-	b.check("null", `select string_agg(coalesce(execution_is_successful::text, 'null'), ' ') from mvsched.materialized_view_refresh_schedule_execution where status <> 'running'`)
+	b.Exec(`delete from mvsched.materialized_view_refresh_schedule_execution where status <> 'running'`) // as retention does
+	b.Check("null", `select string_agg(coalesce(execution_is_successful::text, 'null'), ' ') from mvsched.materialized_view_refresh_schedule_execution where status <> 'running'`)
 }
 
 func TestHandWrittenSchedules(t *testing.T) {
@@ -184,39 +184,39 @@ func TestHandWrittenSchedules(t *testing.T) {
 		b := setup(t)
 		b.view("Foo", "")
 		b.view("foo", "")
-		b.schedule(`public . "Foo"`, "5 minutes")
-		b.schedule(`PUBLIC.FOO`, "1 day")
-		b.check(`public."Foo" public.foo`, `select string_agg(materialized_view_name, ' ' order by materialized_view_name collate "C") from mvsched.materialized_view_refresh_schedule`)
-		b.check("true", `select bool_and(view_oid = materialized_view_name::regclass) from mvsched.materialized_view_refresh_schedule`)
+		b.Schedule(`public . "Foo"`, "5 minutes")
+		b.Schedule(`PUBLIC.FOO`, "1 day")
+		b.Check(`public."Foo" public.foo`, `select string_agg(materialized_view_name, ' ' order by materialized_view_name collate "C") from mvsched.materialized_view_refresh_schedule`)
+		b.Check("true", `select bool_and(view_oid = materialized_view_name::regclass) from mvsched.materialized_view_refresh_schedule`)
 	})
 
 	t.Run("with_a_bad_interval_are_refused", func(t *testing.T) {
 		b := setup(t)
 		b.view("a", "")
 		for _, interval := range []string{"0", "-1 hour", "999 milliseconds", "1 month", "1 year", "1 mon -29 days", "178000000 years", "3651 days", "infinity"} {
-			_, err := b.pool.Exec(t.Context(), `insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval)
+			_, err := b.Pool.Exec(t.Context(), `insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval)
 				values ('public.a', $1::text::interval)`, interval)
 			if !slices.Contains([]string{"23514", "22007", "22008"}, sqlState(err)) {
 				t.Errorf("%s: %v", interval, err)
 			}
 		}
-		b.check("0", `select count(*) from mvsched.materialized_view_refresh_schedule`)
+		b.Check("0", `select count(*) from mvsched.materialized_view_refresh_schedule`)
 	})
 
 	t.Run("that_mean_no_materialized_view_are_refused", func(t *testing.T) {
 		b := setup(t)
-		b.exec(`create table public.t (id integer)`)
-		b.exec(`create view public.v as select 1 as id`)
+		b.Exec(`create table public.t (id integer)`)
+		b.Exec(`create view public.v as select 1 as id`)
 		for name, code := range map[string]string{
 			"public.t": "42809", "public.v": "42809", "nowhere": "42P01", `x"; drop table public.t; --`: "22023", "": "22023", "a.b.c": "42602",
 			`public.""`: "22023",
 		} {
-			_, err := b.pool.Exec(t.Context(), `insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval) values ($1, '1 h')`, name)
+			_, err := b.Pool.Exec(t.Context(), `insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval) values ($1, '1 h')`, name)
 			if sqlState(err) != code {
 				t.Errorf("%q: %v, want %s", name, err, code)
 			}
 		}
-		b.check("t", `select relname from pg_class where oid = 'public.t'::regclass`)
+		b.Check("t", `select relname from pg_class where oid = 'public.t'::regclass`)
 	})
 
 	t.Run("may_be_edited_and_deleted_while_the_view_is_refreshed", func(t *testing.T) {
@@ -224,11 +224,11 @@ func TestHandWrittenSchedules(t *testing.T) {
 		b.view("a", "1 hour")
 		b.tend()
 		claim := b.claim(1)[0]
-		b.hold(`select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 min', '1 s')`, claim.ExecutionID, int64(claim.OID))
+		b.Hold(`select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 min', '1 s')`, claim.ExecutionID, int64(claim.OID))
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		for _, edit := range []string{`update mvsched.materialized_view_refresh_schedule set refresh_interval = '2 hours'`, `delete from mvsched.materialized_view_refresh_schedule`} {
-			if _, err := b.pool.Exec(ctx, edit); err != nil {
+			if _, err := b.Pool.Exec(ctx, edit); err != nil {
 				t.Errorf("%s: %v", edit, err)
 			}
 		}
@@ -239,7 +239,7 @@ func TestNotify(t *testing.T) {
 	b := setup(t)
 	b.view("a", "1 hour")
 	b.tend()
-	conn, err := b.pool.Acquire(t.Context())
+	conn, err := b.Pool.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,79 @@
+package pgtest
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// DB is the database of a test, and the means to look into it and to interfere, past whatever is tested. What goes wrong
+// fails the test.
+type DB struct {
+	testing.TB
+	Pool *pgxpool.Pool // as New gives it
+}
+
+// NewDB returns the database of this test.
+func NewDB(t testing.TB) *DB {
+	t.Helper()
+	return &DB{TB: t, Pool: New(t)}
+}
+
+// Exec runs one statement.
+func (d *DB) Exec(sql string, args ...any) {
+	d.Helper()
+	if _, err := d.Pool.Exec(d.Context(), sql, args...); err != nil {
+		d.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// Value reads one value, a query without parentheses or an expression, as text; null is "null".
+func (d *DB) Value(sql string, args ...any) string {
+	d.Helper()
+	var v *string
+	if err := d.Pool.QueryRow(d.Context(), "select ("+sql+")::text", args...).Scan(&v); err != nil {
+		d.Fatalf("%s: %v", sql, err)
+	}
+	if v == nil {
+		return "null"
+	}
+	return *v
+}
+
+// Check compares a value.
+func (d *DB) Check(want, sql string, args ...any) {
+	d.Helper()
+	if got := d.Value(sql, args...); got != want {
+		d.Errorf("%s: %s, want %s", sql, got, want)
+	}
+}
+
+// Await waits until the value is as wanted.
+func (d *DB) Await(want, sql string, args ...any) {
+	d.Helper()
+	WaitFor(d, d.Context(), sql+" is "+want, func() bool { return d.Value(sql, args...) == want })
+}
+
+// Hold opens a transaction, runs a statement in it, and leaves it open until the returned function is called or the test
+// ends.
+func (d *DB) Hold(sql string, args ...any) (release func()) {
+	d.Helper()
+	tx, err := d.Pool.Begin(d.Context())
+	if err != nil {
+		d.Fatal(err)
+	}
+	release = func() { _ = tx.Rollback(context.Background()) }
+	d.Cleanup(release)
+	if _, err := tx.Exec(d.Context(), sql, args...); err != nil {
+		d.Fatalf("%s: %v", sql, err)
+	}
+	return release
+}
+
+// Schedule schedules a view by hand, as somebody in psql would.
+func (d *DB) Schedule(name, every string) {
+	d.Helper()
+	d.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval)
+		values ($1, $2::text::interval)`, name, every)
+}

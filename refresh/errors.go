@@ -96,6 +96,9 @@ func hint(e schedule.Execution) string {
 	if e.Status == schedule.TimedOut {
 		return "give it more time with " + setting(e, "--timeout D") + ", or make the view's query cheaper"
 	}
+	if e.Reason != nil && *e.Reason == schedule.ReasonViewReplaced {
+		return "the view was renamed or replaced during the refresh; nothing was changed, and the next slot looks again"
+	}
 	switch *e.ErrorName {
 	case "object_not_in_prerequisite_state":
 		if e.Method != nil && *e.Method == schedule.MethodConcurrently {
@@ -120,8 +123,6 @@ func hint(e schedule.Execution) string {
 		return "somebody else's transaction was in the way; the next slot tries again"
 	case "disk_full", "configuration_limit_exceeded":
 		return "the server ran out of the space that it may use for this query"
-	case "view_replaced":
-		return "the view was renamed or replaced during the refresh; nothing was changed, and the next slot looks again"
 	default:
 		return ""
 	}

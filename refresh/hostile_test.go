@@ -49,6 +49,9 @@ func TestSearchPathIsNoWayIn(t *testing.T) {
 			}
 			b.Exec("create materialized view public.v as select 1 as id")
 			b.schedule("v")
+			b.Exec(`create function public.evil(x pg_catalog.text) returns boolean language plpgsql as
+				$$begin insert into public.pwned values ('type text'); return true; end$$`)
+			b.Exec(`create domain public.text as pg_catalog.text check (public.evil(value))`)
 			if path == "" {
 				b.with(nil, 1)
 				b.set("v", "search_path = 'public, pg_catalog'")
@@ -58,10 +61,18 @@ func TestSearchPathIsNoWayIn(t *testing.T) {
 			if e := b.runDue()["public.v"]; e.Status != schedule.Succeeded {
 				t.Errorf("%+v %s", e, text(e.ErrorMessage))
 			}
-			if _, err := b.store.Status(t.Context(), []schedule.ViewName{{Schema: "public", Name: "v"}}); err != nil {
+			if _, err := b.store.Status(t.Context(), []schedule.ViewName{{Name: "v"}}); err != nil {
 				t.Error(err)
 			}
-			b.Check("null", `select string_agg(distinct what, ', ') from public.pwned`)
+			every := time.Hour
+			if _, err := b.store.Add(t.Context(), []schedule.ViewName{{Name: "v"}}, schedule.Settings{Every: &every}, true); err != nil {
+				t.Error(err)
+			}
+			if path != "" {
+				b.Exec("set search_path = " + strings.ReplaceAll(path, `"$user"`, `"nobody"`))
+				b.Exec(`update mvsched.materialized_view_refresh_schedule set materialized_view_name = 'v', refresh_interval = '2 h'`)
+			}
+			b.Check("null", `select pg_catalog.string_agg(distinct what, ', ') from public.pwned`)
 		})
 	}
 }
@@ -163,8 +174,29 @@ func TestRenamedDuringTheWait(t *testing.T) {
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if e := (<-done)["public.v"]; e.Status != schedule.Failed || text(e.Reason) != schedule.ReasonViewReplaced {
+	e := (<-done)["public.v"]
+	if e.Status != schedule.Failed || text(e.Reason) != schedule.ReasonViewReplaced || !strings.Contains(refresh.Hint(e), "renamed") {
 		t.Errorf("%+v", e)
+	}
+}
+
+// A connection that is lost while it claims is no reason to leave what is due.
+func TestAConnectionIsLostWhileItClaims(t *testing.T) {
+	b := setup(t)
+	for _, name := range []string{"v", "w", "x"} {
+		b.view(name, "select 1 as id")
+	}
+	b.Exec(`create table public.slow as select true as is_on`)
+	b.Exec(`create function public.nap() returns trigger language plpgsql as
+		$$begin if (select is_on from public.slow) then perform pg_sleep(60); end if; return new; end$$`)
+	b.Exec(`create trigger nap before insert on mvsched.materialized_view_refresh_schedule_execution for each row execute function public.nap()`)
+	done := make(chan map[string]schedule.Execution)
+	go func() { done <- b.runDue() }()
+	b.Await("true", `select count(*) > 0 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()`)
+	b.Exec(`update public.slow set is_on = false`)
+	b.Exec(`select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()`)
+	if executions := <-done; len(executions) != 3 {
+		t.Errorf("%v", executions)
 	}
 }
 

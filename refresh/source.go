@@ -105,14 +105,15 @@ func (n *namedViews) claim(ctx context.Context, store *schedule.Store, patient b
 		claim, err := store.ClaimView(ctx, view, n.settings, schedule.ClaimOptions{
 			Worker: n.worker.Name, Usual: n.worker.Usual,
 		})
+		if err != nil {
+			n.putBack(view)
+		}
 		if claim != nil || err != nil {
 			return claim, err
 		}
 		// Somebody else refreshes it. The control loop meanwhile finds out should that one be dead.
 		if !patient {
-			n.mu.Lock()
-			n.views = append(n.views, view)
-			n.mu.Unlock()
+			n.putBack(view)
 			return nil, nil //nolint:nilnil // nothing that nobody is at
 		}
 		pause(ctx, busyInterval)
@@ -120,4 +121,11 @@ func (n *namedViews) claim(ctx context.Context, store *schedule.Store, patient b
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// putBack leaves a view for later.
+func (n *namedViews) putBack(view schedule.ViewName) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.views = append(n.views, view)
 }

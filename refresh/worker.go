@@ -86,9 +86,13 @@ type run struct {
 	ended     chan slotEnd
 
 	mu         sync.Mutex
+	lost       int // connections lost while claiming
 	executions []schedule.Execution
 	active     map[int64]*activeRefresh
 }
+
+// maxLost is how many connections a run may lose while it claims before it is taken to be the server.
+const maxLost = 10
 
 type activeRefresh struct {
 	claim   schedule.Claim
@@ -121,7 +125,11 @@ func (r *run) control(ctx context.Context) (err error) {
 	slots := 0
 	defer func() {
 		for ; slots > 0; slots-- {
-			err = errors.Join(err, (<-r.ended).err)
+			end := <-r.ended
+			if err != nil && end.err != nil { // one is enough to tell
+				r.refresher.log.Debug("another slot ended", "error", end.err)
+			}
+			err = cmp.Or(err, end.err)
 		}
 		r.release()
 	}()
@@ -280,6 +288,10 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 	store := r.Store.On(conn)
 	for ctx.Err() == nil && !conn.IsClosed() {
 		claim, err := r.source.claim(ctx, store, patient)
+		if err != nil && conn.IsClosed() && r.mayLose() {
+			r.refresher.log.Debug("lost a connection while claiming", "error", err)
+			break // the control loop looks again, and says so when the server is gone
+		}
 		if err != nil || claim == nil {
 			end.err = err
 			break
@@ -297,6 +309,14 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 		end.err = errors.Join(end.err, store.Settle(context.WithoutCancel(ctx)))
 	}
 	return end
+}
+
+// mayLose counts a lost connection.
+func (r *run) mayLose() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost++
+	return r.lost <= maxLost
 }
 
 // refresh refreshes one claimed view and tells who wants to know.

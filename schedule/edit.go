@@ -29,19 +29,20 @@ type Settings struct {
 // it that could be looked up there.
 const describeSQL = `
 select mvsched.find_schedule($1, relation.oid, pg_catalog.current_schemas(true)), relation.oid::pg_catalog.int8,
-       mvsched.view_name(relation.oid)
+       mvsched.view_name(relation.oid), mvsched.names_in(pg_catalog.current_schemas(true), $1)
   from (select mvsched.find_relation($1) as oid) relation`
 
 // description is what a name that a person wrote stands for.
 type description struct {
 	scheduleID *int64
 	oid        *int64
-	name       *string // canonical; nil when it is no materialized view
-	problem    error   // ErrNoView or ErrNotAView in a *ViewError, or nil
+	name       *string  // canonical; nil when it is no materialized view
+	names      []string // canonical, of what it could mean: in each schema of the search_path, or in its own
+	problem    error    // ErrNoView or ErrNotAView in a *ViewError, or nil
 }
 
 func (s *Store) describe(ctx context.Context, view ViewName) (d description, err error) {
-	if err := s.db.QueryRow(ctx, describeSQL, view.String()).Scan(&d.scheduleID, &d.oid, &d.name); err != nil {
+	if err := s.db.QueryRow(ctx, describeSQL, view.String()).Scan(&d.scheduleID, &d.oid, &d.name, &d.names); err != nil {
 		return description{}, err
 	}
 	switch {

@@ -29,13 +29,6 @@ select ` + ExecutionColumns + `
   from mvsched.materialized_view_refresh_schedule_execution e
  where e.id = $1`
 
-// Execution returns one execution, or pgx.ErrNoRows when it has been deleted.
-func (s *Store) Execution(ctx context.Context, id int64) (Execution, error) {
-	ctx, cancel := withDeadline(ctx, "reading an execution")
-	defer cancel()
-	return one(ctx, s.db, "reading an execution", executionSQL, id)
-}
-
 func one(ctx context.Context, db querier, what, sql string, args ...any) (Execution, error) {
 	rows, err := db.Query(ctx, sql, args...)
 	if err != nil {

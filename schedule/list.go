@@ -91,7 +91,8 @@ select ` + ExecutionColumns + `
   from mvsched.materialized_view_refresh_schedule_execution e
  where ($1::text is null
         or e.materialized_view_refresh_schedule_id = $7::bigint
-        or e.view_name = any (array[$1::text, $2::text]))
+        or e.view_name = any (array[$1::text, $2::text])
+        or e.view_name = any ($8::text[]))
    and ($3::float8 is null or e.started_at >= coalesce($4::timestamptz, now()) - make_interval(secs => $3::float8))
    and (not $5::boolean or e.status in ('failed', 'timed_out', 'cancelled', 'abandoned'))
  order by e.id desc
@@ -113,7 +114,7 @@ func (s *Store) History(ctx context.Context, filter HistoryFilter) ([]Execution,
 		written = &name
 	}
 	executions, err := read(ctx, s, "reading the history", ScanExecution, historySQL, written, found.name,
-		seconds(filter.Since), s.now(), filter.OnlyFailed, filter.Limit, found.scheduleID)
+		seconds(filter.Since), s.now(), filter.OnlyFailed, filter.Limit, found.scheduleID, found.names)
 	if err == nil && len(executions) == 0 && found.problem != nil {
 		return nil, found.problem
 	}

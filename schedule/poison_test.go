@@ -60,6 +60,18 @@ func TestARenamedViewIsNotScheduledTwice(t *testing.T) {
 	}
 }
 
+// As migrations write rows.
+func TestOnConflict(t *testing.T) {
+	b := setup(t)
+	b.view("a", "1 hour")
+	insert := `insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval) values ('PUBLIC.a', '2 h')
+		on conflict (materialized_view_name) do `
+	b.Exec(insert + "nothing")
+	b.Check("01:00:00", `select refresh_interval from mvsched.materialized_view_refresh_schedule`)
+	b.Exec(insert + "update set refresh_interval = excluded.refresh_interval")
+	b.Check("02:00:00", `select refresh_interval from mvsched.materialized_view_refresh_schedule`)
+}
+
 // A one-shot plans what is new for the instant at which it began, or it would not claim it.
 func TestPlanForAOneShot(t *testing.T) {
 	b := setup(t)

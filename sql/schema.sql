@@ -91,11 +91,11 @@ $$;
 comment on function mvsched.parse_view_name(text) is
   'Splits a view name, written as in SQL, into schema (null when unqualified) and name; refuses what PostgreSQL would cut or misread';
 
--- This one has to see the caller's search_path, so it leaves nothing in itself to be looked up there.
-create function mvsched.find_relation(name text) returns oid
+-- This one has to see the caller's search_path, so it leaves nothing in itself to be looked up there: no operator, no type.
+create function mvsched.find_relation(name pg_catalog.text) returns pg_catalog.oid
   language plpgsql stable as $$
 declare
-  parts text[] := mvsched.parse_view_name(name);
+  parts pg_catalog.text[] := mvsched.parse_view_name(name);
 begin
   if parts[1] is null then
     return pg_catalog.to_regclass(pg_catalog.quote_ident(parts[2]));
@@ -226,10 +226,10 @@ comment on index mvsched.materialized_view_refresh_schedule_view_oid is 'From a 
 create function mvsched.check_schedule() returns trigger
   language plpgsql as $$
 declare
-  path     text := pg_catalog.current_setting('search_path');
-  parts    text[];
-  relation oid;
-  other    text;
+  path     pg_catalog.text := pg_catalog.current_setting('search_path');
+  parts    pg_catalog.text[];
+  relation pg_catalog.oid;
+  other    pg_catalog.text;
 begin
   -- The writer's search_path says what an unqualified name stands for, and nothing else.
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
@@ -257,7 +257,8 @@ begin
 
     select s.materialized_view_name into other
       from mvsched.materialized_view_refresh_schedule s
-     where s.view_oid = new.view_oid and s.database_identity = new.database_identity and s.id <> new.id;
+     where s.view_oid = new.view_oid and s.database_identity = new.database_identity and s.id <> new.id
+       and s.materialized_view_name <> new.materialized_view_name; -- the same name is for the unique key, and "on conflict"
     if found then
       raise exception 'materialized view % is scheduled already, as %', new.materialized_view_name, other
         using errcode = 'unique_violation';
@@ -302,12 +303,23 @@ create trigger announce_schedule
   on mvsched.materialized_view_refresh_schedule
   for each statement execute function mvsched.announce_schedule();
 
+create function mvsched.names_in(schemas name[], name text) returns text[]
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+  set quote_all_identifiers = off as $$
+  select array_agg(format('%I.%I', path.schema, parts[2]) order by path.position)
+    from mvsched.parse_view_name(name) as parts
+   cross join lateral unnest(case when parts[1] is null then schemas::text[] else parts[1:1] end)
+                        with ordinality as path (schema, position)
+$$;
+comment on function mvsched.names_in(name[], text) is
+  'The canonical names that a name, written as in SQL, may stand for: in each of the schemas, or, when it is qualified, in its own';
+
 create function mvsched.find_schedule(name text, relation oid, schemas name[]) returns bigint
   language sql stable
   set search_path = pg_catalog, pg_temp as $$
   select found.id
-    from mvsched.parse_view_name(name) as parts
-   cross join (select mvsched.database_identity() as identity offset 0) here
+    from (select mvsched.database_identity() as identity offset 0) here
    cross join lateral (
           -- by the view itself, whatever it was called when it was scheduled
           select s.id, 0 as rank
@@ -315,11 +327,9 @@ create function mvsched.find_schedule(name text, relation oid, schemas name[]) r
            where s.view_oid = relation and s.database_identity = here.identity
           union all
           -- by the stored name: the view is gone, or this is another database than the one it was scheduled in
-          select s.id, path.position
-            from unnest(case when parts[1] is null then schemas::text[] else parts[1:1] end)
-                   with ordinality as path (schema, position)
-            join mvsched.materialized_view_refresh_schedule s
-              on s.materialized_view_name = format('%I.%I', path.schema, parts[2])
+          select s.id, possible.rank
+            from unnest(mvsched.names_in(schemas, name)) with ordinality as possible (name, rank)
+            join mvsched.materialized_view_refresh_schedule s on s.materialized_view_name = possible.name
            where mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity)
                  is not distinct from relation
         ) found

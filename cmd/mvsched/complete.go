@@ -10,11 +10,12 @@ import (
 // completionPatience keeps a shell from hanging on a slow database.
 const completionPatience = 500 * time.Millisecond
 
+// In the session's own search_path, so with nothing in it that could be looked up there.
 const completeSQL = `
 select pg_catalog.format('%I.%I', n.nspname, c.relname)
   from pg_catalog.pg_class c
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
- where c.relkind = 'm' and pg_catalog.starts_with(pg_catalog.format('%I.%I', n.nspname, c.relname), $1)
+  join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
+ where c.relkind operator(pg_catalog.=) 'm' and pg_catalog.starts_with(pg_catalog.format('%I.%I', n.nspname, c.relname), $1)
  order by 1
  limit 200`
 

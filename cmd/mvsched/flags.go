@@ -123,6 +123,18 @@ func parseViews(args []string) ([]schedule.ViewName, error) {
 	return views, nil
 }
 
+// noArguments is what cobra's NoArgs means here.
+func noArguments(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case cmd.HasParent():
+		return fmt.Errorf("`%s` takes no arguments, and was given %q", cmd.CommandPath(), args[0])
+	default:
+		return fmt.Errorf("there is no command %q", args[0])
+	}
+}
+
 // someViews is what cobra's MinimumNArgs(1) means here.
 func someViews(_ *cobra.Command, args []string) error {
 	if len(args) == 0 {

@@ -20,7 +20,7 @@ func newInitCmd(a *app) *cobra.Command {
 
 It needs CREATE on the database and no superuser. With --print it writes the SQL instead, for your own migration tool:
 run it once, in one transaction.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, _ []string) error {
 		if printSQL {
@@ -58,7 +58,7 @@ func newUninstallCmd(a *app) *cobra.Command {
 		GroupID: groupInstall,
 		Long: `Removes schema mvsched: all schedules, the whole history, and what was built on them (your views on mvsched.status).
 The materialized views stay as they are.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, _ []string) error {
 		if !yes {

@@ -14,7 +14,7 @@ func newListCmd(a *app) *cobra.Command {
 		Aliases: []string{"ls"},
 		Short:   "List the schedules: what is configured",
 		GroupID: groupSchedule,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, _ []string) error { return runList(ctx, a) })
 	return cmd

@@ -32,7 +32,7 @@ Any number may run at the same time. Runs whose worker has died are found and ta
 
 The first Ctrl-C (or SIGTERM) cancels what is running, records that, and exits with 5; the second leaves at once.`,
 		Example: `  * * * * *  mvsched run -q -j 4`,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, _ []string) error {
 		if err := checkJobs(opts.jobs); err != nil {

@@ -17,7 +17,7 @@ func newVersionCmd(a *app) *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version of the program and of its schema",
 		GroupID: groupInstall,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 	}
 	cmd.RunE = a.command(func(context.Context, []string) error {
 		version := programVersion()

@@ -69,7 +69,7 @@ func (b *bundle) runDue() map[string]schedule.Execution {
 	b.Helper()
 	executions, err := b.worker.RunDue(b.Context())
 	if err != nil {
-		b.Fatal(err)
+		b.Error(err) // not Fatal: it may be called from another goroutine
 	}
 	byView := map[string]schedule.Execution{}
 	for _, e := range executions {

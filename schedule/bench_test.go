@@ -15,11 +15,12 @@ func BenchmarkClaim(b *testing.B) {
 			pool := pgtest.New(b)
 			store := schedule.NewStore(pool)
 			for _, sql := range []string{
+				`create materialized view public.v as select 1 as id`, // stands for all of them
 				`alter table mvsched.materialized_view_refresh_schedule disable trigger user`,
 				`insert into mvsched.materialized_view_refresh_schedule
 				        (materialized_view_name, refresh_interval, next_run_at, database_identity, view_oid)
 				 select 'public.v' || g, '1 second', now() + make_interval(secs => g % 3600) - interval '1 hour',
-				        mvsched.database_identity(), 100000000 + g
+				        mvsched.database_identity(), 'public.v'::regclass
 				   from generate_series(1, ` + fmt.Sprint(schedules) + `) g`,
 				`analyze mvsched.materialized_view_refresh_schedule`,
 			} {

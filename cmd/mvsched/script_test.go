@@ -50,6 +50,7 @@ import (
 //	                                  A path is 0.last.status; its last part may be keys (in their order) or len
 //
 // A condition [pg13] … [pg99] holds on servers of this major version and newer.
+// A script connects as a role that owns its database and is no superuser; $SUPERUSER_url is for what needs one.
 // [pooler] holds where a pooler stands before the server.
 
 var updateScripts = flag.Bool("update", false, "rewrite what the scripts compare output with")
@@ -147,8 +148,25 @@ func setupScript(env *testscript.Env) error {
 		return err
 	}
 	s.admin, s.dsns[server] = conn, conn
-	_, err = conn.Exec(ctx, "drop schema mvsched cascade")
-	return err
+	env.Setenv("SUPERUSER_url", server)
+
+	// No superuser: a role that owns its database, and so may create schemas in it.
+	owner := s.unique + "owner"
+	create := "create role " + owner + " login"
+	if password := conn.Config().Password; password != "" {
+		create += " password '" + strings.ReplaceAll(password, "'", "''") + "'"
+	}
+	s.leftovers = append(s.leftovers, "drop role "+owner, "drop owned by "+owner+" cascade", "reassign owned by "+owner+" to current_user")
+	env.Setenv("MVSCHED_DATABASE_URL", withParameters(server, []string{"user=" + owner}))
+	for _, sql := range []string{
+		"drop schema mvsched cascade", create, "alter database " + pgx.Identifier{conn.Config().Database}.Sanitize() + " owner to " + owner,
+		"grant create, usage on schema public to " + owner,
+	} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // waitLimit is when something that a script waits for counts as not happening.
@@ -385,7 +403,7 @@ func (s *script) database(args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
 	name := s.unique + strings.ToLower(args[0])
-	_, err := s.conn(ctx).Exec(ctx, "create database "+name+" template template0")
+	_, err := s.admin.Exec(ctx, "create database "+name+" template template0")
 	s.Check(err)
 	s.leftovers = append(s.leftovers, "drop database if exists "+name+" with (force)")
 	s.Setenv(args[0], name)
@@ -395,7 +413,7 @@ func (s *script) database(args []string) {
 func (s *script) role(args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
-	conn := s.conn(ctx)
+	conn := s.admin
 	name := s.unique + strings.ToLower(args[0])
 	create := "create role " + name + " login " + strings.Join(args[1:], " ")
 	if password := conn.Config().Password; password != "" {

@@ -7,11 +7,12 @@
 //	begin
 //	select mvsched.begin_refresh(…)                limits; fence and lock on the execution row
 //	savepoint
-//	refresh materialized view concurrently …
+//	refresh materialized view concurrently …       under the search_path of the view's schedule
+//	set local search_path = pg_catalog, pg_temp
 //	select mvsched.refresh_succeeded(…)            is it still that view? then the record
 //	commit                                         contents, record and NOTIFY at once
 //
-// The six statements go out in one write, with one Sync behind them. From then on the server needs nobody: when the
+// The statements go out in one write, with one Sync behind them. From then on the server needs nobody: when the
 // worker dies, by kill -9 or with its machine, the refresh completes and is recorded. Two settings make that true, and
 // begin_refresh makes them: client_connection_check_interval = 0, or the server would stop for a client that is gone,
 // and client_min_messages = error, or a NOTICE to that client would break the transaction.

@@ -151,7 +151,14 @@ create table mvsched.materialized_view_refresh_schedule (
   queue                      text             not null default 'default',
   priority                   integer          not null default 0,
   search_path                text,
+  after_parents              boolean          not null default false,
+  on_parent_failure          text             not null default 'skip',
+  skip_unchanged             boolean          not null default false,
+  max_staleness              mvsched.duration not null default interval '1 hour',
+  vacuum                     text             not null default 'auto',
   next_run_at                timestamptz,
+  retry_at                   timestamptz,
+  look_again_at              timestamptz,
   paused_at                  timestamptz,
   paused_reason              text,
   suspended_at               timestamptz,
@@ -165,7 +172,11 @@ create table mvsched.materialized_view_refresh_schedule (
   constraint materialized_view_refresh_schedule_name_key unique (materialized_view_name),
   -- Two identifiers, quoted, have 255 bytes at the most.
   constraint materialized_view_name_is_a_name check (pg_catalog.octet_length(materialized_view_name) between 1 and 255),
-  constraint schedule_has_exactly_one_spec check (pg_catalog.num_nonnulls(refresh_interval) = 1),
+  constraint schedule_has_exactly_one_spec check (pg_catalog.num_nonnulls(refresh_interval) + after_parents::integer = 1),
+  constraint on_parent_failure_is_known check (on_parent_failure in ('skip', 'run')),
+  constraint vacuum_is_known check (vacuum in ('auto', 'never', 'always')),
+  constraint retry_at_is_in_reach check (retry_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
+  constraint look_again_at_is_in_reach check (look_again_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
   -- statement_timeout and lock_timeout are 32-bit milliseconds: 24.8 days.
   constraint maximum_execution_duration_fits_statement_timeout check (maximum_execution_duration <= interval '24 days'),
   constraint lock_timeout_fits check (lock_timeout <= interval '24 days'),
@@ -195,6 +206,13 @@ comment on column mvsched.materialized_view_refresh_schedule.strategy is 'auto (
 comment on column mvsched.materialized_view_refresh_schedule.queue is 'The queue whose workers refresh this view';
 comment on column mvsched.materialized_view_refresh_schedule.priority is 'Higher goes first: one step is worth a minute of waiting';
 comment on column mvsched.materialized_view_refresh_schedule.search_path is 'search_path for the refresh; null: the one of the worker''s session. PostgreSQL 17 and newer ignore it (REFRESH sets its own)';
+comment on column mvsched.materialized_view_refresh_schedule.after_parents is 'No clock: due whenever a materialized view that this one reads got new data';
+comment on column mvsched.materialized_view_refresh_schedule.on_parent_failure is 'What becomes of a slot in which a view that this one reads has failed: skip, or run on the old data';
+comment on column mvsched.materialized_view_refresh_schedule.skip_unchanged is 'Leave the view alone when nothing that its query reads has changed since its last refresh (PostgreSQL 15 and newer)';
+comment on column mvsched.materialized_view_refresh_schedule.max_staleness is 'Refresh after this time even if nothing seems to have changed';
+comment on column mvsched.materialized_view_refresh_schedule.vacuum is 'VACUUM and ANALYZE of the view after its refresh: auto (when dead rows or lost statistics call for it), never, always';
+comment on column mvsched.materialized_view_refresh_schedule.retry_at is 'Not claimed before this instant, after a lock was not to be had; such a view holds none that read it';
+comment on column mvsched.materialized_view_refresh_schedule.look_again_at is 'Seemed unchanged; not claimed before this instant, when a second look will tell';
 comment on column mvsched.materialized_view_refresh_schedule.next_run_at is 'The next slot; null: to be planned by the next worker that looks';
 comment on column mvsched.materialized_view_refresh_schedule.paused_at is 'Since when a person has paused it; null: not paused';
 comment on column mvsched.materialized_view_refresh_schedule.paused_reason is 'Why, in that person''s words';
@@ -359,9 +377,14 @@ create table mvsched.materialized_view_refresh_schedule_execution (
   execution_is_successful               boolean     generated always as (
     case status when 'succeeded' then true when 'running' then null when 'skipped' then null else false end) stored,
   method                                text,
+  method_reason                         text,
   rows_inserted                         bigint,
   rows_deleted                          bigint,
+  rows_kept                             bigint,
   data_as_of                            timestamptz,
+  refreshed_at                          timestamptz,
+  fingerprint                           text,
+  tuples_written                        bigint,
   error_name                            text,
   error_message                         text,
   worker                                text,
@@ -379,6 +402,7 @@ create table mvsched.materialized_view_refresh_schedule_execution (
   constraint data_only_from_success check (data_as_of is null or status in ('succeeded', 'skipped')),
   constraint succeeded_with_method_and_data check (status <> 'succeeded' or (method is not null and data_as_of is not null)),
   constraint rows_only_concurrently check ((rows_inserted is null and rows_deleted is null) or method = 'concurrently'),
+  constraint refreshed_at_is_in_reach check (refreshed_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
   constraint attempt_is_a_count check (attempt between 1 and 1000000),
   constraint start_grace_is_short check (start_grace between interval '1 second' and interval '1 hour'),
   constraint started_at_is_in_reach check (started_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
@@ -405,6 +429,11 @@ comment on column mvsched.materialized_view_refresh_schedule_execution.ended_at 
 comment on column mvsched.materialized_view_refresh_schedule_execution.terminated_at is 'When it was ended from outside: by its time limit, by a cancel, or found dead';
 comment on column mvsched.materialized_view_refresh_schedule_execution.execution_is_successful is 'True for succeeded; null while running and when skipped; else false';
 comment on column mvsched.materialized_view_refresh_schedule_execution.method is 'How it was refreshed: concurrently or plain';
+comment on column mvsched.materialized_view_refresh_schedule_execution.method_reason is 'Why that method, in one word: unique_index, no_unique_index, no_temp_privilege, first_fill, requested';
+comment on column mvsched.materialized_view_refresh_schedule_execution.rows_kept is 'About how many rows of the view the refresh left alone, by the server''s counters; null for plain';
+comment on column mvsched.materialized_view_refresh_schedule_execution.refreshed_at is 'When the refresh began whose contents the view had at the end: this one, or, when skipped as unchanged, an earlier one';
+comment on column mvsched.materialized_view_refresh_schedule_execution.fingerprint is 'What the view''s query reads looked like at the claim (mvsched.fingerprint); null: not asked for, or not to be judged';
+comment on column mvsched.materialized_view_refresh_schedule_execution.tuples_written is 'The view''s counters of rows inserted and deleted after this refresh: what goes beyond, somebody else has written';
 comment on column mvsched.materialized_view_refresh_schedule_execution.rows_inserted is 'Rows that the refresh wrote into the view; null for plain';
 comment on column mvsched.materialized_view_refresh_schedule_execution.rows_deleted is 'Rows that the refresh removed from the view; null for plain. A changed row counts in both';
 comment on column mvsched.materialized_view_refresh_schedule_execution.data_as_of is 'The view''s contents are at least as new as this instant';
@@ -462,6 +491,80 @@ create trigger announce_execution
   after insert or update of status on mvsched.materialized_view_refresh_schedule_execution
   for each row when (new.status <> 'running')
   execute function mvsched.announce_execution();
+
+------------------------------------------------------------------------------------------------------------------------
+-- What reads what
+------------------------------------------------------------------------------------------------------------------------
+
+create view mvsched.materialized_view_dependency as
+with recursive reads as (
+  -- one step: the query of a view or materialized view names another one
+  select distinct r.ev_class as reader, d.refobjid as source, c.relkind as source_kind
+    from pg_catalog.pg_rewrite r
+    join pg_catalog.pg_depend d
+      on d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid = r.oid
+     and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjid <> r.ev_class
+    join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind in ('v', 'm')
+   where r.rulename = '_RETURN'
+     and r.ev_class >= 16384
+), reach as (
+  -- down through plain views to the first materialized ones; union ends cycles and keeps diamonds small
+  select c.oid as child, reads.source, reads.source_kind
+    from pg_catalog.pg_class c
+    join reads on reads.reader = c.oid
+   where c.relkind = 'm'
+  union
+  select reach.child, reads.source, reads.source_kind
+    from reach
+    join reads on reads.reader = reach.source
+   where reach.source_kind = 'v'
+)
+select reach.source as parent, reach.child
+  from reach
+ where reach.source_kind = 'm';
+comment on view mvsched.materialized_view_dependency is
+  'One row for each materialized view (parent) that the query of another (child) reads, directly or through plain views, from the catalog as it is now. What a function''s body reads is not in the catalog';
+comment on column mvsched.materialized_view_dependency.parent is 'OID of the materialized view that is read';
+comment on column mvsched.materialized_view_dependency.child is 'OID of the materialized view whose query reads it';
+
+create table mvsched.materialized_view_graph (
+  view_oid     oid              not null,
+  parents      oid[]            not null,
+  ancestors    oid[]            not null,
+  cyclic       boolean          not null,
+  path_seconds double precision not null default 0,
+  constraint materialized_view_graph_pkey primary key (view_oid)
+);
+comment on table mvsched.materialized_view_graph is
+  'materialized_view_dependency, worked out for the claim: one row for each materialized view that reads or is read. Written by workers when the catalog has changed';
+comment on column mvsched.materialized_view_graph.view_oid is 'The materialized view';
+comment on column mvsched.materialized_view_graph.parents is 'The materialized views that it reads, directly or through plain views';
+comment on column mvsched.materialized_view_graph.ancestors is 'Those that it waits for: parents, theirs, and so on; of a cycle only the ones with a lower OID, so that there is an order';
+comment on column mvsched.materialized_view_graph.cyclic is 'It is part of a cycle, which a replaced plain view can make';
+comment on column mvsched.materialized_view_graph.path_seconds is 'How long it and the longest chain of views behind it usually take: what is longest goes first';
+
+create table mvsched.catalog_state (
+  singleton boolean     not null default true,
+  sign      text        not null,
+  read_at   timestamptz not null default pg_catalog.now(),
+  constraint catalog_state_pkey primary key (singleton),
+  constraint catalog_state_is_one_row check (singleton)
+);
+comment on table mvsched.catalog_state is 'One row: which state of the catalog materialized_view_graph was worked out from';
+comment on column mvsched.catalog_state.singleton is 'Always true; as the primary key it keeps this table at one row';
+comment on column mvsched.catalog_state.sign is 'mvsched.catalog_sign() of that state';
+comment on column mvsched.catalog_state.read_at is 'When it was read';
+insert into mvsched.catalog_state (sign) values ('');
+
+create function mvsched.catalog_sign() returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp as $$
+  select concat_ws('/', count(*), sum(hashint8extended((r.oid::bigint << 32) + r.xmin::text::bigint, 0)))
+    from pg_catalog.pg_rewrite r
+   where r.ev_class >= 16384
+$$;
+comment on function mvsched.catalog_sign() is
+  'Changes whenever a view or materialized view is created, replaced or dropped: each has a row in pg_rewrite, whose xmin tells a new version';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- The two ends of a refresh transaction

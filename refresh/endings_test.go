@@ -124,7 +124,7 @@ func TestNotTheOwner(t *testing.T) {
 		_, _ = b.Pool.Exec(context.Background(), "drop role "+role)
 	})
 	b.Exec("grant usage on schema mvsched to " + role)
-	b.Exec("grant select, insert, update on all tables in schema mvsched to " + role)
+	b.Exec("grant select, insert, update, delete on all tables in schema mvsched to " + role)
 	b.view("v", "select 1 as id")
 	config := b.worker.Pool.Config()
 	config.ConnConfig.User = role

@@ -15,14 +15,22 @@ type dueViews struct {
 	mu      sync.Mutex
 	began   *time.Time // by the database's clock
 	claimed int
-	empty   int // claims in a row that got nothing
+	empty   int       // claims in a row that got nothing
+	waiting time.Time // since when there is nothing to do but wait for other views
 }
 
-// emptyClaims is how many claims in a row may come back empty although something is due, each with a window ten times as
-// wide, before what is left is taken to be in somebody else's hands.
+// emptyClaims is how many claims in a row may come back empty although something is due before what is left is taken to
+// be in somebody else's hands.
 const emptyClaims = 4
 
-func (d *dueViews) ready(outlook schedule.Outlook) (claims int, wait bool) {
+// How long to wait between two looks at what waits for other views, which may be in other workers' hands: a twentieth of
+// the time it has been waiting, within these.
+const (
+	waitAtLeast = 20 * time.Millisecond
+	waitAtMost  = time.Second
+)
+
+func (d *dueViews) ready(outlook schedule.Outlook) (claims int, again time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.began == nil && !outlook.Now.IsZero() {
@@ -32,15 +40,29 @@ func (d *dueViews) ready(outlook schedule.Outlook) (claims int, wait bool) {
 		d.empty = 0
 	}
 	if d.spent() {
-		return 0, false
+		return 0, 0
 	}
-	if d.empty >= emptyClaims {
-		return 0, outlook.Unbegun > 0
+	switch {
+	case outlook.Due > 0 && d.empty < emptyClaims:
+		d.waiting = time.Time{}
+		return outlook.Due, unbegunInterval
+	case outlook.Unbegun > 0:
+		again = unbegunInterval
 	}
-	return outlook.Due, outlook.Unbegun > 0
+	if outlook.Waiting || outlook.LookAgain != nil {
+		if d.waiting.IsZero() {
+			d.waiting = time.Now()
+		}
+		again = min(max(time.Since(d.waiting)/20, waitAtLeast), waitAtMost)
+		d.empty = 0 // what is being waited for may become claimable
+	}
+	if !outlook.Waiting && outlook.LookAgain != nil {
+		again = min(max(*outlook.LookAgain, waitAtLeast), waitAtMost)
+	}
+	return 0, again
 }
 
-func (d *dueViews) due() *time.Time {
+func (d *dueViews) round() *time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.began
@@ -56,10 +78,7 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, _ bool) (*s
 		return nil, nil //nolint:nilnil // nothing more to claim
 	}
 	d.claimed++
-	options := schedule.ClaimOptions{Worker: d.worker.Name, Limit: 1, Due: d.began, Usual: d.worker.Usual}
-	for range d.empty {
-		options.Window = max(options.Window, 100) * 10
-	}
+	options := schedule.ClaimOptions{Worker: d.worker.Name, Limit: 1, Round: d.began, Usual: d.worker.Usual}
 	d.mu.Unlock()
 
 	claims, err := store.Claim(ctx, options)
@@ -83,13 +102,13 @@ type namedViews struct {
 	views []schedule.ViewName // not taken yet
 }
 
-func (n *namedViews) ready(schedule.Outlook) (claims int, wait bool) {
+func (n *namedViews) ready(schedule.Outlook) (claims int, again time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return len(n.views), false
+	return len(n.views), 0
 }
 
-func (n *namedViews) due() *time.Time { return nil }
+func (n *namedViews) round() *time.Time { return nil }
 
 func (n *namedViews) claim(ctx context.Context, store *schedule.Store, patient bool) (*schedule.Claim, error) {
 	n.mu.Lock()

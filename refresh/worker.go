@@ -66,11 +66,12 @@ func (w *Worker) Refresh(ctx context.Context, views []schedule.ViewName, setting
 
 // source is where the claims come from.
 type source interface {
-	// ready says after a look at the schedules how many claims can begin, and whether to look again although none can.
-	ready(outlook schedule.Outlook) (claims int, wait bool)
+	// ready says after a look at the schedules how many claims can begin, and, when none can, after what time to look
+	// again; 0: there is nothing to wait for.
+	ready(outlook schedule.Outlook) (claims int, again time.Duration)
 
-	// due is the instant up to which the source claims; nil: now.
-	due() *time.Time
+	// round is the instant up to which the source claims; nil: now.
+	round() *time.Time
 
 	// claim takes the next view; nil when there is none, or, without patience, none that nobody else is at.
 	claim(ctx context.Context, store *schedule.Store, patient bool) (*schedule.Claim, error)
@@ -84,9 +85,11 @@ type run struct {
 	refresher refresher
 	conn      *pgxpool.Conn // the control loop's
 	ended     chan slotEnd
+	progress  chan struct{} // a refresh has ended that other views may have waited for
 
 	mu         sync.Mutex
-	lost       int // connections lost while claiming
+	held       bool // something due waits for other views
+	lost       int  // connections lost while claiming
 	executions []schedule.Execution
 	active     map[int64]*activeRefresh
 }
@@ -107,7 +110,7 @@ type slotEnd struct {
 }
 
 func (w *Worker) run(ctx context.Context, source source) ([]schedule.Execution, error) {
-	r := &run{Worker: w, source: source, ended: make(chan slotEnd), active: map[int64]*activeRefresh{}}
+	r := &run{Worker: w, source: source, ended: make(chan slotEnd), progress: make(chan struct{}, 1), active: map[int64]*activeRefresh{}}
 	log := cmp.Or(w.Log, slog.New(slog.DiscardHandler))
 	r.refresher = refresher{store: w.Store, log: log, blocker: r.blocker}
 
@@ -136,12 +139,20 @@ func (r *run) control(ctx context.Context) (err error) {
 
 	// One connection is the control loop's own. A slot that finds none free leaves the work to those that have one.
 	maxSlots := min(max(r.Jobs, 1), int(r.Pool.Config().MaxConns)-1)
+	arranged := false
 	for ctx.Err() == nil {
 		outlook, err := r.tend(ctx)
 		if err != nil && slots == 0 {
 			return err
 		}
-		claims, wait := r.source.ready(outlook)
+		if err == nil && outlook.Held && !arranged {
+			// The order matters: the longest chain first, by what the last runs took.
+			if err := r.Store.On(r.conn).Arrange(ctx); err != nil && slots == 0 {
+				return err
+			}
+			arranged = true
+		}
+		claims, again := r.source.ready(outlook)
 		switch {
 		case claims > 0 && maxSlots == 0:
 			end := r.slot(ctx, r.conn.Conn(), false)
@@ -152,7 +163,7 @@ func (r *run) control(ctx context.Context) (err error) {
 				pause(ctx, unbegunInterval)
 			}
 			continue
-		case claims == 0 && slots == 0 && !wait:
+		case claims == 0 && slots == 0 && again == 0:
 			return nil
 		}
 		for ; claims > 0 && slots < maxSlots; claims-- {
@@ -160,7 +171,10 @@ func (r *run) control(ctx context.Context) (err error) {
 			go r.openSlot(ctx)
 		}
 
-		end, ok := r.await(ctx, slots > 0)
+		if claims > 0 || again == 0 {
+			again = rescueInterval
+		}
+		end, ok := r.await(ctx, slots > 0, again)
 		if !ok {
 			continue
 		}
@@ -202,7 +216,7 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 		if err := r.connect(ctx); err != nil {
 			return schedule.Outlook{}, err
 		}
-		outlook, err = r.Store.On(r.conn).Tend(ctx, r.source.due(), max(r.Jobs, 1))
+		outlook, err = r.Store.On(r.conn).Tend(ctx, r.source.round(), max(r.Jobs, 1))
 		if err == nil || !r.conn.Conn().IsClosed() {
 			break
 		}
@@ -210,6 +224,9 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 	if err != nil {
 		return schedule.Outlook{}, err
 	}
+	r.mu.Lock()
+	r.held = outlook.Held
+	r.mu.Unlock()
 	for _, e := range outlook.Abandoned {
 		r.refresher.log.Warn("found a run whose worker is gone", "view", e.View, "execution", e.ID, "reason", *e.Reason)
 	}
@@ -229,20 +246,22 @@ func movedMessage(m schedule.Moved) string {
 }
 
 // await waits for a slot to end, or until it is time for the next look.
-func (r *run) await(ctx context.Context, running bool) (slotEnd, bool) {
+func (r *run) await(ctx context.Context, running bool, again time.Duration) (slotEnd, bool) {
 	if !running {
-		pause(ctx, unbegunInterval)
+		pause(ctx, again)
 		return slotEnd{}, false
 	}
-	rescue := time.NewTimer(rescueInterval)
-	defer rescue.Stop()
+	look := time.NewTimer(min(again, rescueInterval))
+	defer look.Stop()
 	blockers := time.NewTicker(blockerInterval)
 	defer blockers.Stop()
 	for {
 		select {
 		case end := <-r.ended:
 			return end, true
-		case <-rescue.C:
+		case <-look.C:
+			return slotEnd{}, false
+		case <-r.progress:
 			return slotEnd{}, false
 		case <-ctx.Done():
 			return slotEnd{}, false
@@ -297,6 +316,12 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 			break
 		}
 		end.claims++
+		if claim.Skipped != "" {
+			if end.err = r.skipped(ctx, store, *claim); end.err != nil {
+				break
+			}
+			continue
+		}
 		if end.err = r.refresh(ctx, conn, *claim); end.err != nil {
 			break
 		}
@@ -319,6 +344,39 @@ func (r *run) mayLose() bool {
 	return r.lost <= maxLost
 }
 
+// skipped tells of an execution that ended with its claim.
+func (r *run) skipped(ctx context.Context, store *schedule.Store, claim schedule.Claim) error {
+	execution, err := store.Execution(ctx, claim.ExecutionID)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil // deleted meanwhile
+	case err != nil:
+		return err
+	}
+	r.mu.Lock()
+	r.executions = append(r.executions, execution)
+	r.mu.Unlock()
+	r.madeProgress()
+	if r.Ended != nil {
+		r.Ended(execution)
+	}
+	return nil
+}
+
+// madeProgress wakes the control loop where views wait for other ones: there may be work for more slots.
+func (r *run) madeProgress() {
+	r.mu.Lock()
+	held := r.held
+	r.mu.Unlock()
+	if !held {
+		return
+	}
+	select {
+	case r.progress <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
 // refresh refreshes one claimed view and tells who wants to know.
 func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) error {
 	r.mu.Lock()
@@ -336,6 +394,7 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 		r.executions = append(r.executions, execution)
 	}
 	r.mu.Unlock()
+	r.madeProgress()
 	log := r.refresher.log.With("view", claim.View, "execution", claim.ExecutionID)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

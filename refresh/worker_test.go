@@ -266,17 +266,30 @@ func TestLockBusy(t *testing.T) {
 	b.set("v", "strategy = 'plain'")
 	b.Hold(`select from public.v`)
 	pid := b.Value(`select pid from pg_stat_activity where state = 'idle in transaction' and datname = current_database()`)
-	executions := b.runDue()
-	e := executions["public.v"]
-	if e.Status != schedule.Skipped || text(e.Reason) != schedule.ReasonLockBusy || text(e.ErrorName) != "lock_not_available" ||
-		!strings.Contains(text(e.ErrorMessage), "pid "+pid+" (user postgres)") {
-		t.Errorf("%+v %s, want pid %s in it", e, text(e.ErrorMessage), pid)
+	executions, err := b.worker.RunDue(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	if executions["public.good"].Status != schedule.Succeeded {
-		t.Errorf("%+v", executions["public.good"])
+	attempts := 0
+	for _, e := range executions {
+		if e.View == "public.good" {
+			if e.Status != schedule.Succeeded {
+				t.Errorf("%+v", e)
+			}
+			continue
+		}
+		attempts++
+		if e.Status != schedule.Skipped || text(e.Reason) != schedule.ReasonLockBusy || text(e.ErrorName) != "lock_not_available" ||
+			e.Attempt != attempts || !strings.Contains(text(e.ErrorMessage), "pid "+pid+" (user postgres)") {
+			t.Errorf("%+v %s, want pid %s in it", e, text(e.ErrorMessage), pid)
+		}
+	}
+	if attempts != 4 {
+		t.Errorf("%d attempts in the slot", attempts)
 	}
 	b.Check("blocked", `select state from mvsched.status where view_name = 'public.v'`)
 	b.Check("0", `select consecutive_failures from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v'`)
+	b.Check("true", `select next_run_at > now() and retry_at is null from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v'`)
 }
 
 // An idle session that holds or deletes the schedule row can neither throw the refresh away nor has it to wait.

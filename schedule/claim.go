@@ -1,7 +1,6 @@
 package schedule
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -32,118 +31,27 @@ type Claim struct {
 	Renamed     bool // the schedule still bears the view's former name
 
 	Usual *time.Duration // median of the last successes, when it was asked for and there are any
+
+	// Skipped is why the execution ended with its claim (ReasonUnchanged, ReasonUpstreamFailed); "": it is to be run.
+	Skipped string
 }
 
 // ClaimOptions say who claims what.
 type ClaimOptions struct {
 	Worker string     // for people: host and process
 	Limit  int        // as many as can begin now: one for each idle connection
-	Due    *time.Time // claim what was due at this instant; nil: now
+	Round  *time.Time // claim what was due at this instant, as one slot; nil: what is due now
 	Usual  bool       // also look up Claim.Usual
-	Window int        // among how many of the longest due to choose; 0: 100 and Limit
 }
 
-// claimSQL claims what has been due for longest, in one statement: the lock on the schedule, the execution and the
-// advanced slot commit together, so no claim is without its record and no record without its claim.
-//
-// Both CTEs are materialized. Without that the planner may run the locking subquery once per outer row, and "limit 1"
-// claims everything that is due (PostgreSQL BUG #15715). A row that another claimer holds is skipped; one that was
-// claimed since this statement's snapshot is locked in its new version, and the conditions, repeated beside the lock,
-// are checked on that. What they cannot see, an execution of another transaction, is caught by the unique index on
-// running executions: "do nothing" then leaves the slot where it is.
-//
-// One step of priority is worth a minute of waiting, so nothing starves. It reorders only what has been due for longest,
-// a window of the index in order of next_run_at. A claim that comes back empty although something is due, because
-// somebody holds all rows of the window, is repeated with a wider one.
-//
-// A schedule whose OID does not count, or not any more, is left to locateSQL.
-//
-// The slot advances by whole intervals from itself, so there is no drift, past now, so there is no backlog. An interval
-// is added as seconds: a day is 24 hours whatever the session's time zone.
+// claimSQL: how a claim is made, and why it is safe, is told beside mvsched.claim in schema.sql. A claim that a crash of
+// the server takes back is harmless: the slot is due again, and a refresh that committed meanwhile has written the log
+// behind it to disk too. So the claim need not wait for the disk.
 const claimSQL = `
-with clock as materialized (
-  select coalesce($1::timestamptz, now()) as now,
-         least($2::timestamptz, coalesce($1::timestamptz, now())) as due,
-         mvsched.database_identity() as identity
-), longest_due as materialized (
-  select s.id
-    from mvsched.materialized_view_refresh_schedule s
-   where s.next_run_at <= (select due from clock)
-     and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
-     and s.database_identity = (select identity from clock)
-     and (s.view_oid is null or exists (select from pg_catalog.pg_class c where c.oid = s.view_oid and c.relkind = 'm'))
-     and not exists (select
-                       from mvsched.materialized_view_refresh_schedule_execution e
-                      where e.status = 'running' and e.view_oid = s.view_oid)
-   order by s.next_run_at
-   limit $6::integer
-), due as materialized (
-  select s.*
-    from mvsched.materialized_view_refresh_schedule s
-    join longest_due using (id)
-   where s.next_run_at <= (select due from clock)
-     and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
-   order by s.next_run_at - make_interval(mins => s.priority), s.id
-   limit $3::integer
-     for no key update of s skip locked
-), execution as (
-  insert into mvsched.materialized_view_refresh_schedule_execution as e
-         (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, scheduled_at, attempt, worker, start_grace)
-  select due.id, coalesce(mvsched.view_name(due.view_oid), due.materialized_view_name), due.view_oid,
-         case when last.id is null then 'schedule' else 'retry' end, due.next_run_at, least(coalesce(last.attempt, 0) + 1, 1000000),
-         $4::text, due.start_grace
-    from due
-    left join lateral (
-           select l.id, l.attempt
-             from (select e.id, e.attempt, e.scheduled_at
-                     from mvsched.materialized_view_refresh_schedule_execution e
-                    where e.materialized_view_refresh_schedule_id = due.id
-                    order by e.id desc
-                    limit 1) l
-            where l.scheduled_at = due.next_run_at
-         ) last on true
-  on conflict (view_oid) where status = 'running' do nothing
-  returning e.id, e.materialized_view_refresh_schedule_id, e.view_name, e.scheduled_at, e.attempt
-), advance as (
-  update mvsched.materialized_view_refresh_schedule s
-     set last_attempted_at = clock.now,
-         open_execution_id = execution.id,
-         next_run_at = s.next_run_at + make_interval(secs =>
-           (floor(extract(epoch from clock.now - s.next_run_at) / extract(epoch from s.refresh_interval)) + 1)::float8
-           * extract(epoch from s.refresh_interval)::float8)
-    from execution, clock
-   where s.id = execution.materialized_view_refresh_schedule_id
-)
-select execution.id, due.id, execution.view_name, execution.scheduled_at, execution.attempt,
-       extract(epoch from due.maximum_execution_duration)::float8, extract(epoch from due.lock_timeout)::float8,
-       due.strategy, due.search_path, ` + viewColumns + `,
-       coalesce(mvsched.view_name(due.view_oid) <> due.materialized_view_name, false), ` + usualColumn + `
-  from execution
-  join due on due.id = execution.materialized_view_refresh_schedule_id
-  left join pg_catalog.pg_class c on c.oid = due.view_oid and c.relkind = 'm'
-  left join pg_catalog.pg_namespace n on n.oid = c.relnamespace`
+select c.*
+  from mvsched.claim($1, $2, $3, $4, $5) c`
 
-// viewColumns is what the choice of a method needs of a view, from c and n. Usable by CONCURRENTLY is a valid, immediate
-// unique index on columns only and without a predicate.
-const viewColumns = `
-       coalesce(c.oid, 0)::bigint, coalesce(n.nspname, '')::text, coalesce(c.relname, '')::text,
-       coalesce(c.relispopulated, false),
-       exists (select
-                 from pg_catalog.pg_index i
-                where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indimmediate
-                  and i.indpred is null and i.indexprs is null),
-       coalesce(pg_catalog.has_database_privilege(c.relowner, pg_catalog.current_database(), 'TEMP'), false)`
-
-const usualColumn = `
-       case when $5::boolean then (
-         select percentile_cont(0.5) within group (order by extract(epoch from e.ended_at - e.started_at)::float8)
-           from (select e.started_at, e.ended_at
-                   from mvsched.materialized_view_refresh_schedule_execution e
-                  where e.view_name = execution.view_name and e.status = 'succeeded'
-                  order by e.id desc
-                  limit 20) e) end`
-
-const defaultWindow = 100
+const asyncCommitSQL = `set local synchronous_commit = off`
 
 // Claim settles what has ended and claims up to opts.Limit due views, in one round trip. Nothing due is no error. Use
 // it on the connection that is going to refresh.
@@ -152,8 +60,9 @@ func (s *Store) Claim(ctx context.Context, opts ClaimOptions) ([]Claim, error) {
 	defer cancel()
 	var claims []Claim
 	err := s.send(ctx, func(batch *pgx.Batch) {
+		batch.Queue(asyncCommitSQL)
 		batch.Queue(settleSQL)
-		batch.Queue(claimSQL, s.now(), opts.Due, opts.Limit, opts.Worker, opts.Usual, cmp.Or(opts.Window, defaultWindow+opts.Limit)).Query(collect(&claims, scanClaim))
+		batch.Queue(claimSQL, opts.Worker, opts.Limit, opts.Round, s.now(), opts.Usual).Query(collect(&claims, scanClaim))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claiming: %w", err)
@@ -172,8 +81,9 @@ with view as materialized (
    where s.id = $8::bigint
 ), execution as (
   insert into mvsched.materialized_view_refresh_schedule_execution as e
-         (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, worker)
-  select schedule.id, mvsched.view_name(view.oid), view.oid, 'manual', $4::text
+         (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, worker, fingerprint)
+  select schedule.id, mvsched.view_name(view.oid), view.oid, 'manual', $4::text,
+         case when schedule.skip_unchanged then mvsched.fingerprint(view.oid) end
     from view
     left join schedule on true
    where mvsched.view_name(view.oid) is not null
@@ -194,12 +104,12 @@ with view as materialized (
 select execution.id, schedule.id, execution.view_name, null::timestamptz, 1,
        coalesce($2::float8, extract(epoch from schedule.maximum_execution_duration)::float8, 1800),
        coalesce($3::float8, extract(epoch from schedule.lock_timeout)::float8),
-       coalesce($6::text, schedule.strategy, 'auto'), coalesce($7::text, schedule.search_path), ` + viewColumns + `,
-       false, ` + usualColumn + `
+       coalesce($6::text, schedule.strategy, 'auto'), coalesce($7::text, schedule.search_path),
+       v.oid::bigint, v.schema_name::text, v.relation_name::text, v.populated, v.unique_index, v.owner_temp, false,
+       case when $5::boolean then mvsched.usual_seconds(execution.view_name) end, null::text
   from execution
   left join schedule on true
-  join pg_catalog.pg_class c on c.oid = execution.view_oid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace`
+  join mvsched.refreshable v on v.oid = execution.view_oid`
 
 // ClaimView claims one view, due or not, scheduled or not, paused or not, without moving its schedule. Settings given
 // override the schedule's for this run (Timeout, LockTimeout, Strategy, SearchPath). It returns nil when the view is
@@ -233,9 +143,13 @@ func scanClaim(row pgx.CollectableRow) (c Claim, err error) {
 	var timeout float64
 	var lockTimeout, usual *float64
 	var oid int64
+	var skipped *string
 	err = row.Scan(&c.ExecutionID, &c.ScheduleID, &c.View, &c.ScheduledAt, &c.Attempt, &timeout, &lockTimeout,
 		&c.Strategy, &c.SearchPath, &oid, &c.Schema, &c.Name, &c.Populated, &c.UniqueIndex, &c.OwnerTemp,
-		&c.Renamed, &usual)
+		&c.Renamed, &usual, &skipped)
+	if skipped != nil {
+		c.Skipped = *skipped
+	}
 	c.Timeout, c.LockTimeout, c.Usual = duration(timeout), durationOrNil(lockTimeout), durationOrNil(usual)
 	c.OID = uint32(oid) //nolint:gosec // an OID, widened by the query
 	return c, err

@@ -29,6 +29,20 @@ select ` + ExecutionColumns + `
   from mvsched.materialized_view_refresh_schedule_execution e
  where e.id = $1`
 
+// Execution returns one execution; the error is pgx.ErrNoRows when there is none.
+func (s *Store) Execution(ctx context.Context, id int64) (Execution, error) {
+	ctx, cancel := withDeadline(ctx, "reading an execution")
+	defer cancel()
+	found, err := read(ctx, s, "reading an execution", ScanExecution, executionSQL, id)
+	if err == nil && len(found) == 0 {
+		err = fmt.Errorf("reading an execution: %w", pgx.ErrNoRows)
+	}
+	if err != nil {
+		return Execution{}, err
+	}
+	return found[0], nil
+}
+
 func one(ctx context.Context, db querier, what, sql string, args ...any) (Execution, error) {
 	rows, err := db.Query(ctx, sql, args...)
 	if err != nil {

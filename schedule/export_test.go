@@ -1,4 +1,4 @@
 package schedule
 
-// ClaimSQL is for the test of its plan.
+// ClaimSQL is for the test of what it reads.
 const ClaimSQL = claimSQL

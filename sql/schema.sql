@@ -228,6 +228,9 @@ comment on column mvsched.materialized_view_refresh_schedule.created_at is 'When
 create index materialized_view_refresh_schedule_due
     on mvsched.materialized_view_refresh_schedule (next_run_at)
  where paused_at is null and suspended_at is null and open_execution_id is null;
+create index materialized_view_refresh_schedule_after_parents
+    on mvsched.materialized_view_refresh_schedule (view_oid)
+ where after_parents and next_run_at is null;
 create index materialized_view_refresh_schedule_unplanned
     on mvsched.materialized_view_refresh_schedule (id)
  where next_run_at is null;
@@ -237,6 +240,7 @@ create index materialized_view_refresh_schedule_unsettled
 create index materialized_view_refresh_schedule_view_oid
     on mvsched.materialized_view_refresh_schedule (view_oid);
 comment on index mvsched.materialized_view_refresh_schedule_due is 'What the claim scans: claimable schedules by due time';
+comment on index mvsched.materialized_view_refresh_schedule_after_parents is 'Schedules without a clock that wait for new data in what they read';
 comment on index mvsched.materialized_view_refresh_schedule_unplanned is 'Schedules whose next slot is still to be computed';
 comment on index mvsched.materialized_view_refresh_schedule_unsettled is 'Schedules with a claim under way or not yet settled';
 comment on index mvsched.materialized_view_refresh_schedule_view_oid is 'From a view to its schedule';
@@ -449,13 +453,17 @@ create unique index materialized_view_refresh_schedule_execution_running
 create index materialized_view_refresh_schedule_execution_schedule
     on mvsched.materialized_view_refresh_schedule_execution (materialized_view_refresh_schedule_id, id);
 create index materialized_view_refresh_schedule_execution_data
-    on mvsched.materialized_view_refresh_schedule_execution (materialized_view_refresh_schedule_id, id)
+    on mvsched.materialized_view_refresh_schedule_execution (view_oid, id)
  where data_as_of is not null;
+create index materialized_view_refresh_schedule_execution_new_data
+    on mvsched.materialized_view_refresh_schedule_execution (view_oid, id)
+ where status = 'succeeded' and not coalesce(rows_inserted = 0 and rows_deleted = 0, false);
 create index materialized_view_refresh_schedule_execution_view
     on mvsched.materialized_view_refresh_schedule_execution (view_name, id);
 comment on index mvsched.materialized_view_refresh_schedule_execution_running is 'At most one running execution a view';
 comment on index mvsched.materialized_view_refresh_schedule_execution_schedule is 'The last execution of a schedule';
-comment on index mvsched.materialized_view_refresh_schedule_execution_data is 'The last execution of a schedule that brought its view up to date';
+comment on index mvsched.materialized_view_refresh_schedule_execution_data is 'The last execution that brought a view up to date';
+comment on index mvsched.materialized_view_refresh_schedule_execution_new_data is 'The last execution that changed the contents of a view';
 comment on index mvsched.materialized_view_refresh_schedule_execution_view is 'The history of a view';
 
 create function mvsched.keep_terminal_execution() returns trigger
@@ -566,6 +574,611 @@ $$;
 comment on function mvsched.catalog_sign() is
   'Changes whenever a view or materialized view is created, replaced or dropped: each has a row in pg_rewrite, whose xmin tells a new version';
 
+create function mvsched.data_of_parents(view oid) returns timestamptz
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  return (
+    select min(data.data_as_of)
+      from mvsched.materialized_view_graph g
+     cross join lateral unnest(g.parents) parent (oid)
+     cross join lateral (
+            select e.data_as_of
+              from mvsched.materialized_view_refresh_schedule_execution e
+             where e.view_oid = parent.oid and e.data_as_of is not null
+             order by e.id desc
+             limit 1
+          ) data
+     where g.view_oid = view and parent.oid <> view);
+end
+$$;
+comment on function mvsched.data_of_parents(oid) is
+  'The oldest data_as_of among the materialized views that a view reads; null: it reads none that mvsched has refreshed';
+
+------------------------------------------------------------------------------------------------------------------------
+-- Has anything changed?
+------------------------------------------------------------------------------------------------------------------------
+
+create table mvsched.materialized_view_source (
+  view_oid    oid    not null,
+  rules_sign  text   not null,
+  views       oid[]  not null,
+  relations   oid[]  not null,
+  functions   oid[]  not null,
+  obstacles   text[] not null,
+  constraint materialized_view_source_pkey primary key (view_oid)
+);
+comment on table mvsched.materialized_view_source is
+  'What the queries of materialized views read, parsed from their rules once for each version of them; for views that are skipped when unchanged';
+comment on column mvsched.materialized_view_source.view_oid is 'The materialized view';
+comment on column mvsched.materialized_view_source.rules_sign is 'mvsched.rules_sign() of the rules that were parsed';
+comment on column mvsched.materialized_view_source.views is 'The plain views in it, all the way down';
+comment on column mvsched.materialized_view_source.relations is 'The tables, materialized views and other relations that it ends in, without partitions';
+comment on column mvsched.materialized_view_source.functions is 'The functions in it that are not PostgreSQL''s own';
+comment on column mvsched.materialized_view_source.obstacles is 'What in the rules keeps changes from being seen; empty: nothing';
+
+create function mvsched.rules_sign(views oid[]) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  return (select string_agg(r.ev_class || ':' || r.xmin::text, ',' order by r.ev_class)
+            from pg_catalog.pg_rewrite r
+           where r.ev_class = any (views) and r.rulename = '_RETURN');
+end
+$$;
+comment on function mvsched.rules_sign(oid[]) is 'Which versions of their queries these views have: xmin of the rule is new with each';
+
+create function mvsched.read_sources(view oid) returns mvsched.materialized_view_source
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  found mvsched.materialized_view_source;
+begin
+  found.view_oid := view;
+  with recursive walk as (
+    select view as oid, 'm'::"char" as relkind, true as top
+    union
+    -- pg_depend knows what a rule names, except of the system's own relations: those are in the text of the rule
+    select c.oid, c.relkind, false
+      from walk
+      join pg_catalog.pg_rewrite r on r.ev_class = walk.oid and r.rulename = '_RETURN'
+     cross join lateral (
+            select d.refobjid as oid
+              from pg_catalog.pg_depend d
+             where d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+               and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid <> r.ev_class
+            union
+            select m.g[1]::oid from regexp_matches(r.ev_action::text, ':relid (\d+)', 'g') m(g)
+          ) n
+      join pg_catalog.pg_class c on c.oid = n.oid
+     where (walk.top or walk.relkind = 'v') and c.oid <> view
+  ), rules as (
+    select r.ev_action::text as body
+      from walk
+      join pg_catalog.pg_rewrite r on r.ev_class = walk.oid and r.rulename = '_RETURN'
+     where walk.top or walk.relkind = 'v'
+  ), called as (
+    select m.g[1]::oid as oid
+      from rules cross join lateral regexp_matches(body, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\d+)', 'g') m(g)
+    union
+    select o.oprcode::oid
+      from rules cross join lateral regexp_matches(body, ':opno (\d+)', 'g') m(g)
+      join pg_catalog.pg_operator o on o.oid = m.g[1]::oid
+  ), obstacle as (
+    select 'relation ' || walk.oid::regclass as what
+      from walk where walk.oid < 16384 and walk.relkind <> 'v'
+    union all
+    -- Stable functions of PostgreSQL's own that depend on settings alone, not on the time or on data, are harmless.
+    select 'function ' || p.oid::regprocedure
+      from called join pg_catalog.pg_proc p using (oid)
+     where p.oid < 16384
+       and (p.provolatile = 'v' or p.provolatile = 's' and p.proname <> all (array[
+            'array_to_json', 'array_to_string', 'concat', 'concat_ws', 'date', 'date_part', 'date_trunc', 'extract', 'format',
+            'generate_series', 'in_range', 'interval_pl_timestamptz', 'json_agg', 'json_agg_strict', 'json_build_array',
+            'json_build_object', 'json_object_agg', 'json_object_agg_strict', 'json_object_agg_unique', 'jsonb_agg',
+            'jsonb_agg_strict', 'jsonb_build_array', 'jsonb_build_object', 'jsonb_object_agg', 'row_to_json', 'to_json',
+            'to_jsonb', 'quote_literal', 'quote_nullable', 'textanycat', 'anytextcat', 'time', 'timestamp', 'timestamptz',
+            'timetz', 'timezone', 'to_char', 'to_date', 'to_number', 'to_timestamp', 'make_timestamptz',
+            'timestamptz_mi_interval', 'timestamptz_pl_interval', 'date_add', 'date_subtract',
+            'enum_first', 'enum_last', 'enum_range',
+            'to_tsvector', 'to_tsquery', 'plainto_tsquery', 'phraseto_tsquery', 'websearch_to_tsquery', 'ts_headline'])
+            and p.proname !~ '^(date|timestamp|timestamptz)_(cmp|eq|ge|gt|le|lt|ne)_(date|timestamp|timestamptz)$')
+    union all
+    select case m.g[1] when 'SQLVALUEFUNCTION' then 'current_date, current_user or the like'
+                       when 'TABLESAMPLECLAUSE' then 'tablesample' else 'nextval' end
+      from rules cross join lateral regexp_matches(body, '\{(SQLVALUEFUNCTION|TABLESAMPLECLAUSE|NEXTVALUEEXPR)\M', 'g') m(g)
+    union all
+    -- 'now'::text::timestamptz reads the clock
+    select 'a cast from text to a date or time'
+      from rules where body ~ '\{COERCEVIAIO [^{}]*(\{[^{}]*\}[^{}]*)*:resulttype (1082|1083|1114|1184|1266)\M'
+  )
+  select array(select oid from walk where relkind = 'v' and not top order by oid),
+         array(select oid from walk where relkind <> 'v' and not top order by oid),
+         array(select oid from called where oid >= 16384 order by oid),
+         array(select distinct what from obstacle order by what)
+    into found.views, found.relations, found.functions, found.obstacles;
+  found.rules_sign := mvsched.rules_sign(view || found.views);
+  return found;
+end
+$$;
+comment on function mvsched.read_sources(oid) is
+  'Parses what the query of a materialized view reads from its rules; costs milliseconds';
+
+create function mvsched.obstacles(source mvsched.materialized_view_source) returns text[]
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  return source.obstacles || array(
+    select 'relation ' || c.oid::regclass from pg_catalog.pg_class c
+     where c.oid = any (source.relations) and c.relkind not in ('r', 'p', 'm')
+    union all
+    select 'row security on ' || c.oid::regclass from pg_catalog.pg_class c
+     where c.oid = any (source.relations) and c.relrowsecurity
+    union all
+    select 'function ' || p.oid::regprocedure from pg_catalog.pg_proc p
+     where p.oid = any (source.functions) and p.provolatile <> 'i'
+    union all
+    select 'the setting track_counts is off' where current_setting('track_counts') <> 'on'
+    union all
+    select 'PostgreSQL before 15' where current_setting('server_version_num')::integer < 150000);
+end
+$$;
+comment on function mvsched.obstacles(mvsched.materialized_view_source) is
+  'Why it cannot be told whether what a view reads has changed; empty: it can';
+
+create function mvsched.fingerprint(view oid) returns text
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  source mvsched.materialized_view_source;
+  leaves oid[];
+begin
+  select * into source from mvsched.materialized_view_source m where m.view_oid = view;
+  if source.view_oid is null or source.rules_sign is distinct from mvsched.rules_sign(view || source.views) then
+    source := mvsched.read_sources(view);
+    insert into mvsched.materialized_view_source values (source.*)
+    on conflict (view_oid) do update
+       set rules_sign = excluded.rules_sign, views = excluded.views, relations = excluded.relations,
+           functions = excluded.functions, obstacles = excluded.obstacles;
+  end if;
+  if cardinality(mvsched.obstacles(source)) > 0 then
+    return null;
+  end if;
+
+  -- Partitions and inheritance children, as they are now.
+  with recursive leaf as (
+    select unnest(source.relations) as oid
+    union
+    select i.inhrelid from leaf join pg_catalog.pg_inherits i on i.inhparent = leaf.oid
+  )
+  select array(select oid from leaf order by oid) into leaves;
+  if exists (select from pg_catalog.pg_class c
+              where c.oid = any (leaves) and (c.relkind not in ('r', 'p', 'm') or c.relrowsecurity)) then
+    return null;
+  end if;
+
+  return md5(concat_ws('|', source.rules_sign,
+    (select string_agg(concat_ws(',', c.oid, c.relfilenode,
+              case when c.relkind <> 'm' then concat_ws(',', pg_stat_get_tuples_inserted(c.oid),
+                     pg_stat_get_tuples_updated(c.oid), pg_stat_get_tuples_deleted(c.oid))
+                   -- Of a view that mvsched refreshes its own record tells more, and sooner, than the counters.
+                   else concat_ws(',', last.id, greatest(0, pg_stat_get_tuples_inserted(c.oid)
+                     + pg_stat_get_tuples_deleted(c.oid) - coalesce(last.tuples_written, 0))) end), ';' order by c.oid)
+       from pg_catalog.pg_class c
+       left join lateral (
+              select e.id, e.tuples_written
+                from mvsched.materialized_view_refresh_schedule_execution e
+               where c.relkind = 'm' and e.view_oid = c.oid and e.status = 'succeeded'
+                 and not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false)
+               order by e.id desc
+               limit 1
+            ) last on true
+      where c.oid = any (leaves)),
+    (select string_agg(p.oid || ':' || p.xmin::text, ',' order by p.oid)
+       from pg_catalog.pg_proc p where p.oid = any (source.functions)),
+    (select d.stats_reset from pg_catalog.pg_stat_database d where d.datname = current_database()),
+    (select a.stats_reset from pg_catalog.pg_stat_archiver a),                  -- moves at crash recovery
+    (select c.timeline_id from pg_catalog.pg_control_checkpoint() c)));         -- moves at failover
+end
+$$;
+comment on function mvsched.fingerprint(oid) is
+  'Changes when what the query of a materialized view reads may have changed; null: that cannot be told. The counters in it are up to 10 s late, and later while a session writes without a pause';
+
+create function mvsched.nobody_else_here() returns boolean
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  return not exists (
+    select
+      from pg_catalog.pg_stat_activity a
+      join pg_catalog.pg_database d on d.oid = a.datid
+     where d.datname = current_database()
+       and a.pid <> pg_backend_pid()
+       and not (a.usename = session_user and a.application_name = current_setting('application_name'))
+       and a.backend_type is distinct from 'autovacuum worker'
+       and not coalesce(a.state = 'idle' and a.state_change < clock_timestamp() - interval '15 seconds', false));
+end
+$$;
+comment on function mvsched.nobody_else_here() is
+  'No session of anybody else is in this database that may have written within 15 seconds: then the counters are complete. A session reports them at its end, and after 10 seconds of idleness';
+
+------------------------------------------------------------------------------------------------------------------------
+-- Settle, wait, claim
+------------------------------------------------------------------------------------------------------------------------
+
+-- Carries the end of executions into their schedules: failures are counted, a success resets them, and a slot that was
+-- claimed for nothing becomes due again.
+--
+--   - never started: the worker died between claim and refresh, or could not begin in time. No failure; due again, with
+--     twice the grace, up to 5 minutes.
+--   - worker lost: the transaction is gone without a record. Due again, but at most three times a slot, or a view that
+--     crashes its server would do so without end; it counts as a failure.
+--   - shutdown: the worker was told to stop and cancelled its refresh. No failure; due again.
+--   - lock busy: due again after 1, 2 and 4 seconds, unless its next slot comes first.
+--
+-- A changed spec (next_run_at null) wins over the old slot. The row of a schedule that somebody holds is skipped and
+-- settled by whoever looks next; until then it is not claimed. An execution that was deleted settles as nothing.
+create function mvsched.settle() returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  refreshed oid[];
+  slots     timestamptz[];
+begin
+  with ended as materialized (
+    select s.id, e.status, e.reason, e.scheduled_at,
+           e.trigger <> 'manual' and (
+             e.reason = 'never_started' or e.reason = 'shutdown' or e.reason = 'worker_lost' and e.attempt < 3) as again,
+           case when e.trigger <> 'manual' and e.reason = 'lock_busy' and e.attempt < 4
+                then e.ended_at + interval '1 second' * 2 ^ (e.attempt - 1) end as retry_at
+      from mvsched.materialized_view_refresh_schedule s
+      left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
+     where s.open_execution_id is not null
+       and e.status is distinct from 'running'
+     order by s.open_execution_id
+     limit 1000
+       for no key update of s skip locked
+  ), settled as (
+    update mvsched.materialized_view_refresh_schedule s
+       set open_execution_id = null,
+           consecutive_failures = case
+             when ended.status = 'succeeded' then 0
+             when ended.status in ('failed', 'timed_out') or ended.reason = 'worker_lost' then least(s.consecutive_failures + 1, 1000000)
+             else s.consecutive_failures
+           end,
+           start_grace = case
+             when ended.status = 'succeeded' then interval '3 seconds'
+             when ended.reason = 'never_started' then least(s.start_grace * 2, interval '5 minutes')
+             else s.start_grace
+           end,
+           next_run_at = case
+             when ended.again and (s.next_run_at is not null or s.after_parents)
+               or ended.retry_at < s.next_run_at or ended.retry_at is not null and s.after_parents and s.next_run_at is null
+               then least(s.next_run_at, ended.scheduled_at)
+             else s.next_run_at
+           end,
+           retry_at = case when ended.retry_at < s.next_run_at or s.after_parents then ended.retry_at end
+      from ended
+     where s.id = ended.id
+    returning s.view_oid, ended.status, ended.scheduled_at
+  )
+  select array_agg(settled.view_oid), array_agg(settled.scheduled_at)
+    into refreshed, slots
+    from settled
+   where settled.status = 'succeeded';
+
+  -- In the slot of their parent, so that what waits for that slot waits for them too. Who holds a row here keeps its view
+  -- waiting until the next look at the schedules.
+  if refreshed is not null then
+    with woken as materialized (
+      select c.id, min(coalesce(parent.slot, now())) as slot
+        from mvsched.materialized_view_refresh_schedule c
+        join mvsched.materialized_view_graph g on g.view_oid = c.view_oid
+        join unnest(refreshed, slots) parent (oid, slot) on parent.oid = any (g.parents)
+       where c.after_parents and c.next_run_at is null
+       group by c.id
+    ), free as materialized (
+      select c.id
+        from mvsched.materialized_view_refresh_schedule c
+       where c.id in (select woken.id from woken) and c.next_run_at is null
+         for no key update of c skip locked
+    )
+    update mvsched.materialized_view_refresh_schedule c
+       set next_run_at = woken.slot
+      from woken join free using (id)
+     where c.id = woken.id;
+  end if;
+end
+$$;
+comment on function mvsched.settle() is
+  'Carries the end of executions into their schedules, and makes schedules due that wait for new data in what they read';
+
+-- A view waits for each ancestor whose slot is not later than its own, once: the slot of an ancestor moves past it when
+-- the ancestor is claimed, and a later run is not waited for. In a round (a one-shot run), what was due when it began
+-- counts as one slot.
+create function mvsched.awaited(view oid, slot timestamptz, round timestamptz, clock timestamptz)
+  returns table (view_oid oid, because text)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  horizon timestamptz := greatest(slot, round);
+begin
+  return query
+    with ancestor as materialized (
+      select unnest(g.ancestors) as oid from mvsched.materialized_view_graph g where g.view_oid = view
+    )
+    select p.view_oid, 'due'
+      from ancestor
+      join mvsched.materialized_view_refresh_schedule p on p.view_oid = ancestor.oid
+     where p.next_run_at <= horizon
+       and p.paused_at is null and p.suspended_at is null and p.retry_at is null
+       -- One that nobody begins for so long, because its row is held or there are not workers enough, holds nothing up.
+       and clock < greatest(p.next_run_at, round) + p.maximum_execution_duration
+    union all
+    select e.view_oid, 'running'
+      from ancestor
+      join mvsched.materialized_view_refresh_schedule_execution e on e.view_oid = ancestor.oid and e.status = 'running'
+     where coalesce(e.scheduled_at <= horizon, true)
+    union all
+    -- It has ended, and what that means for those that read it is still to be settled.
+    select p.view_oid, 'ended'
+      from ancestor
+      join mvsched.materialized_view_refresh_schedule p on p.view_oid = ancestor.oid
+      join mvsched.materialized_view_refresh_schedule_execution e on e.id = p.open_execution_id
+     where e.status <> 'running' and coalesce(e.scheduled_at <= horizon, true);
+end
+$$;
+comment on function mvsched.awaited(oid, timestamptz, timestamptz, timestamptz) is
+  'The ancestors that a view due in this slot (or round) has to wait for at this instant, and whether they are due, running or just ended';
+
+create function mvsched.failed_ancestor(view oid, since timestamptz) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  return (
+    select last.view_name
+      from mvsched.materialized_view_graph g
+     cross join lateral unnest(g.ancestors) ancestor (oid)
+      join mvsched.materialized_view_refresh_schedule p on p.view_oid = ancestor.oid
+     cross join lateral (
+            select e.view_name, e.status, e.ended_at
+              from mvsched.materialized_view_refresh_schedule_execution e
+             where e.materialized_view_refresh_schedule_id = p.id and e.status <> 'running'
+               and (e.trigger <> 'manual' or e.status = 'succeeded')
+               and coalesce(e.reason not in ('shutdown', 'never_started'), true)
+             order by e.id desc
+             limit 1
+          ) last
+     where g.view_oid = view
+       and last.status in ('failed', 'timed_out', 'cancelled', 'abandoned')
+       and last.ended_at > coalesce(since, '-infinity')
+     order by last.ended_at
+     limit 1);
+end
+$$;
+comment on function mvsched.failed_ancestor(oid, timestamptz) is
+  'The first of a view''s ancestors that has failed since that instant and not succeeded after that; null: none';
+
+create view mvsched.refreshable as
+select c.oid, n.nspname as schema_name, c.relname as relation_name, c.relispopulated as populated,
+       -- Usable by CONCURRENTLY is a valid, immediate unique index on columns only and without a predicate.
+       exists (select
+                 from pg_catalog.pg_index i
+                where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indimmediate
+                  and i.indpred is null and i.indexprs is null) as unique_index,
+       pg_catalog.has_database_privilege(c.relowner, pg_catalog.current_database(), 'TEMP') as owner_temp
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+ where c.relkind = 'm';
+comment on view mvsched.refreshable is 'What the choice between plain and CONCURRENTLY needs of every materialized view';
+comment on column mvsched.refreshable.oid is 'The materialized view';
+comment on column mvsched.refreshable.schema_name is 'Its schema';
+comment on column mvsched.refreshable.relation_name is 'Its name';
+comment on column mvsched.refreshable.populated is 'It has contents: CONCURRENTLY needs some';
+comment on column mvsched.refreshable.unique_index is 'It has a unique index that CONCURRENTLY can use';
+comment on column mvsched.refreshable.owner_temp is 'Its owner may create temporary tables, as CONCURRENTLY has to';
+
+create function mvsched.usual_seconds(name text) returns double precision
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  return (
+    select percentile_cont(0.5) within group (order by extract(epoch from e.ended_at - e.started_at)::float8)
+      from (select e.started_at, e.ended_at
+              from mvsched.materialized_view_refresh_schedule_execution e
+             where e.view_name = name and e.status = 'succeeded'
+             order by e.id desc
+             limit 20) e);
+end
+$$;
+comment on function mvsched.usual_seconds(text) is 'The median duration of the last 20 successes of a view, in seconds; null: there is none';
+
+create type mvsched.claim as (
+  execution_id  bigint,
+  schedule_id   bigint,
+  view_name     text,
+  scheduled_at  timestamptz,
+  attempt       integer,
+  time_limit    double precision,
+  lock_limit    double precision,
+  strategy      text,
+  search_path   text,
+  view_oid      bigint,
+  schema_name   text,
+  relation_name text,
+  populated     boolean,
+  unique_index  boolean,
+  owner_temp    boolean,
+  renamed       boolean,
+  usual         double precision,
+  skipped       text
+);
+comment on type mvsched.claim is 'One claimed view, or, with the reason in skipped, one whose execution ended with its claim';
+
+-- Claims what has been due for longest. The lock on the schedule, the execution and the advanced slot commit together, so
+-- no claim is without its record and no record without its claim. A row that another claimer holds is skipped; the
+-- conditions are checked again with the lock. An execution of another transaction is caught by the unique index on
+-- running executions: "do nothing" then leaves the slot where it is.
+--
+-- One step of priority is worth a minute of waiting, and a chain of views behind it as much as it usually takes, so
+-- nothing starves. That reorders only what has been due for longest, a window of the index in order of next_run_at; when
+-- nothing in it can be claimed, because it is held or waits, a wider one is looked at.
+--
+-- A schedule whose OID does not count, or not any more, is left to the next look at the schedules.
+--
+-- The slot advances by whole intervals from itself, so there is no drift, past now, so there is no backlog. An interval
+-- is added as seconds: a day is 24 hours whatever the session's time zone.
+create function mvsched.claim(worker text, wanted integer, round timestamptz, clock timestamptz, with_usual boolean)
+  returns setof mvsched.claim
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  -- Whatever the statistics say, the index is what finds what is due.
+  set enable_seqscan = off
+  set enable_bitmapscan = off as $$
+#variable_conflict use_variable
+declare
+  instant    timestamptz := coalesce(clock, clock_timestamp());
+  due_by     timestamptz := least(round, instant);
+  here       text        := mvsched.database_identity();
+  depth      integer     := 100 + wanted;
+  seen       integer;
+  taken      integer     := 0;
+  candidate  record;
+  s          mvsched.materialized_view_refresh_schedule;
+  v          mvsched.refreshable;
+  last       mvsched.materialized_view_refresh_schedule_execution;
+  known      mvsched.materialized_view_refresh_schedule_execution;
+  claimed    mvsched.claim;
+  reason     text;
+  message    text;
+  print      text;
+  data       timestamptz;
+  looked_at  timestamptz;
+  sure       boolean;
+begin
+  loop
+    seen := 0;
+    for candidate in
+      select w.id, w.view_oid, w.next_run_at, g.ancestors
+        from (select x.id, x.view_oid, x.next_run_at, x.priority
+                from mvsched.materialized_view_refresh_schedule x
+               where x.next_run_at <= due_by
+                 and x.paused_at is null and x.suspended_at is null and x.open_execution_id is null
+                 and coalesce(x.retry_at <= instant, true) and coalesce(x.look_again_at <= instant, true)
+               order by x.next_run_at
+               limit depth) w
+        left join mvsched.materialized_view_graph g on g.view_oid = w.view_oid
+       order by w.next_run_at - make_interval(mins => w.priority, secs => coalesce(g.path_seconds, 0)), w.id
+    loop
+      seen := seen + 1;
+      continue when exists (
+        select from mvsched.materialized_view_refresh_schedule_execution e
+         where e.status = 'running' and e.view_oid = candidate.view_oid);
+      continue when cardinality(candidate.ancestors) > 0 and exists (
+        select from mvsched.awaited(candidate.view_oid, candidate.next_run_at, round, instant));
+
+      select x.* into s
+        from mvsched.materialized_view_refresh_schedule x
+       where x.id = candidate.id and x.next_run_at <= due_by
+         and x.paused_at is null and x.suspended_at is null and x.open_execution_id is null
+         and coalesce(x.retry_at <= instant, true) and coalesce(x.look_again_at <= instant, true)
+         and x.database_identity = here
+         for no key update skip locked;
+      continue when not found;
+      select x.* into v from mvsched.refreshable x where x.oid = s.view_oid;
+      continue when not found and s.view_oid is not null;
+
+      reason := null; message := null; print := null; data := null; known := null; last := null;
+      select e.* into last
+        from mvsched.materialized_view_refresh_schedule_execution e
+       where e.materialized_view_refresh_schedule_id = s.id
+       order by e.id desc
+       limit 1;
+
+      if cardinality(candidate.ancestors) > 0 and s.on_parent_failure = 'skip' then
+        message := mvsched.failed_ancestor(s.view_oid, s.last_attempted_at);
+        if message is not null then
+          reason := 'upstream_failed';
+          message := message || ' failed';
+        end if;
+      end if;
+
+      if s.skip_unchanged and v.populated and reason is null then
+        looked_at := clock_timestamp();
+        print := mvsched.fingerprint(s.view_oid);
+        select e.* into known
+          from mvsched.materialized_view_refresh_schedule_execution e
+         where e.view_oid = s.view_oid and e.data_as_of is not null
+         order by e.id desc
+         limit 1;
+        if print = known.fingerprint and known.refreshed_at > instant - s.max_staleness then
+          -- The counters are late. What was written before the slot is in them 15 seconds after it, or when nobody else
+          -- can have written.
+          sure := mvsched.nobody_else_here();
+          if not sure and instant < greatest(s.next_run_at, round) + interval '15 seconds' then
+            update mvsched.materialized_view_refresh_schedule x
+               set look_again_at = greatest(s.next_run_at, round) + interval '15 seconds'
+             where x.id = s.id;
+            continue;
+          end if;
+          reason := 'unchanged';
+          data := greatest(known.data_as_of,
+            least(case when sure then looked_at else looked_at - interval '15 seconds' end, mvsched.data_of_parents(s.view_oid)));
+        end if;
+      end if;
+
+      claimed := null;
+      claimed.view_name := coalesce(mvsched.view_name(s.view_oid), s.materialized_view_name);
+      claimed.attempt := case when last.scheduled_at = s.next_run_at then least(last.attempt + 1, 1000000) else 1 end;
+      insert into mvsched.materialized_view_refresh_schedule_execution as e
+             (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, scheduled_at, attempt, worker, start_grace,
+              fingerprint, status, reason, error_message, ended_at, data_as_of, refreshed_at)
+      values (s.id, claimed.view_name, s.view_oid,
+              case when last.scheduled_at = s.next_run_at then 'retry' when s.after_parents then 'parent' else 'schedule' end,
+              s.next_run_at, claimed.attempt, worker, s.start_grace,
+              print, case when reason is null then 'running' else 'skipped' end, reason, message,
+              case when reason is not null then clock_timestamp() end, data, case when data is not null then known.refreshed_at end)
+      on conflict (view_oid) where status = 'running' do nothing
+      returning e.id into claimed.execution_id;
+      continue when not found;
+
+      update mvsched.materialized_view_refresh_schedule x
+         set last_attempted_at = instant,
+             open_execution_id = case when reason is null then claimed.execution_id end,
+             retry_at = null,
+             look_again_at = null,
+             next_run_at = s.next_run_at + make_interval(secs =>
+               (floor(extract(epoch from instant - s.next_run_at) / extract(epoch from s.refresh_interval)) + 1)::float8
+               * extract(epoch from s.refresh_interval)::float8)
+       where x.id = s.id;
+
+      claimed.schedule_id := s.id;
+      claimed.scheduled_at := s.next_run_at;
+      claimed.time_limit := extract(epoch from s.maximum_execution_duration);
+      claimed.lock_limit := extract(epoch from s.lock_timeout);
+      claimed.strategy := s.strategy;
+      claimed.search_path := s.search_path;
+      claimed.view_oid := coalesce(v.oid, 0)::bigint;
+      claimed.schema_name := coalesce(v.schema_name, '');
+      claimed.relation_name := coalesce(v.relation_name, '');
+      claimed.populated := coalesce(v.populated, false);
+      claimed.unique_index := coalesce(v.unique_index, false);
+      claimed.owner_temp := coalesce(v.owner_temp, false);
+      claimed.renamed := v.oid is not null and claimed.view_name <> s.materialized_view_name;
+      claimed.usual := case when with_usual then mvsched.usual_seconds(claimed.view_name) end;
+      claimed.skipped := reason;
+      return next claimed;
+      taken := taken + 1;
+      exit when taken >= wanted;
+    end loop;
+    exit when taken > 0 or seen < depth;
+    depth := depth * 10;
+  end loop;
+end
+$$;
+comment on function mvsched.claim(text, integer, timestamptz, timestamptz, boolean) is
+  'Claims up to so many due views for a worker. A round is the instant that a one-shot run began: what was due then counts as one slot, and nothing else is claimed. The clock is null but in tests';
+
 ------------------------------------------------------------------------------------------------------------------------
 -- The two ends of a refresh transaction
 --
@@ -610,6 +1223,9 @@ begin
     raise exception 'execution % is no longer running', execution using errcode = 'MV001';
   end if;
 
+  -- Before the refresh takes its snapshot: what its parents get meanwhile may be in it, or not.
+  perform pg_catalog.set_config('mvsched.data_of_parents', coalesce(mvsched.data_of_parents(view)::text, ''), true);
+
   -- The counters include what this session has not reported yet; only the difference is the refresh's.
   perform pg_catalog.set_config('mvsched.rows_inserted_before', pg_catalog.pg_stat_get_xact_tuples_inserted(view)::text, true),
           pg_catalog.set_config('mvsched.rows_deleted_before', pg_catalog.pg_stat_get_xact_tuples_deleted(view)::text, true);
@@ -635,13 +1251,18 @@ begin
        set status = 'succeeded',
            ended_at = greatest(e.started_at, pg_catalog.clock_timestamp()),
            method = refresh_succeeded.method,
-           data_as_of = pg_catalog.now(), -- the start of this transaction: nothing in the view can be older
+           -- The start of this transaction: nothing in the view can be older, except what was read from views that are.
+           data_as_of = least(pg_catalog.now(), nullif(pg_catalog.current_setting('mvsched.data_of_parents', true), '')::timestamptz),
+           refreshed_at = pg_catalog.now(),
+           tuples_written = counted.written,
            rows_inserted = counted.inserted,
            rows_deleted = counted.deleted
       from (select case when known then pg_catalog.pg_stat_get_xact_tuples_inserted(view)
                           - pg_catalog.current_setting('mvsched.rows_inserted_before')::bigint end as inserted,
                    case when known then pg_catalog.pg_stat_get_xact_tuples_deleted(view)
-                          - pg_catalog.current_setting('mvsched.rows_deleted_before')::bigint end as deleted
+                          - pg_catalog.current_setting('mvsched.rows_deleted_before')::bigint end as deleted,
+                   pg_catalog.pg_stat_get_tuples_inserted(view) + pg_catalog.pg_stat_get_xact_tuples_inserted(view)
+                   + pg_catalog.pg_stat_get_tuples_deleted(view) + pg_catalog.pg_stat_get_xact_tuples_deleted(view) as written
               from (select refresh_succeeded.method = 'concurrently'
                            and pg_catalog.current_setting('track_counts') = 'on' as known) k) counted
      where e.id = execution and e.status = 'running'
@@ -715,7 +1336,7 @@ select s.id                                                as materialized_view_
   left join lateral (
          select e.data_as_of
            from mvsched.materialized_view_refresh_schedule_execution e
-          where e.materialized_view_refresh_schedule_id = s.id and e.data_as_of is not null
+          where e.view_oid = v.oid and e.data_as_of is not null
           order by e.id desc
           limit 1
        ) data on true;

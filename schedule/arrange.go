@@ -1,0 +1,265 @@
+package schedule
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Arrange works out from the catalog what reads what, and from the history how long each chain of views takes, and
+// stores that for the claim. Tend does it when the catalog has changed; a worker that is about to refresh many views
+// does it for the durations.
+func (s *Store) Arrange(ctx context.Context) error {
+	ctx, cancel := withDeadline(ctx, "reading what depends on what")
+	defer cancel()
+	return s.arrange(ctx)
+}
+
+// Under this lock one worker at a time reads the catalog and writes what it found, so the newer state stays.
+const catalogLockSQL = `select from mvsched.catalog_state for no key update`
+
+const catalogSignSQL = `select mvsched.catalog_sign()`
+
+// edgesSQL reads the edges, with the usual duration of both ends: of the last five successes, so that it is cheap.
+const edgesSQL = `
+with edge as materialized (
+  select d.parent, d.child from mvsched.materialized_view_dependency d
+), usual as materialized (
+  select v.oid, (select avg(extract(epoch from e.ended_at - e.started_at))::float8
+                   from (select e.started_at, e.ended_at
+                           from mvsched.materialized_view_refresh_schedule_execution e
+                          where e.view_oid = v.oid and e.status = 'succeeded' and e.data_as_of is not null
+                          order by e.id desc
+                          limit 5) e) as seconds
+    from (select parent as oid from edge union select child from edge) v
+)
+select edge.parent::bigint, edge.child::bigint, p.seconds, c.seconds
+  from edge
+  join usual p on p.oid = edge.parent
+  join usual c on c.oid = edge.child
+ order by edge.parent, edge.child`
+
+const arrangedSQL = `
+insert into mvsched.materialized_view_graph as g (view_oid, parents, ancestors, cyclic, path_seconds)
+select n.view_oid::oid, n.parents::oid[], n.ancestors::oid[], n.cyclic, n.path_seconds
+  from unnest($1::bigint[], $2::text[], $3::text[], $4::boolean[], $5::float8[])
+         as n (view_oid, parents, ancestors, cyclic, path_seconds)
+on conflict (view_oid) do update
+   set parents = excluded.parents, ancestors = excluded.ancestors, cyclic = excluded.cyclic, path_seconds = excluded.path_seconds
+ where (g.parents, g.ancestors, g.cyclic) is distinct from (excluded.parents, excluded.ancestors, excluded.cyclic)
+    or abs(g.path_seconds - excluded.path_seconds) > 0.1 * g.path_seconds`
+
+const goneSQL = `delete from mvsched.materialized_view_graph g where g.view_oid::bigint <> all ($1::bigint[])`
+
+const arrangedStateSQL = `update mvsched.catalog_state c set sign = $1, read_at = now()`
+
+func (s *Store) arrange(ctx context.Context) error {
+	err := s.transaction(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, catalogLockSQL); err != nil {
+			return err
+		}
+		// The sign before the edges: what changes in between is seen the next time.
+		var sign string
+		if err := tx.QueryRow(ctx, catalogSignSQL).Scan(&sign); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, edgesSQL)
+		if err != nil {
+			return err
+		}
+		edges, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e edge, err error) {
+			err = row.Scan(&e.parent, &e.child, &e.parentSeconds, &e.childSeconds)
+			return e, err
+		})
+		if err != nil {
+			return err
+		}
+		nodes := arrange(edges)
+		var oids []int64
+		var parents, ancestors []string
+		var cyclic []bool
+		var path []float64
+		for _, n := range nodes {
+			oids = append(oids, n.oid)
+			parents = append(parents, oidArray(n.parents))
+			ancestors = append(ancestors, oidArray(n.ancestors))
+			cyclic = append(cyclic, n.cyclic)
+			path = append(path, n.path)
+		}
+		if _, err := tx.Exec(ctx, arrangedSQL, oids, parents, ancestors, cyclic, path); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, goneSQL, append([]int64{}, oids...)); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, arrangedStateSQL, sign)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("reading what depends on what: %w", err)
+	}
+	return nil
+}
+
+func oidArray(oids []int64) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, oid := range oids {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.FormatInt(oid, 10))
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+// edge says that the query of child reads parent. The durations are nil where there is no history.
+type edge struct {
+	parent, child               int64
+	parentSeconds, childSeconds *float64
+}
+
+// node is a materialized view that reads or is read.
+type node struct {
+	oid       int64
+	parents   []int64
+	ancestors []int64 // whom it waits for; of a cycle only those with a lower OID, so that there is an order
+	cyclic    bool
+	path      float64 // seconds, of itself and the longest chain behind it
+	children  []int64
+}
+
+// arrange works out the order: everybody's ancestors, and how long the longest chain behind everybody takes. Without any
+// history a view counts as a second, so the chain with most views goes first.
+func arrange(edges []edge) []*node {
+	nodes := map[int64]*node{}
+	usual, known := 0.0, 0
+	get := func(oid int64, seconds *float64) *node {
+		n := nodes[oid]
+		if n == nil {
+			n = &node{oid: oid, path: -1}
+			if seconds != nil {
+				n.path = *seconds
+				usual, known = usual+*seconds, known+1
+			}
+			nodes[oid] = n
+		}
+		return n
+	}
+	for _, e := range edges {
+		parent, child := get(e.parent, e.parentSeconds), get(e.child, e.childSeconds)
+		child.parents = append(child.parents, e.parent)
+		parent.children = append(parent.children, e.child)
+	}
+	unknown := 1.0
+	if known > 0 {
+		unknown = usual / float64(known)
+	}
+	sorted := make([]*node, 0, len(nodes))
+	for _, n := range nodes {
+		if n.path < 0 {
+			n.path = unknown
+		}
+		sorted = append(sorted, n)
+	}
+	slices.SortFunc(sorted, func(a, b *node) int { return int(a.oid - b.oid) })
+	keys := make([]int64, len(sorted))
+	for i, n := range sorted {
+		keys[i] = n.oid
+	}
+
+	// Parents come before children, and what is in a cycle comes together.
+	groups := components(keys, func(oid int64) []int64 { return nodes[oid].parents })
+	for _, group := range groups {
+		slices.Sort(group)
+		above := map[int64]bool{}
+		for _, oid := range group {
+			for _, parent := range nodes[oid].parents {
+				if slices.Contains(group, parent) {
+					continue
+				}
+				above[parent] = true
+				for _, ancestor := range nodes[parent].ancestors {
+					above[ancestor] = true
+				}
+				if nodes[parent].cyclic { // all of a cycle, or one that reads it could begin in the middle
+					for _, other := range groupOf(groups, parent) {
+						above[other] = true
+					}
+				}
+			}
+		}
+		for i, oid := range group {
+			n := nodes[oid]
+			n.cyclic = len(group) > 1 || slices.Contains(n.parents, oid)
+			for ancestor := range above {
+				n.ancestors = append(n.ancestors, ancestor)
+			}
+			n.ancestors = append(n.ancestors, group[:i]...)
+			slices.Sort(n.ancestors)
+		}
+	}
+	for _, group := range slices.Backward(groups) {
+		longest := map[int64]float64{}
+		for _, oid := range group {
+			for _, child := range nodes[oid].children {
+				if !slices.Contains(group, child) {
+					longest[oid] = max(longest[oid], nodes[child].path)
+				}
+			}
+		}
+		for _, oid := range group {
+			nodes[oid].path += longest[oid]
+		}
+	}
+	return sorted
+}
+
+func groupOf(groups [][]int64, oid int64) []int64 {
+	i := slices.IndexFunc(groups, func(g []int64) bool { return slices.Contains(g, oid) })
+	return groups[i]
+}
+
+// components returns the strongly connected components of a graph, each after those that it leads to (Tarjan, Depth-first
+// search and linear graph algorithms, 1972).
+func components[K comparable](keys []K, next func(K) []K) [][]K {
+	index, low := map[K]int{}, map[K]int{}
+	onStack := map[K]bool{}
+	var stack []K
+	var groups [][]K
+	var visit func(K)
+	visit = func(k K) {
+		index[k], low[k] = len(index)+1, len(index)+1
+		stack = append(stack, k)
+		onStack[k] = true
+		for _, n := range next(k) {
+			if index[n] == 0 {
+				visit(n)
+				low[k] = min(low[k], low[n])
+			} else if onStack[n] {
+				low[k] = min(low[k], index[n])
+			}
+		}
+		if low[k] != index[k] {
+			return
+		}
+		at := slices.Index(stack, k)
+		group := slices.Clone(stack[at:])
+		stack = stack[:at]
+		for _, member := range group {
+			onStack[member] = false
+		}
+		groups = append(groups, group)
+	}
+	for _, k := range keys {
+		if index[k] == 0 {
+			visit(k)
+		}
+	}
+	return groups
+}

@@ -1,0 +1,237 @@
+package schedule_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// chain creates public.a, then each view reading the one before, all scheduled at the same interval.
+func (b *bundle) chain(names ...string) {
+	b.Helper()
+	for i, name := range names {
+		query := "select 1 as id"
+		if i > 0 {
+			query = "select id from public." + names[i-1]
+		}
+		b.Exec("create materialized view public." + name + " as " + query)
+		b.Exec("create unique index on public." + name + " (id)")
+		b.Schedule("public."+name, "1 hour")
+	}
+}
+
+// claimAll claims what can be claimed now, one at a time.
+func (b *bundle) claimAll() []schedule.Claim {
+	b.Helper()
+	var all []schedule.Claim
+	for {
+		got := b.claim(1)
+		if len(got) == 0 {
+			return all
+		}
+		all = append(all, got...)
+	}
+}
+
+func (b *bundle) change(name, change string) {
+	b.Helper()
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set `+change+` where materialized_view_name = $1`, "public."+name)
+}
+
+func TestOrder(t *testing.T) {
+	t.Run("a_view_waits_for_its_ancestors_due_running_and_unsettled", func(t *testing.T) {
+		b := setup(t)
+		b.chain("c1", "b2", "a3") // names and ids against the order
+		b.tend()
+		for _, want := range []string{"public.c1", "public.b2", "public.a3"} {
+			got := b.claimAll()
+			if !slices.Equal(views(got), []string{want}) {
+				t.Fatalf("claimed %v, want %s alone", views(got), want)
+			}
+			if outlook := b.tend(); want != "public.a3" && (!outlook.Held || !outlook.Waiting || outlook.Due != 0) {
+				t.Errorf("%+v", outlook)
+			}
+			b.succeed(got[0])
+		}
+	})
+
+	t.Run("through_plain_views_and_past_what_is_not_scheduled", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "1 hour")
+		b.Exec("create view public.plain as select id from public.a")
+		b.Exec("create materialized view public.between as select id from public.plain")
+		b.Exec("create materialized view public.last as select id from public.between")
+		b.Schedule("public.last", "1 hour")
+		b.tend()
+		if got := views(b.claimAll()); !slices.Equal(got, []string{"public.a"}) {
+			t.Errorf("claimed %v", got)
+		}
+	})
+
+	t.Run("an_ancestor_that_cannot_run_holds_nobody", func(t *testing.T) {
+		for _, change := range []string{
+			"paused_at = now()", "suspended_at = now()", "retry_at = now() + interval '1 minute'",
+			"next_run_at = now() + interval '1 minute'", "maximum_execution_duration = interval '1 second', next_run_at = now() - interval '2 seconds'",
+		} {
+			t.Run(change, func(t *testing.T) {
+				b := setup(t)
+				b.chain("a", "b")
+				b.tend()
+				b.change("a", change)
+				b.change("b", "next_run_at = now() - interval '1 second'")
+				if got := views(b.claimAll()); !slices.Contains(got, "public.b") {
+					t.Errorf("claimed %v", got)
+				}
+			})
+		}
+	})
+
+	t.Run("a_busy_parent_is_waited_for_once", func(t *testing.T) {
+		b := setup(t)
+		b.chain("a", "b")
+		at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+		now := &clock{at}
+		b.store.Now = now.Now
+		b.change("a", "refresh_interval = '1 second'")
+		b.change("b", "refresh_interval = '5 seconds'")
+		b.tend()
+		first := b.claimAll()
+		if !slices.Equal(views(first), []string{"public.a"}) {
+			t.Fatalf("claimed %v", views(first))
+		}
+		b.succeed(first[0])
+		now.now = at.Add(1500 * time.Millisecond) // the parent is due again
+		if got := views(b.claimAll()); len(got) != 2 {
+			t.Errorf("claimed %v, want both", got)
+		}
+	})
+
+	t.Run("a_failed_ancestor_skips_its_due_descendants_once", func(t *testing.T) {
+		b := setup(t)
+		b.chain("a", "b", "c")
+		b.view("d", "1 hour")
+		b.Exec("create materialized view public.e as select id from public.b")
+		b.Schedule("public.e", "1 hour")
+		b.change("e", "on_parent_failure = 'run'")
+		b.tend()
+		round := func(ends map[string]schedule.Status) map[string]string {
+			got := map[string]string{}
+			for claims := b.claimAll(); len(claims) > 0; claims = b.claimAll() {
+				for _, c := range claims {
+					got[c.View] = c.Skipped
+					switch {
+					case c.Skipped != "":
+					case ends[c.View] == schedule.Failed:
+						b.end(c, schedule.Ending{Status: schedule.Failed, ErrorName: "division_by_zero"})
+					default:
+						b.succeed(c)
+					}
+				}
+			}
+			return got
+		}
+		got := round(map[string]schedule.Status{"public.b": schedule.Failed})
+		if len(got) != 5 || got["public.c"] != schedule.ReasonUpstreamFailed || got["public.d"] != "" || got["public.e"] != "" {
+			t.Errorf("%v", got)
+		}
+		b.Check("skipped upstream_failed public.b failed",
+			`select concat_ws(' ', status, reason, error_message) from mvsched.materialized_view_refresh_schedule_execution where view_name = 'public.c'`)
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now()`)
+		if got := round(nil); len(got) != 5 || got["public.c"] != "" {
+			t.Errorf("mended: %v", got)
+		}
+	})
+
+	t.Run("a_cycle_has_an_order", func(t *testing.T) {
+		b := setup(t)
+		b.Exec("create view public.loop as select 1 as id")
+		b.Exec("create materialized view public.a as select id from public.loop")
+		b.Exec("create materialized view public.b as select id from public.a")
+		b.Exec("create or replace view public.loop as select id from public.b")
+		b.Schedule("public.a", "1 hour")
+		b.Schedule("public.b", "1 hour")
+		b.tend()
+		b.Check("2", `select count(*) from mvsched.materialized_view_graph where cyclic`)
+		for _, want := range []string{"public.a", "public.b"} {
+			got := b.claimAll()
+			if !slices.Equal(views(got), []string{want}) {
+				t.Fatalf("claimed %v, want %s", views(got), want)
+			}
+			b.succeed(got[0])
+		}
+	})
+
+	t.Run("follows_the_catalog", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "1 hour")
+		b.view("b", "1 hour")
+		b.Exec("create view public.plain as select 1 as id")
+		b.Exec("create materialized view public.c as select id from public.plain")
+		b.tend()
+		b.Check("0", `select count(*) from mvsched.materialized_view_graph`)
+		b.Exec("create or replace view public.plain as select id from public.b")
+		b.tend()
+		b.Check("2", `select count(*) from mvsched.materialized_view_graph`)
+		b.Check("true", `select ancestors = array['public.b'::regclass::oid] from mvsched.materialized_view_graph where view_oid = 'public.c'::regclass`)
+		b.Exec("drop materialized view public.c")
+		b.tend()
+		b.Check("0", `select count(*) from mvsched.materialized_view_graph`)
+	})
+
+	t.Run("the_longest_chain_goes_first", func(t *testing.T) {
+		b := setup(t)
+		b.view("alone", "1 hour")
+		b.chain("x1", "x2", "x3")
+		b.tend()
+		if got := views(b.claim(1)); !slices.Equal(got, []string{"public.x1"}) {
+			t.Errorf("claimed %v first", got)
+		}
+	})
+}
+
+func TestAfterParents(t *testing.T) {
+	b := setup(t)
+	b.view("a", "1 hour")
+	b.view("b", "1 hour")
+	b.Exec("create materialized view public.ab as select a.id from public.a join public.b using (id)")
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, after_parents) values ('public.ab', true)`)
+	b.tend()
+	finish := func(want ...string) {
+		t.Helper()
+		got := b.claimAll()
+		names := views(got)
+		slices.Sort(names)
+		if !slices.Equal(names, want) {
+			t.Fatalf("claimed %v, want %v", names, want)
+		}
+		for _, c := range got {
+			b.succeed(c)
+		}
+		b.tend()
+	}
+	// A new one is due at once, and like every other waits for its parents of the slot.
+	finish("public.a", "public.b")
+	finish("public.ab")
+	finish()
+	b.change("a", "next_run_at = now()")
+	finish("public.a")
+	finish("public.ab")
+	finish()
+	// Both parents in one slot: once.
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() where not after_parents`)
+	finish("public.a", "public.b")
+	finish("public.ab")
+	finish()
+	// By hand, and without a schedule, too.
+	b.Exec(`delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.a'`)
+	c, err := b.store.ClaimView(t.Context(), schedule.ViewName{Schema: "public", Name: "a"}, schedule.Settings{}, schedule.ClaimOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.succeed(*c)
+	b.tend()
+	finish("public.ab")
+	finish()
+}

@@ -192,7 +192,7 @@ func TestAConnectionIsLostWhileItClaims(t *testing.T) {
 	b.Exec(`create trigger nap before insert on mvsched.materialized_view_refresh_schedule_execution for each row execute function public.nap()`)
 	done := make(chan map[string]schedule.Execution)
 	go func() { done <- b.runDue() }()
-	b.Await("true", `select count(*) > 0 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()`)
+	b.Await("2", `select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()`)
 	b.Exec(`update public.slow set is_on = false`)
 	b.Exec(`select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()`)
 	if executions := <-done; len(executions) != 3 {

@@ -24,9 +24,9 @@ var checks = []check{
 //	views      all materialized views; word is the name as a shell takes it
 //	scheduled  schedules with their views, null where there is none
 //	usable     the unique indexes that CONCURRENTLY can use, and whether a NULL has been seen in their keys
-//	lately     the last 100 successes of each schedule
+//	lately     the last 50 successes of each schedule
 const viewsSQL = `
-with views as (
+with recursive views as (
   select c.oid, c.relname, c.relnamespace, c.relowner, c.relispopulated, c.reltuples, n.nspname,
          mvsched.view_name(c.oid) as name
     from pg_catalog.pg_class c
@@ -64,12 +64,14 @@ with views as (
             from mvsched.materialized_view_refresh_schedule_execution e
            where e.materialized_view_refresh_schedule_id = s.id and e.status = 'succeeded'
            order by e.id desc
-           limit 100) e
+           limit 50) e
 )`
 
-// The names are compared as text: one that came past the trigger cannot be parsed.
+// The names are compared as text: one that came past the trigger cannot be parsed, nor given to mvsched remove.
 const missingSQL = `
-select 'error', s.name, 'there is no such view: create it, or remove the schedule', 'mvsched remove ' || s.word
+select 'error', s.name, 'there is no such view: create it, or remove the schedule',
+       case when s.name ~ '^([a-z_][a-z0-9_]*|"([^"]|"")+")[.]([a-z_][a-z0-9_]*|"([^"]|"")+")$' then 'mvsched remove ' || s.word
+            else format('delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = %L;', s.name) end
   from scheduled s
  where s.oid is null
    and not exists (
@@ -160,21 +162,32 @@ select 'error', s.name, format('role %I has no USAGE on schema %I: every refresh
   from scheduled s
  where s.oid is not null and not pg_catalog.has_schema_privilege(s.relnamespace, 'USAGE')`
 
-// An unqualified name after from or join counts when there is a relation of that name, so that a CTE or
+// Functions of the view's query, and of the plain views that it reads. An unqualified name after from or join counts when there is a relation of that name, so that a CTE or
 // extract(… from …) does not. From 17 on, REFRESH empties the search_path; before, it is the worker's.
 const searchPathTrapSQL = `
-, functions as (
-  select distinct s.oid as view, s.name, m.found[1]::oid as function
+, reads (name, relation) as (
+  select s.name, s.oid
     from scheduled s
-    join pg_catalog.pg_rewrite r on r.ev_class = s.oid and r.rulename = '_RETURN'
+   where s.oid is not null
+  union
+  select reads.name, c.oid
+    from reads
+    join pg_catalog.pg_rewrite r on r.ev_class = reads.relation and r.rulename = '_RETURN'
+    join pg_catalog.pg_depend d
+      on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_catalog.pg_class'::regclass
+    join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind = 'v'
+), functions as (
+  select distinct reads.name, m.found[1]::oid as function
+    from reads
+    join pg_catalog.pg_rewrite r on r.ev_class = reads.relation and r.rulename = '_RETURN'
    cross join lateral regexp_matches(r.ev_action::text, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\d+)', 'g') m (found)
 )
 select case when current_setting('server_version_num')::integer >= 170000 then 'warning' else 'advice' end, f.name,
-       format('function %s, which the view calls, reads %s without naming its schema: ', signature.text, reads.names)
+       format('function %s, which the view calls, reads %s without naming its schema: ', signature.text, tables.names)
        || case when current_setting('server_version_num')::integer >= 170000
                then 'REFRESH sets an empty search_path, and it fails'
                else 'it fails where the worker''s search_path is another one, and always from PostgreSQL 17 on' end,
-       format('alter function %s set search_path = %s, pg_temp;', signature.text, reads.path)
+       format('alter function %s set search_path = %s, pg_temp;', signature.text, tables.path)
   from functions f
   join pg_catalog.pg_proc p on p.oid = f.function and p.oid >= 16384
   join pg_catalog.pg_language l on l.oid = p.prolang and l.lanname in ('sql', 'plpgsql')
@@ -193,8 +206,8 @@ select case when current_setting('server_version_num')::integer >= 170000 then '
            and c.relname = case when m.found[1] like '"%' then trim(both '"' from m.found[1]) else lower(m.found[1]) end
           join pg_catalog.pg_namespace rn
             on rn.oid = c.relnamespace and rn.nspname <> 'information_schema' and rn.nspname !~ '^pg_'
-      ) reads
- where reads.path is not null
+      ) tables
+ where tables.path is not null
    and not exists (select from unnest(p.proconfig) setting where setting like 'search\_path=%')`
 
 // The new interval leaves room: half as much again, in whole minutes from two minutes on.
@@ -276,5 +289,5 @@ select 'advice', s.name,
         select max(st.null_frac) as null_frac
           from pg_catalog.pg_stats st
          where st.schemaname = s.nspname and st.tablename = s.relname) stats
- where usual.runs >= 5 and usual.median >= 2 and s.reltuples > 0 and usual.changed < 0.5 * s.reltuples
+ where s.strategy <> 'plain' and usual.runs >= 5 and usual.median >= 2 and s.reltuples > 0 and usual.changed < 0.5 * s.reltuples
    and stats.null_frac < 0.9`

@@ -43,6 +43,12 @@ func TestDoctorFindings(t *testing.T) {
 			fix: `mvsched remove 'public."it'\''s ""so"""'`,
 		},
 		{
+			check: "missing", severity: "error", message: "no such view", view: `no"such..name`,
+			arrange: plain + `; {v every 1h}; alter table mvsched.materialized_view_refresh_schedule disable trigger user;
+				update mvsched.materialized_view_refresh_schedule set materialized_view_name = 'no"such..name', view_oid = null`,
+			fix: `delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'no"such..name';`,
+		},
+		{
 			check: "not_a_materialized_view", severity: "error", message: "stands for a table now",
 			arrange: plain + `; {v every 1h}; drop materialized view public.v; create table public.v ()`,
 			fix:     `delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v';`,
@@ -144,7 +150,7 @@ func TestDoctorFindings(t *testing.T) {
 const trap = `create schema shop; create table shop.prices (day date); create table public.day (); insert into shop.prices values ('2026-01-01');
 	create function shop.price() returns bigint stable language sql set search_path = shop as
 	$$with recent as (select * from PRICES) select count(extract(year from recent.day)) from recent$$;
-	create materialized view public.v as select 1 as id where shop.price() >= 0; {v every 1h}; alter function shop.price() reset search_path`
+	create view public.between as select shop.price() as id; create materialized view public.v as select id from public.between; {v every 1h}; alter function shop.price() reset search_path`
 
 var (
 	scheduleWord = regexp.MustCompile(`\{(\S+|".*") every (\w+)\}`)

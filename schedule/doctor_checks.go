@@ -186,8 +186,10 @@ select case when current_setting('server_version_num')::integer >= 170000 then '
        format('function %s, which the view calls, reads %s without naming its schema: ', signature.text, tables.names)
        || case when current_setting('server_version_num')::integer >= 170000
                then 'REFRESH sets an empty search_path, and it fails'
-               else 'it fails where the worker''s search_path is another one, and always from PostgreSQL 17 on' end,
-       format('alter function %s set search_path = %s, pg_temp;', signature.text, tables.path)
+               else 'it fails where the worker''s search_path is another one, and always from PostgreSQL 17 on' end
+       || case when tables.ambiguous then '. Several schemas have it: set the search_path of the function to the right one' else '' end,
+       case when not tables.ambiguous
+            then format('alter function %s set search_path = %s, pg_temp;', signature.text, tables.path) end
   from functions f
   join pg_catalog.pg_proc p on p.oid = f.function and p.oid >= 16384
   join pg_catalog.pg_language l on l.oid = p.prolang and l.lanname in ('sql', 'plpgsql')
@@ -196,10 +198,11 @@ select case when current_setting('server_version_num')::integer >= 170000 then '
         select format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)) as text
       ) signature
  cross join lateral (
-        -- the function's own schema first: that is where its author had the tables in mind
+        -- its own schema too: there may be functions and types that it calls without a schema
         select string_agg(distinct quote_ident(c.relname), ', ') as names,
-               array_to_string(array_agg(distinct quote_ident(rn.nspname)) filter (where rn.oid = n.oid)
-                 || array_agg(distinct quote_ident(rn.nspname)) filter (where rn.oid <> n.oid), ', ') as path
+               count(distinct c.oid) > count(distinct c.relname) as ambiguous,
+               concat_ws(', ', quote_ident(n.nspname),
+                         string_agg(distinct quote_ident(rn.nspname), ', ') filter (where rn.oid <> n.oid)) as path
           from regexp_matches(p.prosrc, '\m(?:from|join)\s+(?:only\s+)?([[:alpha:]_][[:alnum:]_$]*\M|"[^"]+")(?!\s*[.(])', 'gi') m (found)
           join pg_catalog.pg_class c
             on c.relkind in ('r', 'p', 'v', 'm', 'f')
@@ -207,7 +210,7 @@ select case when current_setting('server_version_num')::integer >= 170000 then '
           join pg_catalog.pg_namespace rn
             on rn.oid = c.relnamespace and rn.nspname <> 'information_schema' and rn.nspname !~ '^pg_'
       ) tables
- where tables.path is not null
+ where tables.names is not null
    and not exists (select from unnest(p.proconfig) setting where setting like 'search\_path=%')`
 
 // The new interval leaves room: half as much again, in whole minutes from two minutes on.

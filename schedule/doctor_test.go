@@ -86,6 +86,10 @@ func TestDoctorFindings(t *testing.T) {
 			arrange: trap, fix: "alter function shop.price() set search_path = shop, pg_temp;",
 		},
 		{
+			check: "search_path_trap", severity: "warning", message: "Several schemas have it", from: 17,
+			arrange: trap + `; create table public.prices ()`,
+		},
+		{
 			check: "interval_too_short", severity: "warning", message: "longer than the interval of 10.0 s",
 			arrange: plain + `; {v every 10s}; {5 runs of 20 s, +1 -1}`, fix: "mvsched set public.v --every 30s",
 		},

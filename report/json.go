@@ -73,6 +73,14 @@ type dueJSON struct {
 	ScheduledAt *time.Time `json:"scheduled_at"`
 }
 
+type findingJSON struct {
+	Severity string  `json:"severity"`
+	Check    string  `json:"check"`
+	View     *string `json:"view"`
+	Message  string  `json:"message"`
+	Fix      *string `json:"fix"`
+}
+
 // writeJSON writes one indented list; no rows are [], not null.
 func writeJSON[T, J any](w io.Writer, rows []T, convert func(T) J) error {
 	list := make([]J, 0, len(rows))
@@ -132,6 +140,14 @@ func toScheduleJSON(s schedule.Schedule) scheduleJSON {
 }
 
 func toDueJSON(d schedule.Due) dueJSON { return dueJSON{View: d.View, ScheduledAt: utc(d.ScheduledAt)} }
+
+func toFindingJSON(f schedule.Finding) findingJSON {
+	j := findingJSON{Severity: string(f.Severity), Check: f.Check, Message: f.Message, Fix: f.Fix}
+	if f.View != "" {
+		j.View = &f.View
+	}
+	return j
+}
 
 func utc(t *time.Time) *time.Time {
 	if t == nil {

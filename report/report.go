@@ -4,6 +4,7 @@
 package report
 
 import (
+	"cmp"
 	"io"
 	"slices"
 
@@ -135,6 +136,20 @@ func (p Printer) Due(due []schedule.Due) error {
 	return table(p, due, []column[schedule.Due]{
 		{head: "VIEW", cell: func(d schedule.Due) string { return d.View }, gives: true},
 		{head: "DUE SINCE", cell: dueSince},
+	})
+}
+
+// Findings writes what doctor has found. Nothing gives way: a message must be readable, and a fix whole to be pasted.
+func (p Printer) Findings(findings []schedule.Finding) error {
+	if p.Format == JSON {
+		return writeJSON(p.W, findings, toFindingJSON)
+	}
+	return table(p, findings, []column[schedule.Finding]{
+		{head: "SEVERITY", cell: func(f schedule.Finding) string { return string(f.Severity) }},
+		{head: "CHECK", cell: func(f schedule.Finding) string { return f.Check }},
+		{head: "VIEW", cell: func(f schedule.Finding) string { return cmp.Or(f.View, "-") }},
+		{head: "MESSAGE", cell: func(f schedule.Finding) string { return f.Message }},
+		{head: "FIX", cell: func(f schedule.Finding) string { return orDash(f.Fix) }},
 	})
 }
 

@@ -102,6 +102,10 @@ func TestEmptyLists(t *testing.T) {
 		if err := p.Status(nil); err != nil || buf.String() != want {
 			t.Errorf("%s: %v %q", format, err, buf.String())
 		}
+		buf.Reset()
+		if err := p.Findings(nil); err != nil || buf.String() != want {
+			t.Errorf("%s: %v %q", format, err, buf.String())
+		}
 	}
 }
 
@@ -132,6 +136,42 @@ func TestJSON(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%v\nwant\n%v", got, want)
+	}
+}
+
+func TestFindings(t *testing.T) {
+	findings := []schedule.Finding{
+		{Severity: schedule.SeverityError, Check: "missing", View: "public.v", Message: "there is no such view", Fix: ptr("mvsched remove public.v")},
+		{Severity: schedule.SeverityAdvice, Check: "pooler", Message: "a pooler stands before the server"},
+	}
+	for format, want := range map[report.Format]string{
+		report.Table: "" +
+			"SEVERITY  CHECK    VIEW      MESSAGE                            FIX\n" +
+			"error     missing  public.v  there is no such view              mvsched remove public.v\n" +
+			"advice    pooler   -         a pooler stands before the server  -\n",
+		report.JSON: `[
+  {
+    "severity": "error",
+    "check": "missing",
+    "view": "public.v",
+    "message": "there is no such view",
+    "fix": "mvsched remove public.v"
+  },
+  {
+    "severity": "advice",
+    "check": "pooler",
+    "view": null,
+    "message": "a pooler stands before the server",
+    "fix": null
+  }
+]
+`,
+	} {
+		var buf bytes.Buffer
+		p := report.Printer{W: &buf, Format: format, Width: 40} // a fix is never shortened
+		if err := p.Findings(findings); err != nil || buf.String() != want {
+			t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), want)
+		}
 	}
 }
 

@@ -794,13 +794,13 @@ begin
       join pg_catalog.pg_database d on d.oid = a.datid
      where d.datname = current_database()
        and a.pid <> pg_backend_pid()
-       and not (a.usename = session_user and a.application_name = current_setting('application_name'))
+       and not (a.usename = session_user and a.application_name = 'mvsched')
        and a.backend_type is distinct from 'autovacuum worker'
        and not coalesce(a.state = 'idle' and a.state_change < clock_timestamp() - interval '15 seconds', false));
 end
 $$;
 comment on function mvsched.nobody_else_here() is
-  'No session of anybody else is in this database that may have written within 15 seconds: then the counters are complete. A session reports them at its end, and after 10 seconds of idleness';
+  'No session but ours (role, and application_name mvsched) is in this database that may have written within 15 seconds: then the counters are complete. A session reports them at its end, and after 10 seconds of idleness';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- Settle, wait, claim

@@ -20,7 +20,7 @@ import (
 // The exit codes, which scripts rely on.
 const (
 	exitDone        = 0
-	exitFailed      = 1  // a refresh did not succeed
+	exitFailed      = 1  // a refresh did not succeed, or doctor found something wrong
 	exitUsage       = 2  // wrong use; nothing was changed
 	exitUnavailable = 3  // no connection, lost the server, or may not
 	exitSchema      = 4  // schema mvsched missing, or of another version
@@ -83,6 +83,7 @@ func explain(err error) (code int, problem, hint string) {
 		view      *schedule.ViewError
 		noServer  *throwaway.NotFoundError
 		refreshes *refreshesError
+		findings  *findingsError
 		dial      *pgconn.ConnectError
 		pgErr     *pgconn.PgError
 	)
@@ -109,7 +110,7 @@ func explain(err error) (code int, problem, hint string) {
 		return exitUsage, invalid.Error(), invalid.Hint
 	case errors.As(err, &view):
 		return exitUsage, view.Error(), viewHint(view)
-	case errors.As(err, &refreshes):
+	case errors.As(err, &refreshes), errors.As(err, &findings):
 		return exitFailed, "", ""
 	case errors.As(err, &output):
 		return exitDone, "", "" // EPIPE: the reader has what it wanted

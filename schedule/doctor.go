@@ -1,0 +1,209 @@
+package schedule
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Severity is how bad a finding is.
+type Severity string
+
+// The severities, the worst first.
+const (
+	SeverityError   Severity = "error"   // refreshes fail
+	SeverityWarning Severity = "warning" // they work, but not as they should
+	SeverityAdvice  Severity = "advice"  // it could be better
+)
+
+func (s Severity) rank() int {
+	return slices.Index([]Severity{SeverityError, SeverityWarning, SeverityAdvice}, s)
+}
+
+// Finding is one thing that is wrong, risky, or could be better.
+type Finding struct {
+	Severity Severity
+	Check    string  // which check found it, in one word
+	View     string  // canonical name; "" when it is about the server or the connection
+	Message  string  // what is the matter, and what to do where no command cures it
+	Fix      *string // SQL or a command of mvsched, to be pasted; nil: the message has to do
+}
+
+// clockTolerance is how far the clocks of worker and server may be apart before it is worth a word.
+const clockTolerance = 2 * time.Second
+
+// Doctor looks for what is wrong with the scheduled views, the role and the server: the worst first. It changes nothing
+// and waits for no lock on any view. A check of values needs their statistics, which the server shows only to roles that
+// may read the view.
+func (s *Store) Doctor(ctx context.Context) ([]Finding, error) {
+	ctx, cancel := withDeadline(ctx, "examining the schedules")
+	defer cancel()
+	if pool, ok := s.db.(*pgxpool.Pool); ok { // which backend a connection believes to have is not seen through a pool
+		conn, err := pool.Acquire(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("examining the schedules: %w", err)
+		}
+		defer conn.Release()
+		s = s.On(conn)
+	}
+
+	var findings []Finding
+	var server serverFacts
+	var edges []edge
+	server.askedAt = time.Now()
+	err := s.send(ctx, func(batch *pgx.Batch) {
+		batch.Queue(`set transaction read only`)
+		batch.Queue(`set local quote_all_identifiers = off`) // format('%I') heeds it
+		batch.Queue(serverSQL).QueryRow(func(row pgx.Row) error {
+			server.answeredAt = time.Now()
+			return row.Scan(&server.version, &server.versionName, &server.inRecovery, &server.pid, &server.clock)
+		})
+		for _, check := range checks {
+			batch.Queue(viewsSQL + check.sql).Query(collect(&findings, check.scan))
+		}
+		batch.Queue(edgesSQL).Query(collect(&edges, pgx.RowToStructByPos[edge]))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("examining the schedules: %w", err)
+	}
+	server.connectedTo = s.backendPID()
+	findings = slices.Concat(findings, server.findings(), cycleFindings(edges))
+	slices.SortStableFunc(findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Severity.rank(), b.Severity.rank()), cmp.Compare(a.View, b.View), cmp.Compare(a.Check, b.Check))
+	})
+	return findings, nil
+}
+
+// check is one question to the database: a query behind viewsSQL of severity, view, message and fix.
+type check struct {
+	name string
+	sql  string
+}
+
+func (c check) scan(row pgx.CollectableRow) (Finding, error) {
+	f := Finding{Check: c.name}
+	err := row.Scan(&f.Severity, &f.View, &f.Message, &f.Fix)
+	return f, err
+}
+
+// backendPID is the process that the connection was told to be served by; 0 when the store does not know its connection.
+func (s *Store) backendPID() uint32 {
+	switch db := s.db.(type) {
+	case *pgx.Conn:
+		return db.PgConn().PID()
+	case interface{ Conn() *pgx.Conn }:
+		return db.Conn().PgConn().PID()
+	default:
+		return 0
+	}
+}
+
+const serverSQL = `
+select current_setting('server_version_num')::integer, split_part(current_setting('server_version'), ' ', 1),
+       pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(), clock_timestamp()`
+
+// serverFacts are what there is to know about server and connection.
+type serverFacts struct {
+	version     int
+	versionName string
+	inRecovery  bool
+	pid         uint32 // of the backend that answered
+	connectedTo uint32 // of the backend that the connection was told; 0: not known
+	clock       time.Time
+	askedAt     time.Time // by our own clock
+	answeredAt  time.Time
+}
+
+func (f serverFacts) findings() []Finding {
+	var found []Finding
+	add := func(severity Severity, check, format string, args ...any) {
+		found = append(found, Finding{Severity: severity, Check: check, Message: fmt.Sprintf(format, args...)})
+	}
+	if f.inRecovery {
+		add(SeverityError, "standby", "this server is a standby, which refreshes nothing; connect to the primary")
+	}
+	if cve := refreshEscalation(f.version); cve != "" {
+		add(SeverityWarning, "known_cve", "PostgreSQL %s has %s: REFRESH lets a view's owner act as the role that refreshes; "+
+			"install the newest minor version", f.versionName, cve)
+	}
+	if f.connectedTo != 0 && f.connectedTo != f.pid {
+		add(SeverityAdvice, "pooler", "a pooler stands before the server; where it pools transactions, LISTEN does not work and "+
+			"workers hear of changes only when they look; a direct connection is quicker")
+	}
+	switch {
+	case f.clock.Before(f.askedAt.Add(-clockTolerance)):
+		add(SeverityAdvice, "clock", "the clock here is %s ahead of the server's; schedules go by the server's, "+
+			"but logs will not match: synchronise both", f.askedAt.Sub(f.clock).Round(time.Second))
+	case f.clock.After(f.answeredAt.Add(clockTolerance)):
+		add(SeverityAdvice, "clock", "the clock here is %s behind the server's; schedules go by the server's, "+
+			"but logs will not match: synchronise both", f.clock.Sub(f.answeredAt).Round(time.Second))
+	}
+	return found
+}
+
+// edgesSQL is the graph as it is now, not as workers have last seen it.
+const edgesSQL = `
+select mvsched.view_name(d.parent), mvsched.view_name(d.child)
+  from mvsched.materialized_view_dependency d
+ order by 1, 2`
+
+type edge struct{ Parent, Child string }
+
+// cycleFindings tells each cycle once, under the first of its views.
+func cycleFindings(edges []edge) []Finding {
+	children, parents := map[string][]string{}, map[string][]string{}
+	for _, e := range edges {
+		children[e.Parent] = append(children[e.Parent], e.Child)
+		parents[e.Child] = append(parents[e.Child], e.Parent)
+	}
+	var found []Finding
+	done := map[string]bool{}
+	for _, e := range edges { // by name
+		view := e.Parent
+		if done[view] || len(parents[view]) == 0 {
+			continue // what reads nothing, as most parents do, is in no cycle
+		}
+		below := reach(children, view)
+		if !below[view] {
+			continue
+		}
+		above := reach(parents, view)
+		var cycle []string
+		for other := range below {
+			if above[other] {
+				cycle = append(cycle, other)
+				done[other] = true
+			}
+		}
+		slices.Sort(cycle)
+		found = append(found, Finding{
+			Severity: SeverityWarning, Check: "cycle", View: cycle[0],
+			Message: fmt.Sprintf("these views read each other in a circle: %s; no order of refreshes makes them agree: "+
+				"replace the view between them so that one no longer reads the other", strings.Join(cycle, ", ")),
+		})
+	}
+	return found
+}
+
+// reach returns what can be reached from a view in one step or more.
+func reach(steps map[string][]string, from string) map[string]bool {
+	reached := map[string]bool{}
+	todo := []string{from}
+	for len(todo) > 0 {
+		view := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, next := range steps[view] {
+			if !reached[next] {
+				reached[next] = true
+				todo = append(todo, next)
+			}
+		}
+	}
+	return reached
+}

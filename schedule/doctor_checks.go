@@ -1,0 +1,296 @@
+package schedule
+
+// checks are what Doctor asks, each behind viewsSQL.
+var checks = []check{
+	{"missing", missingSQL},
+	{"not_a_materialized_view", notAViewSQL},
+	{"unpopulated", unpopulatedSQL},
+	{"no_unique_index", noUniqueIndexSQL},
+	{"null_in_unique_key", nullInUniqueKeySQL},
+	{"may_not_refresh", mayNotRefreshSQL},
+	{"owner_without_temp", ownerWithoutTempSQL},
+	{"no_schema_usage", noSchemaUsageSQL},
+	{"search_path_trap", searchPathTrapSQL},
+	{"interval_too_short", intervalTooShortSQL},
+	{"nothing_changed", nothingChangedSQL},
+	{"bloat", bloatSQL},
+	{"unscheduled", unscheduledSQL},
+	{"parent_less_often", parentLessOftenSQL},
+	{"duplicate_check", duplicateCheckSQL},
+}
+
+// viewsSQL is what the checks begin with. What a check does not mention, the server does not compute.
+//
+//	views      all materialized views; word is the name as a shell takes it
+//	scheduled  schedules with their views, null where there is none
+//	usable     the unique indexes that CONCURRENTLY can use, and whether a NULL has been seen in their keys
+//	lately     the last 50 successes of each schedule
+const viewsSQL = `
+with recursive views as (
+  select c.oid, c.relname, c.relnamespace, c.relowner, c.relispopulated, c.reltuples, n.nspname,
+         mvsched.view_name(c.oid) as name
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+   where c.relkind = 'm'
+), scheduled as materialized (
+  select s.id, s.strategy, s.refresh_interval, s.skip_unchanged, s.materialized_view_name,
+         v.oid, v.relname, v.nspname, v.relnamespace, v.relowner, v.relispopulated, v.reltuples, named.name,
+         case when named.name ~ '^[a-z0-9_.]+$' then named.name
+              else '''' || replace(named.name, '''', '''\''''') || '''' end as word
+    from mvsched.materialized_view_refresh_schedule s
+   cross join (select mvsched.database_identity() as identity offset 0) here
+   cross join lateral (
+          select mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity) as oid offset 0) found
+    left join views v on v.oid = found.oid
+   cross join lateral (select coalesce(v.name, s.materialized_view_name) as name) named
+), usable as (
+  select i.indrelid, i.indexrelid, format('%I.%I', v.nspname, c.relname) as name,
+         exists (
+           select from unnest(i.indkey::smallint[]) with ordinality as key (attnum, position)
+             join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = key.attnum
+             join pg_catalog.pg_stats st
+               on st.schemaname = v.nspname and st.tablename = v.relname and st.attname = a.attname
+            where key.position <= i.indnkeyatts and st.null_frac > 0) as has_null
+    from pg_catalog.pg_index i
+    join pg_catalog.pg_class c on c.oid = i.indexrelid
+    join views v on v.oid = i.indrelid
+   where i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
+), lately as (
+  select s.id as schedule_id, e.method, e.rows_inserted, e.rows_deleted,
+         extract(epoch from e.ended_at - e.started_at)::float8 as seconds
+    from scheduled s
+   cross join lateral (
+          select e.*
+            from mvsched.materialized_view_refresh_schedule_execution e
+           where e.materialized_view_refresh_schedule_id = s.id and e.status = 'succeeded'
+           order by e.id desc
+           limit 50) e
+)`
+
+// The names are compared as text: one that came past the trigger cannot be parsed, nor given to mvsched remove.
+const missingSQL = `
+select 'error', s.name, 'there is no such view: create it, or remove the schedule',
+       case when s.name ~ '^([a-z_][a-z0-9_]*|"([^"]|"")+")[.]([a-z_][a-z0-9_]*|"([^"]|"")+")$' then 'mvsched remove ' || s.word
+            else format('delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = %L;', s.name) end
+  from scheduled s
+ where s.oid is null
+   and not exists (
+         select
+           from pg_catalog.pg_class c
+           join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+          where format('%I.%I', n.nspname, c.relname) = s.materialized_view_name)`
+
+// mvsched remove refuses the name of a table, so the fix is SQL.
+const notAViewSQL = `
+select 'error', s.name,
+       case c.relkind when 'v' then 'the name stands for a plain view now' when 'i' then 'the name stands for an index now'
+                      when 'S' then 'the name stands for a sequence now' else 'the name stands for a table now' end
+       || ': nothing can be refreshed',
+       format('delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = %L;',
+              s.materialized_view_name)
+  from scheduled s
+  join (pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace)
+    on format('%I.%I', n.nspname, c.relname) = s.materialized_view_name
+ where s.oid is null`
+
+const unpopulatedSQL = `
+select 'warning', s.name, 'the view has never been filled: whoever reads it gets an error', 'mvsched refresh ' || s.word
+  from scheduled s
+ where not s.relispopulated`
+
+// A column without duplicates and NULLs, by the last ANALYZE, makes a key; correlation is known only of what can be sorted.
+const noUniqueIndexSQL = `
+select case s.strategy when 'concurrently' then 'error' else 'warning' end, s.name,
+       case s.strategy when 'concurrently' then 'every refresh fails' else 'every refresh locks out its readers' end
+       || ': the view has no unique index that CONCURRENTLY can use (valid, on columns only, without WHERE)'
+       || case when key.attname is null then '; no single column is known to be a key (ANALYZE may find one)' else '' end,
+       case when key.attname is null then format('mvsched set %s --strategy plain', s.word)
+            else format('create unique index on %I.%I (%I);', s.nspname, s.relname, key.attname) end
+  from scheduled s
+  left join lateral (
+         select a.attname
+           from pg_catalog.pg_attribute a
+           join pg_catalog.pg_stats st
+             on st.schemaname = s.nspname and st.tablename = s.relname and st.attname = a.attname
+          where a.attrelid = s.oid and st.n_distinct = -1 and st.null_frac = 0 and st.correlation is not null
+          order by a.attnum
+          limit 1) key on true
+ where s.oid is not null and s.strategy <> 'plain'
+   and not exists (select from usable u where u.indrelid = s.oid)`
+
+// A NULL in the key of any usable index has its row deleted and inserted again by each refresh.
+const nullInUniqueKeySQL = `
+select 'warning', s.name,
+       format('the key of index %s has NULLs: every refresh writes those rows anew', u.name)
+       || case when other.found then ', though another index would do without it'
+               else '; give the key a value in the view''s query (coalesce), or build another unique index' end,
+       case when other.found then format('drop index %s;', u.name) end
+  from scheduled s
+  join usable u on u.indrelid = s.oid and u.has_null
+ cross join lateral (
+        select exists (select from usable o where o.indrelid = s.oid and not o.has_null) as found) other
+ where s.strategy <> 'plain'
+ order by u.name`
+
+// 'MAINTAIN' is no privilege, but an error, before 17.
+const mayNotRefreshSQL = `
+select 'error', s.name,
+       format('role %I may not refresh the view, which belongs to %I', current_user, owner.name),
+       case when current_setting('server_version_num')::integer >= 170000
+            then format('grant maintain on %I.%I to %I;', s.nspname, s.relname, current_user)
+            else format('grant %I to %I;', owner.name, current_user) end
+  from scheduled s
+ cross join lateral (select pg_catalog.pg_get_userbyid(s.relowner) as name) owner
+ where s.oid is not null
+   and not pg_catalog.pg_has_role(s.relowner, 'USAGE')
+   and not case when current_setting('server_version_num')::integer >= 170000
+                then pg_catalog.has_table_privilege(s.oid, 'MAINTAIN') else false end`
+
+const ownerWithoutTempSQL = `
+select case s.strategy when 'concurrently' then 'error' else 'warning' end, s.name,
+       format('its owner %I may not create temporary tables, which CONCURRENTLY needs', owner.name)
+       || case s.strategy when 'concurrently' then ': every refresh fails' else ': every refresh locks out its readers' end,
+       format('grant temporary on database %I to %I;', current_database(), owner.name)
+  from scheduled s
+ cross join lateral (select pg_catalog.pg_get_userbyid(s.relowner) as name) owner
+ where s.oid is not null and s.strategy <> 'plain'
+   and not pg_catalog.has_database_privilege(s.relowner, current_database(), 'TEMP')`
+
+const noSchemaUsageSQL = `
+select 'error', s.name, format('role %I has no USAGE on schema %I: every refresh fails', current_user, s.nspname),
+       format('grant usage on schema %I to %I;', s.nspname, current_user)
+  from scheduled s
+ where s.oid is not null and not pg_catalog.has_schema_privilege(s.relnamespace, 'USAGE')`
+
+// Functions of the view's query, and of the plain views that it reads. An unqualified name after from or join counts when there is a relation of that name, so that a CTE or
+// extract(… from …) does not. From 17 on, REFRESH empties the search_path; before, it is the worker's.
+const searchPathTrapSQL = `
+, reads (name, relation) as (
+  select s.name, s.oid
+    from scheduled s
+   where s.oid is not null
+  union
+  select reads.name, c.oid
+    from reads
+    join pg_catalog.pg_rewrite r on r.ev_class = reads.relation and r.rulename = '_RETURN'
+    join pg_catalog.pg_depend d
+      on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_catalog.pg_class'::regclass
+    join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind = 'v'
+), functions as (
+  select distinct reads.name, m.found[1]::oid as function
+    from reads
+    join pg_catalog.pg_rewrite r on r.ev_class = reads.relation and r.rulename = '_RETURN'
+   cross join lateral regexp_matches(r.ev_action::text, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\d+)', 'g') m (found)
+)
+select case when current_setting('server_version_num')::integer >= 170000 then 'warning' else 'advice' end, f.name,
+       format('function %s, which the view calls, reads %s without naming its schema: ', signature.text, tables.names)
+       || case when current_setting('server_version_num')::integer >= 170000
+               then 'REFRESH sets an empty search_path, and it fails'
+               else 'it fails where the worker''s search_path is another one, and always from PostgreSQL 17 on' end
+       || case when tables.ambiguous then '. Several schemas have it: set the search_path of the function to the right one' else '' end,
+       case when not tables.ambiguous
+            then format('alter function %s set search_path = %s, pg_temp;', signature.text, tables.path) end
+  from functions f
+  join pg_catalog.pg_proc p on p.oid = f.function and p.oid >= 16384
+  join pg_catalog.pg_language l on l.oid = p.prolang and l.lanname in ('sql', 'plpgsql')
+  join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+ cross join lateral (
+        select format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)) as text
+      ) signature
+ cross join lateral (
+        -- its own schema too: there may be functions and types that it calls without a schema
+        select string_agg(distinct quote_ident(c.relname), ', ') as names,
+               count(distinct c.oid) > count(distinct c.relname) as ambiguous,
+               concat_ws(', ', quote_ident(n.nspname),
+                         string_agg(distinct quote_ident(rn.nspname), ', ') filter (where rn.oid <> n.oid)) as path
+          from regexp_matches(p.prosrc, '\m(?:from|join)\s+(?:only\s+)?([[:alpha:]_][[:alnum:]_$]*\M|"[^"]+")(?!\s*[.(])', 'gi') m (found)
+          join pg_catalog.pg_class c
+            on c.relkind in ('r', 'p', 'v', 'm', 'f')
+           and c.relname = case when m.found[1] like '"%' then trim(both '"' from m.found[1]) else lower(m.found[1]) end
+          join pg_catalog.pg_namespace rn
+            on rn.oid = c.relnamespace and rn.nspname <> 'information_schema' and rn.nspname !~ '^pg_'
+      ) tables
+ where tables.names is not null
+   and not exists (select from unnest(p.proconfig) setting where setting like 'search\_path=%')`
+
+// The new interval leaves room: half as much again, in whole minutes from two minutes on.
+const intervalTooShortSQL = `
+select 'warning', s.name,
+       format('a refresh takes up to %s s, longer than the interval of %s s: slots are missed', round(usual.p95::numeric, 1),
+              round(extract(epoch from s.refresh_interval)::numeric, 1)),
+       format('mvsched set %s --every %s', s.word,
+              case when usual.p95 < 80 then ceil(usual.p95 * 1.5) || 's' else ceil(usual.p95 * 1.5 / 60) || 'm' end)
+  from scheduled s
+ cross join lateral (
+        select percentile_cont(0.95) within group (order by e.seconds) as p95, count(*) as runs
+          from lately e
+         where e.schedule_id = s.id) usual
+ where s.oid is not null and usual.runs >= 5 and extract(epoch from s.refresh_interval)::float8 < usual.p95`
+
+// Skipping needs counters that are up to date, which PostgreSQL has from 15 on.
+const nothingChangedSQL = `
+select 'advice', s.name,
+       format('%s of the last %s concurrent refreshes changed nothing: let them be skipped', usual.idle, usual.runs),
+       format('mvsched set %s --skip-unchanged', s.word)
+  from scheduled s
+ cross join lateral (
+        select count(*) as runs, count(*) filter (where e.rows_inserted = 0 and e.rows_deleted = 0) as idle
+          from lately e
+         where e.schedule_id = s.id and e.method = 'concurrently' and e.rows_inserted is not null) usual
+ where s.oid is not null and not s.skip_unchanged
+   and current_setting('server_version_num')::integer >= 150000
+   and usual.runs >= 20 and usual.idle >= 0.8 * usual.runs`
+
+const bloatSQL = `
+select 'warning', s.name,
+       format('%s of %s rows are dead: refreshes leave them faster than autovacuum clears them away', rows.dead,
+              rows.dead + rows.live),
+       format('vacuum %I.%I;', s.nspname, s.relname)
+  from scheduled s
+ cross join lateral (
+        select pg_catalog.pg_stat_get_dead_tuples(s.oid) as dead, pg_catalog.pg_stat_get_live_tuples(s.oid) as live) rows
+ where s.oid is not null and rows.dead > 1000 and rows.dead > 0.2 * (rows.dead + rows.live)`
+
+// The views of an extension are its own business.
+const unscheduledSQL = `
+select 'warning', v.name, 'the view has no schedule: nobody refreshes it',
+       format('mvsched add %s --every 1h', case when v.name ~ '^[a-z0-9_.]+$' then v.name
+                                                else '''' || replace(v.name, '''', '''\''''') || '''' end)
+  from views v
+ where not exists (select from scheduled s where s.oid = v.oid)
+   and not exists (
+         select
+           from pg_catalog.pg_depend d
+          where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = v.oid and d.deptype = 'e')`
+
+const parentLessOftenSQL = `
+select 'advice', child.name,
+       format('it is refreshed more often than %s, which it reads: most of its refreshes see the same data',
+              string_agg(parent.name, ', ' order by parent.name)),
+       format('mvsched set %s --after-parents', child.word)
+  from mvsched.materialized_view_dependency d
+  join scheduled parent on parent.oid = d.parent
+  join scheduled child on child.oid = d.child
+ where parent.refresh_interval > child.refresh_interval
+ group by child.id, child.name, child.word`
+
+// Before it writes, CONCURRENTLY sorts all rows that have no NULL to find duplicates among them, about half of its time.
+const duplicateCheckSQL = `
+select 'advice', s.name,
+       format('a concurrent refresh takes %s s, about half of it to look for duplicate rows. Rows with a NULL are not looked at: '
+              'a column that is always NULL in the view''s query (null::boolean as no_duplicate_check) makes it 1.8 to 2.3 times '
+              'as fast. The price: exact duplicates of stored rows are dropped silently, instead of failing the refresh',
+              round(usual.median::numeric, 1)),
+       null::text
+  from scheduled s
+ cross join lateral (
+        select count(*) as runs, percentile_cont(0.5) within group (order by e.seconds) as median,
+               avg(greatest(e.rows_inserted, e.rows_deleted)) as changed
+          from lately e
+         where e.schedule_id = s.id and e.method = 'concurrently') usual
+ cross join lateral (
+        select max(st.null_frac) as null_frac
+          from pg_catalog.pg_stats st
+         where st.schemaname = s.nspname and st.tablename = s.relname) stats
+ where s.strategy <> 'plain' and usual.runs >= 5 and usual.median >= 2 and s.reltuples > 0 and usual.changed < 0.5 * s.reltuples
+   and stats.null_frac < 0.9`

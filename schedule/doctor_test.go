@@ -1,0 +1,396 @@
+package schedule_test
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mvsched/mvsched/internal/pgtest"
+	"github.com/mvsched/mvsched/schedule"
+)
+
+const majorSQL = `current_setting('server_version_num')::integer / 10000`
+
+// TestDoctorFindings brings each finding about, and where there is a fix, applies it as printed.
+func TestDoctorFindings(t *testing.T) {
+	// Two columns, of which doctor sees that id is a key.
+	const analyzed = `create materialized view public.v as select i as id, i %% 2 as half, %s as n from generate_series(1, 100) i;
+		create unique index v_id on public.v (id); analyze public.v`
+	plain := fmt.Sprintf(analyzed, "0")
+	for _, test := range []struct {
+		check    string
+		severity schedule.Severity
+		arrange  string
+		message  string // a part of it
+		fix      string // as printed; "" for none
+		view     string // public.v if ""
+		from     int    // major version of PostgreSQL
+		until    int    // 0: all
+	}{
+		{
+			check: "missing", severity: "error", message: "no such view",
+			arrange: plain + `; {v every 1h}; drop materialized view public.v`, fix: "mvsched remove public.v",
+		},
+		{
+			check: "missing", severity: "error", message: "no such view", view: `public."it's ""so"""`,
+			arrange: plain + `; alter materialized view public.v rename to "it's ""so"""; {"it's ""so""" every 1h};
+				drop materialized view public."it's ""so"""`,
+			fix: `mvsched remove 'public."it'\''s ""so"""'`,
+		},
+		{
+			check: "missing", severity: "error", message: "no such view", view: `no"such..name`,
+			arrange: plain + `; {v every 1h}; alter table mvsched.materialized_view_refresh_schedule disable trigger user;
+				update mvsched.materialized_view_refresh_schedule set materialized_view_name = 'no"such..name', view_oid = null`,
+			fix: `delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'no"such..name';`,
+		},
+		{
+			check: "not_a_materialized_view", severity: "error", message: "stands for a table now",
+			arrange: plain + `; {v every 1h}; drop materialized view public.v; create table public.v ()`,
+			fix:     `delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v';`,
+		},
+		{
+			check: "unpopulated", severity: "warning", message: "never been filled",
+			arrange: plain + `; {v every 1h}; refresh materialized view public.v with no data`, fix: "mvsched refresh public.v",
+		},
+		{
+			check: "no_unique_index", severity: "warning", message: "locks out its readers",
+			arrange: plain + `; {v every 1h}; drop index public.v_id; create unique index on public.v (id) where id > 0`,
+			fix:     "create unique index on public.v (id);",
+		},
+		{
+			check: "no_unique_index", severity: "error", message: "every refresh fails",
+			arrange: `create materialized view public.v as select 1 as id from generate_series(1, 2); {v every 1h};
+				update mvsched.materialized_view_refresh_schedule set strategy = 'concurrently'`,
+			fix: "mvsched set public.v --strategy plain",
+		},
+		{
+			check: "null_in_unique_key", severity: "warning", message: "public.v_n has NULLs",
+			arrange: fmt.Sprintf(analyzed, "nullif(i, 7)") + `; create unique index v_n on public.v (n); {v every 1h}`,
+			fix:     "drop index public.v_n;",
+		},
+		{
+			check: "null_in_unique_key", severity: "warning", message: "coalesce",
+			arrange: fmt.Sprintf(analyzed, "nullif(i, 7)") + `; drop index public.v_id; create unique index v_n on public.v (n); {v every 1h}`,
+		},
+		{
+			check: "search_path_trap", severity: "warning", message: "empty search_path, and it fails", from: 17,
+			arrange: trap, fix: "alter function shop.price() set search_path = shop, pg_temp;",
+		},
+		{
+			check: "search_path_trap", severity: "advice", message: "from PostgreSQL 17 on", until: 16,
+			arrange: trap, fix: "alter function shop.price() set search_path = shop, pg_temp;",
+		},
+		{
+			check: "search_path_trap", severity: "warning", message: "Several schemas have it", from: 17,
+			arrange: trap + `; create table public.prices ()`,
+		},
+		{
+			check: "interval_too_short", severity: "warning", message: "longer than the interval of 10.0 s",
+			arrange: plain + `; {v every 10s}; {5 runs of 20 s, +1 -1}`, fix: "mvsched set public.v --every 30s",
+		},
+		{
+			check: "interval_too_short", severity: "warning", message: "longer than the interval of 10.0 s",
+			arrange: plain + `; {v every 10s}; {5 runs of 200 s, +1 -1}`, fix: "mvsched set public.v --every 5m",
+		},
+		{
+			check: "nothing_changed", severity: "advice", message: "20 of the last 22", from: 15,
+			arrange: plain + `; {v every 1h}; {20 runs of 1 s, +0 -0}; {2 runs of 1 s, +1 -0}`,
+			fix:     "mvsched set public.v --skip-unchanged",
+		},
+		{
+			check: "unscheduled", severity: "warning", message: "no schedule",
+			arrange: plain, fix: "mvsched add public.v --every 1h",
+		},
+		{
+			check: "parent_less_often", severity: "advice", message: "public.v", view: "public.child",
+			arrange: plain + `; create view public.between as select id from public.v;
+				create materialized view public.child as select id from public.between; {v every 1h}; {child every 5m}`,
+			fix: "mvsched set public.child --after-parents",
+		},
+		{
+			check: "duplicate_check", severity: "advice", message: "dropped silently",
+			arrange: plain + `; {v every 1h}; {5 runs of 3 s, +10 -10}`,
+		},
+		{
+			check: "cycle", severity: "warning", message: "public.v, public.w; no order",
+			arrange: `create view public.between as select 1 as id; create materialized view public.v as select id from public.between;
+				create materialized view public.w as select id from public.v; create materialized view public.behind as select id from public.w;
+				create or replace view public.between as select id from public.w`,
+		},
+	} {
+		t.Run(test.check+"_"+string(test.severity), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			var major int
+			if _, err := fmt.Sscan(b.Value(majorSQL), &major); err != nil {
+				t.Fatal(err)
+			}
+			if major < test.from || test.until != 0 && major > test.until {
+				return // another case is for this one
+			}
+			b.arrange(test.arrange)
+			view := test.view
+			if view == "" {
+				view = "public.v"
+			}
+			b.found(schedule.Finding{Severity: test.severity, Check: test.check, View: view, Message: test.message}, test.fix)
+			if test.fix == "" {
+				return
+			}
+			b.apply(test.fix)
+			if f := b.finding(test.check, view); f != nil {
+				t.Errorf("after the fix: %+v", *f)
+			}
+		})
+	}
+}
+
+// A function that works only with shop in the search_path; its extract and its CTE are no tables.
+const trap = `create schema shop; create table shop.prices (day date); create table public.day (); insert into shop.prices values ('2026-01-01');
+	create function shop.price() returns bigint stable language sql set search_path = shop as
+	$$with recent as (select * from PRICES) select count(extract(year from recent.day)) from recent$$;
+	create view public.between as select shop.price() as id; create materialized view public.v as select id from public.between; {v every 1h}; alter function shop.price() reset search_path`
+
+var (
+	scheduleWord = regexp.MustCompile(`\{(\S+|".*") every (\w+)\}`)
+	runsWord     = regexp.MustCompile(`\{(\d+) runs of (\d+) s, \+(\d+) -(\d+)\}`)
+)
+
+// arrange runs statements, in which {v every 1h} schedules a view and {5 runs of 3 s, +1 -2} makes a history of v.
+func (b *bundle) arrange(script string) {
+	b.Helper()
+	script = scheduleWord.ReplaceAllStringFunc(script, func(word string) string {
+		parts := scheduleWord.FindStringSubmatch(word)
+		return fmt.Sprintf(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval)
+			values ('public.%s', '%s')`, strings.ReplaceAll(parts[1], "'", "''"), parts[2])
+	})
+	script = runsWord.ReplaceAllString(script, `
+		insert into mvsched.materialized_view_refresh_schedule_execution
+		       (materialized_view_refresh_schedule_id, view_name, status, method, started_at, ended_at, data_as_of, rows_inserted, rows_deleted)
+		select s.id, s.materialized_view_name, 'succeeded', 'concurrently', now(), now() + interval '$2 s', now(), $3, $4
+		  from mvsched.materialized_view_refresh_schedule s, generate_series(1, $1)`)
+	conn, err := b.Pool.Acquire(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Release()
+	if _, err := conn.Conn().PgConn().Exec(b.Context(), script).ReadAll(); err != nil {
+		b.Fatalf("%s: %v", script, err)
+	}
+}
+
+// finding returns what doctor says of a view by one check, or nil.
+func (b *bundle) finding(check, view string) *schedule.Finding {
+	b.Helper()
+	findings, err := b.store.Doctor(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, f := range findings {
+		if f.Check == check && f.View == view {
+			return &f
+		}
+	}
+	return nil
+}
+
+// found checks one finding: its message has that of want in it.
+func (b *bundle) found(want schedule.Finding, fix string) {
+	b.Helper()
+	got := b.finding(want.Check, want.View)
+	switch {
+	case got == nil:
+		findings, _ := b.store.Doctor(b.Context())
+		b.Fatalf("%s is not among %+v", want.Check, findings)
+	case got.Severity != want.Severity || !strings.Contains(got.Message, want.Message):
+		b.Errorf("%+v, want %+v", *got, want)
+	case (got.Fix == nil) != (fix == "") || fix != "" && *got.Fix != fix:
+		b.Errorf("fix %q, want %q", deref(got.Fix), fix)
+	}
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return "null"
+	}
+	return *s
+}
+
+// apply does what a fix says, the commands through the store.
+func (b *bundle) apply(fix string) {
+	b.Helper()
+	line, isCommand := strings.CutPrefix(fix, "mvsched ")
+	if !isCommand {
+		b.Exec(fix)
+		return
+	}
+	command, line, _ := strings.Cut(line, " ")
+	word, options, _ := strings.Cut(line, " --")
+	if strings.HasPrefix(word, "'") { // as a shell would
+		word = strings.ReplaceAll(strings.Trim(word, "'"), `'\''`, "'")
+	}
+	view, err := schedule.ParseViewName(word)
+	if err != nil {
+		b.Fatalf("%s: %v", fix, err)
+	}
+	flag, value, _ := strings.Cut(options, " ")
+	var settings schedule.Settings
+	switch flag {
+	case "every":
+		every, err := schedule.ParseDuration(value)
+		if err != nil {
+			b.Fatalf("%s: %v", fix, err)
+		}
+		settings.Every = &every
+	case "strategy":
+		settings.Strategy = ptr(schedule.Strategy(value))
+	case "skip-unchanged":
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set skip_unchanged = true where materialized_view_name = $1`, word)
+		return
+	case "after-parents":
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set after_parents = true, refresh_interval = null
+			where materialized_view_name = $1`, word)
+		return
+	}
+	views := []schedule.ViewName{view}
+	switch command {
+	case "add":
+		_, err = b.store.Add(b.Context(), views, settings, false)
+	case "set":
+		err = b.store.Set(b.Context(), views, settings)
+	case "remove":
+		err = b.store.Remove(b.Context(), views)
+	case "refresh":
+		b.Exec("refresh materialized view " + view.String())
+	default:
+		b.Fatalf("what is %s?", fix)
+	}
+	if err != nil {
+		b.Fatalf("%s: %v", fix, err)
+	}
+}
+
+// role creates a role with the rights that mvsched needs, and nothing else, for this test.
+func (b *bundle) role() string {
+	b.Helper()
+	role := b.Value(`'Doctor ' || current_database()`)
+	quoted := pgx.Identifier{role}.Sanitize()
+	b.Exec("create role " + quoted)
+	b.Cleanup(func() {
+		for _, statement := range []string{"drop owned by ", "drop role "} { // the test's own context has ended
+			if _, err := b.Pool.Exec(context.Background(), statement+quoted); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	b.Exec("grant usage on schema mvsched to " + quoted)
+	b.Exec("grant select on all tables in schema mvsched to " + quoted)
+	return quoted
+}
+
+func TestDoctorOnRights(t *testing.T) {
+	b := setup(t)
+	role := b.role()
+	b.Exec(`create schema s`)
+	b.Exec(`create materialized view s.v as select 1 as id`)
+	b.Exec(`create unique index on s.v (id)`)
+	b.Schedule("s.v", "1 h")
+	conn, err := b.Pool.Acquire(b.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(b.Context(), "set role "+role); err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Exec(b.Context(), "reset role")
+	unprivileged := &bundle{b.DB, schedule.NewStore(conn)}
+
+	fix := fmt.Sprintf("grant maintain on s.v to %s;", role)
+	if major := b.Value(majorSQL); major < "17" {
+		fix = fmt.Sprintf("grant %s to %s;", b.Value(`quote_ident(current_user)`), role)
+	}
+	unprivileged.found(schedule.Finding{Severity: "error", Check: "may_not_refresh", View: "s.v", Message: "may not refresh"}, fix)
+	usage := fmt.Sprintf("grant usage on schema s to %s;", role)
+	unprivileged.found(schedule.Finding{Severity: "error", Check: "no_schema_usage", View: "s.v", Message: "no USAGE"}, usage)
+	b.Exec(usage)
+	if unprivileged.finding("no_schema_usage", "s.v") != nil {
+		t.Error("no_schema_usage after its fix")
+	}
+	b.Exec(fix)
+	if unprivileged.finding("may_not_refresh", "s.v") != nil {
+		t.Error("may_not_refresh after its fix")
+	}
+
+	// A member of the database's owner would have its rights.
+	if owner, isMember := strings.CutSuffix(fix, " to "+role+";"); isMember && !strings.Contains(owner, "maintain") {
+		b.Exec(strings.Replace(owner, "grant", "revoke", 1) + " from " + role)
+	}
+	b.Exec("revoke temporary on database " + b.Value("quote_ident(current_database())") + " from public")
+	b.Exec("alter materialized view s.v owner to " + role)
+	temp := fmt.Sprintf("grant temporary on database %s to %s;", b.Value("quote_ident(current_database())"), role)
+	b.found(schedule.Finding{Severity: "warning", Check: "owner_without_temp", View: "s.v", Message: "temporary"}, temp)
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set strategy = 'concurrently'`)
+	b.found(schedule.Finding{Severity: "error", Check: "owner_without_temp", View: "s.v", Message: "every refresh fails"}, temp)
+	b.Exec(temp)
+	if b.finding("owner_without_temp", "s.v") != nil {
+		t.Error("owner_without_temp after its fix")
+	}
+}
+
+func TestDoctorOnBloat(t *testing.T) {
+	b := setup(t)
+	b.Exec(`create table public.t as select i as id, 0 as x from generate_series(1, 2000) i`)
+	b.Exec(`create materialized view public.v with (autovacuum_enabled = off) as select * from public.t`)
+	b.Exec(`create unique index on public.v (id)`)
+	b.Schedule("public.v", "1 h")
+	b.Exec(`update public.t set x = 1`)
+	b.Exec(`refresh materialized view concurrently public.v`)
+	pgtest.WaitFor(t, t.Context(), "bloat", func() bool { return b.finding("bloat", "public.v") != nil })
+	b.found(schedule.Finding{Severity: "warning", Check: "bloat", View: "public.v", Message: "rows are dead"}, "vacuum public.v;")
+	b.apply("vacuum public.v;")
+	pgtest.WaitFor(t, t.Context(), "no bloat", func() bool { return b.finding("bloat", "public.v") == nil })
+}
+
+// Nothing to find, and what must not be taken for a finding.
+func TestDoctorFindsNothing(t *testing.T) {
+	b := setup(t)
+	b.arrange(`create materialized view public.v as select i as id, null::boolean as n from generate_series(1, 100) i;
+		create unique index on public.v (id) include (n); analyze public.v; {v every 1h}; {30 runs of 4 s, +10 -10};
+		create materialized view public.w as select 1 as id; {w every 1s};
+		update mvsched.materialized_view_refresh_schedule set strategy = 'plain' where materialized_view_name = 'public.w'`)
+	findings, err := b.store.Doctor(t.Context())
+	if err != nil || len(findings) > 0 {
+		t.Errorf("%+v, %v", findings, err)
+	}
+}
+
+func TestDoctorOnServer(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	for name, test := range map[string]struct {
+		facts schedule.ServerFacts
+		want  string
+	}{
+		"fine":              {schedule.ServerFacts{Version: 180004, Clock: now}, ""},
+		"standby":           {schedule.ServerFacts{Version: 180004, Clock: now, InRecovery: true}, "error standby"},
+		"old":               {schedule.ServerFacts{Version: 150003, Clock: now}, "warning known_cve"},
+		"pooler":            {schedule.ServerFacts{Version: 180004, Clock: now, PID: 1, ConnectedTo: 2}, "advice pooler"},
+		"clock ahead":       {schedule.ServerFacts{Version: 180004, Clock: now.Add(-3 * time.Second)}, "advice clock"},
+		"clock behind":      {schedule.ServerFacts{Version: 180004, Clock: now.Add(8 * time.Second)}, "advice clock"},
+		"slow, not a clock": {schedule.ServerFacts{Version: 180004, Clock: now.Add(5 * time.Second)}, ""},
+	} {
+		test.facts.AskedAt, test.facts.AnsweredAt = now, now.Add(5*time.Second)
+		var got []string
+		for _, f := range schedule.ServerFindings(test.facts) {
+			got = append(got, string(f.Severity)+" "+f.Check)
+		}
+		if strings.Join(got, ", ") != test.want {
+			t.Errorf("%s: %v, want %s", name, got, test.want)
+		}
+	}
+}

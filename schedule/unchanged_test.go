@@ -1,0 +1,203 @@
+package schedule_test
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// aside runs statements in a session of its own, which reports its counters when it ends.
+func (b *bundle) aside(statements ...string) {
+	b.Helper()
+	conn, err := pgx.ConnectConfig(b.Context(), b.Pool.Config().ConnConfig.Copy())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, sql := range statements {
+		if _, err := conn.Exec(b.Context(), sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+			b.Fatalf("%s: %v", sql, err)
+		}
+	}
+	pid := conn.PgConn().PID()
+	if err := conn.Close(context.WithoutCancel(b.Context())); err != nil {
+		b.Fatal(err)
+	}
+	b.Await("0", `select count(*) from pg_stat_activity where pid = $1`, pid)
+}
+
+func needMajor(t *testing.T, b *bundle, major int) {
+	t.Helper()
+	version, err := strconv.Atoi(b.Value("current_setting('server_version_num')"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if version < major*10000 {
+		b.Check("true", `select 'PostgreSQL before 15' = any (mvsched.obstacles(mvsched.read_sources(0)))`)
+		t.SkipNow() // that is what it has to say
+	}
+}
+
+// sources is a view over what views read: a table, a partitioned table, a plain view, a materialized view, a function.
+func sources(b *bundle) {
+	b.Exec(`create table public.base (id int primary key, n int)`)
+	b.Exec(`insert into public.base select g, g from generate_series(1, 10) g`)
+	b.Exec(`create table public.part (id int, n int) partition by range (id)`)
+	b.Exec(`create table public.part1 partition of public.part for values from (0) to (10)`)
+	b.Exec(`create table public.part2 (id int, n int)`)
+	b.Exec(`create function public.twice(int) returns int language sql immutable as 'select $1 * 2'`)
+	b.Exec(`create view public.plain as select id, public.twice(n) as n from public.base`)
+	b.Exec(`create materialized view public.inner_view as select id, n from public.base`)
+	b.Exec(`create unique index on public.inner_view (id)`)
+	b.Exec(`create materialized view public.v as
+		select id, p.n, date_trunc('day', now_free) from public.plain p join public.inner_view using (id)
+		left join (select id, timestamptz '2026-01-01' as now_free from public.part) q using (id)`)
+	b.Exec(`create unique index on public.v (id)`)
+	b.Schedule("public.v", "1 hour")
+	b.change("v", "skip_unchanged = true")
+}
+
+func TestFingerprint(t *testing.T) {
+	b := setup(t)
+	needMajor(t, b, 15)
+	sources(b)
+	b.tend()
+	fingerprint := func() string { return b.Value(`select mvsched.fingerprint('public.v'::regclass)`) }
+	for _, change := range []struct {
+		what string
+		sql  []string
+		same bool
+	}{
+		{what: "insert", sql: []string{`insert into public.base values (100, 1)`}},
+		{what: "update", sql: []string{`update public.base set n = n + 1 where id = 1`}},
+		{what: "delete", sql: []string{`delete from public.base where id = 100`}},
+		{what: "truncate of an empty table", sql: []string{`truncate public.part`}},
+		{what: "copy", sql: []string{`copy public.part from program 'echo 3,4' with (format csv)`}},
+		{what: "partition attached", sql: []string{`alter table public.part attach partition public.part2 for values from (10) to (20)`}},
+		{what: "partition detached", sql: []string{`alter table public.part detach partition public.part2`}},
+		{what: "plain view replaced", sql: []string{`create or replace view public.plain as select id, n from public.base`}},
+		{what: "materialized view refreshed with changes", sql: []string{`refresh materialized view concurrently public.inner_view`}},
+		{what: "materialized view refreshed without changes", same: true, sql: []string{`refresh materialized view concurrently public.inner_view`}},
+		{what: "a procedure that commits", sql: []string{
+			`create procedure public.fill() language plpgsql as $$begin for i in 1..3 loop insert into public.base values (200 + i, 1); commit; end loop; end$$`,
+			`call public.fill()`,
+		}},
+		{what: "another table", same: true, sql: []string{`create table public.other (n int)`, `insert into public.other values (1)`}},
+		{what: "vacuum and analyze", same: true, sql: []string{`vacuum analyze public.base`}},
+		{what: "counters reset", sql: []string{`select pg_stat_reset()`}},
+	} {
+		before := fingerprint()
+		b.aside(change.sql...)
+		if after := fingerprint(); (after == before) != change.same || after == "null" {
+			t.Errorf("%s: %s, then %s", change.what, before, after)
+		}
+	}
+}
+
+func TestObstacles(t *testing.T) {
+	b := setup(t)
+	b.Exec(`create table public.base (id int, name text)`)
+	b.Exec(`create table public.secret (id int)`)
+	b.Exec(`alter table public.secret enable row level security`)
+	b.Exec(`create function public.lookup() returns int language sql stable as 'select 1'`)
+	for _, view := range []struct{ query, obstacle string }{
+		{"select now() as id", "function now()"},
+		{"select random() as id", "function random()"},
+		{"select current_date as id", "current_date, current_user or the like"},
+		{"select public.lookup() as id", "function public.lookup()"},
+		{"select id from public.secret", "row security on public.secret"},
+		{"select oid from pg_catalog.pg_class", "relation pg_class"},
+		{"select name::timestamptz from public.base", "a cast from text to a date or time"},
+		{"select id from public.base tablesample system (50)", "tablesample"},
+		{"select date_trunc('day', timestamptz '2026-01-01'), to_char(1, '9'), count(*) from public.base group by 1, 2", ""},
+	} {
+		b.Exec("create materialized view public.v as " + view.query)
+		got := b.Value(`select array_to_string(mvsched.obstacles(mvsched.read_sources('public.v'::regclass)), '; ')`)
+		got = strings.TrimSuffix(strings.TrimSuffix(got, "PostgreSQL before 15"), "; ")
+		if got != view.obstacle {
+			t.Errorf("%s: %q, want %q", view.query, got, view.obstacle)
+		}
+		b.Exec("drop materialized view public.v")
+	}
+}
+
+func TestUnchanged(t *testing.T) {
+	b := setup(t)
+	needMajor(t, b, 15)
+	sources(b)
+	now := &clock{time.Now()}
+	b.store.Now = now.Now
+	claim := func() *schedule.Claim {
+		t.Helper()
+		b.tend()
+		got := b.claimAll()
+		if len(got) > 1 {
+			t.Fatalf("claimed %v", views(got))
+		}
+		if len(got) == 0 {
+			return nil
+		}
+		return &got[0]
+	}
+	refreshed := func(why string) {
+		t.Helper()
+		c := claim()
+		if c == nil || c.Skipped != "" {
+			t.Fatalf("%s: %+v, want a refresh", why, c)
+		}
+		b.Exec(`refresh materialized view public.v`)
+		b.succeed(*c)
+	}
+	next := func(d time.Duration) { now.now = now.now.Add(d) }
+
+	refreshed("the first time")
+	next(time.Hour)
+	b.change("v", "max_staleness = '1 day'")
+
+	// Nobody else is here who could have written: one look is enough.
+	if c := claim(); c == nil || c.Skipped != schedule.ReasonUnchanged {
+		t.Fatalf("%+v, want a skip", c)
+	}
+	next(time.Hour)
+
+	// Somebody is, and may have: it is not believed at the first look.
+	b.Hold(`select 1`)
+	if c := claim(); c != nil {
+		t.Fatalf("%+v, want a second look", c)
+	}
+	outlook, err := b.store.Tend(t.Context(), nil, 1)
+	if err != nil || outlook.Due != 0 || outlook.LookAgain == nil {
+		t.Errorf("%+v, %v", outlook, err)
+	}
+	next(16 * time.Second)
+	if c := claim(); c == nil || c.Skipped != schedule.ReasonUnchanged {
+		t.Fatalf("%+v, want a skip", c)
+	}
+	b.Check("skipped unchanged t t", `select concat_ws(' ', status, reason, data_as_of > refreshed_at, execution_is_successful is null)
+		from mvsched.materialized_view_refresh_schedule_execution order by id desc limit 1`)
+
+	// What the counters tell only at the second look is in time.
+	next(time.Hour - 16*time.Second)
+	if c := claim(); c != nil {
+		t.Fatalf("%+v, want a second look", c)
+	}
+	b.aside(`insert into public.base values (100, 1)`)
+	next(16 * time.Second)
+	refreshed("changed before the second look")
+
+	next(time.Hour)
+	b.aside(`insert into public.base values (101, 1)`)
+	refreshed("changed")
+
+	next(25 * time.Hour)
+	refreshed("older than its maximum staleness")
+
+	next(time.Hour)
+	b.Exec(`refresh materialized view public.v with no data`)
+	refreshed("emptied by somebody")
+}

@@ -21,13 +21,16 @@ type Graph struct {
 	Edges []Edge
 }
 
-// The dependencies are worked out once and joined: asked for view by view, each answer would walk the whole catalog.
+// Materialized, the dependencies are worked out once; else a planner that expects few views does it for each of them.
 const graphSQL = `
+with reads as materialized (
+  select d.child, array_agg(mvsched.view_name(d.parent)) as parents
+    from mvsched.materialized_view_dependency d
+   group by d.child
+)
 select mvsched.view_name(c.oid), reads.parents
   from pg_catalog.pg_class c
-  left join (select d.child, array_agg(mvsched.view_name(d.parent)) as parents
-               from mvsched.materialized_view_dependency d
-              group by d.child) reads on reads.child = c.oid
+  left join reads on reads.child = c.oid
  where c.relkind = 'm'`
 
 // Graph reads the catalog as it is now, not what workers have last worked out from it.

@@ -41,18 +41,18 @@ func TestCyclesAndRoots(t *testing.T) {
 func TestManyViews(t *testing.T) {
 	b := setup(t)
 	b.Exec(`create materialized view public.v0 as select 1 as id`)
-	b.Exec(`do $$ begin for i in 1..300 loop
+	b.Exec(`do $$ begin for i in 1..1500 loop
 		execute format('create materialized view public.v%s as select id from public.v%s', i, i - 1); end loop; end $$`)
 	g, err := b.store.Graph(b.Context())
-	if err != nil || len(g.Views) != 301 || len(g.Edges) != 300 || fmt.Sprint(g.Roots()) != "[public.v0]" {
+	if err != nil || len(g.Views) != 1501 || len(g.Edges) != 1500 || fmt.Sprint(g.Roots()) != "[public.v0]" {
 		t.Errorf("%d views, %d edges, roots %v: %v", len(g.Views), len(g.Edges), g.Roots(), err)
 	}
 	b.Schedule("public.v0", "1 hour")
-	if added, err := b.store.AddAll(b.Context(), nil, schedule.Settings{AfterParents: ptr(true)}); err != nil || added != 300 {
+	if added, err := b.store.AddAll(b.Context(), nil, schedule.Settings{AfterParents: ptr(true)}); err != nil || added != 1500 {
 		t.Errorf("%d added: %v", added, err)
 	}
 	standings, err := b.store.Status(b.Context(), nil)
-	if err != nil || len(standings) != 301 || fmt.Sprint(standings[1].Parents) != "[public.v0]" {
+	if err != nil || len(standings) != 1501 || fmt.Sprint(standings[1].Parents) != "[public.v0]" {
 		t.Errorf("%d standings: %v", len(standings), err)
 	}
 }

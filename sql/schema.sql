@@ -660,6 +660,13 @@ comment on function mvsched.refresh_succeeded(bigint, oid, text, text, text) is
 ------------------------------------------------------------------------------------------------------------------------
 
 create view mvsched.status as
+-- Materialized, it is worked out once; else a planner that expects few schedules does it for each of them.
+with reads as materialized (
+  select d.child, pg_catalog.array_agg(p.name order by p.name) as parents
+    from mvsched.materialized_view_dependency d
+   cross join lateral (select mvsched.view_name(d.parent) collate pg_catalog."C" as name) p
+   group by d.child
+)
 select s.id                                                as materialized_view_refresh_schedule_id,
        coalesce(mvsched.view_name(v.oid), s.materialized_view_name) as view_name,
        case
@@ -721,12 +728,7 @@ select s.id                                                as materialized_view_
           order by e.id desc
           limit 1
        ) data on true
-  left join (
-         select d.child, pg_catalog.array_agg(p.name order by p.name) as parents
-           from mvsched.materialized_view_dependency d
-          cross join lateral (select mvsched.view_name(d.parent) collate pg_catalog."C" as name) p
-          group by d.child
-       ) reads on reads.child = v.oid;
+  left join reads on reads.child = v.oid;
 comment on view mvsched.status is 'One row a schedule: how its view stands. What `mvsched status` prints; it waits for no lock on any view';
 comment on column mvsched.status.materialized_view_refresh_schedule_id is 'The schedule';
 comment on column mvsched.status.view_name is 'The view''s canonical name, the new one after a rename';

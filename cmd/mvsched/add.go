@@ -55,6 +55,9 @@ A new schedule is due at once.`,
 		if opts.settings.Every == nil && opts.settings.AfterParents == nil {
 			return &usageError{problem: "say when to refresh", hint: "for example --every 5m, or --after-parents"}
 		}
+		if skip := opts.settings.SkipUnchanged; opts.settings.MaxStaleness != nil && (skip == nil || !*skip) {
+			return &usageError{problem: "--max-staleness is for --skip-unchanged", hint: "give both, or neither"}
+		}
 		return runAdd(ctx, a, opts)
 	})
 	flags.registerSchedule(cmd)

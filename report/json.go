@@ -54,7 +54,11 @@ type executionJSON struct {
 
 type scheduleJSON struct {
 	View                string     `json:"view"`
-	EverySeconds        float64    `json:"every_seconds"`
+	EverySeconds        *float64   `json:"every_seconds"`
+	AfterParents        bool       `json:"after_parents"`
+	OnParentFailure     string     `json:"on_parent_failure"`
+	SkipUnchanged       bool       `json:"skip_unchanged"`
+	MaxStalenessSeconds float64    `json:"max_staleness_seconds"`
 	TimeoutSeconds      float64    `json:"timeout_seconds"`
 	LockTimeoutSeconds  *float64   `json:"lock_timeout_seconds"`
 	Strategy            string     `json:"strategy"`
@@ -102,6 +106,7 @@ func toStandingJSON(s schedule.Standing) standingJSON {
 	j := standingJSON{
 		View: s.View, State: string(s.State), DataAsOf: utc(s.DataAsOf), AgeSeconds: secondsOf(s.Age),
 		NextRunAt: utc(s.NextRunAt), ConsecutiveFailures: s.ConsecutiveFailures, Queue: s.Queue, SizeBytes: s.SizeBytes,
+		Parents: s.Parents,
 	}
 	if s.Last != nil {
 		last := toLastJSON(*s.Last)
@@ -132,7 +137,8 @@ func toExecutionJSON(e schedule.Execution) executionJSON {
 
 func toScheduleJSON(s schedule.Schedule) scheduleJSON {
 	return scheduleJSON{
-		View: s.View, EverySeconds: *secondsOf(&s.Every), TimeoutSeconds: *secondsOf(&s.Timeout),
+		View: s.View, EverySeconds: secondsOf(s.Every), AfterParents: s.AfterParents, OnParentFailure: string(s.OnParentFailure),
+		SkipUnchanged: s.SkipUnchanged, MaxStalenessSeconds: *secondsOf(&s.MaxStaleness), TimeoutSeconds: *secondsOf(&s.Timeout),
 		LockTimeoutSeconds: secondsOf(s.LockTimeout), Strategy: string(s.Strategy), Queue: s.Queue, Priority: s.Priority,
 		SearchPath: s.SearchPath, NextRunAt: utc(s.NextRunAt), PausedAt: utc(s.PausedAt), PausedReason: s.PausedReason,
 		SuspendedAt: utc(s.SuspendedAt), ConsecutiveFailures: s.ConsecutiveFailures,

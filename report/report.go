@@ -73,13 +73,21 @@ func (p Printer) Schedules(schedules []schedule.Schedule) error {
 	}
 	return table(p, schedules, []column[schedule.Schedule]{
 		{head: "VIEW", cell: func(s schedule.Schedule) string { return s.View }, gives: true},
-		{head: "EVERY", cell: func(s schedule.Schedule) string { return schedule.FormatDuration(s.Every) }, right: true},
+		{head: "EVERY", cell: every, right: true},
 		{head: "TIMEOUT", cell: func(s schedule.Schedule) string { return schedule.FormatDuration(s.Timeout) }, right: true},
 		{
 			head: "LOCK", cell: lockTimeout, right: true,
 			when: func(s schedule.Schedule) bool { return s.LockTimeout != nil },
 		},
 		{head: "STRATEGY", cell: func(s schedule.Schedule) string { return string(s.Strategy) }},
+		{
+			head: "UNCHANGED", cell: unchanged,
+			when: func(s schedule.Schedule) bool { return s.SkipUnchanged },
+		},
+		{
+			head: "PARENT FAILED", cell: func(s schedule.Schedule) string { return string(s.OnParentFailure) },
+			when: func(s schedule.Schedule) bool { return s.OnParentFailure == schedule.ParentFailureRun },
+		},
 		{
 			head: "PRIO", cell: func(s schedule.Schedule) string { return itoa(s.Priority) }, right: true,
 			when: func(s schedule.Schedule) bool { return s.Priority != 0 },
@@ -93,6 +101,26 @@ func (p Printer) Schedules(schedules []schedule.Schedule) error {
 			when: func(s schedule.Schedule) bool { return s.PausedAt != nil || s.SuspendedAt != nil },
 		},
 	})
+}
+
+// every is when a schedule is due.
+func every(s schedule.Schedule) string {
+	switch {
+	case s.AfterParents:
+		return "after parents"
+	case s.Every != nil:
+		return schedule.FormatDuration(*s.Every)
+	default:
+		return "-"
+	}
+}
+
+// unchanged is for how long a schedule skips what seems unchanged.
+func unchanged(s schedule.Schedule) string {
+	if !s.SkipUnchanged {
+		return "-"
+	}
+	return "skip up to " + schedule.FormatDuration(s.MaxStaleness)
 }
 
 // Executions writes refreshes with the time at which they started. When one view was asked for, its name stands above

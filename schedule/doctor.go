@@ -55,7 +55,7 @@ func (s *Store) Doctor(ctx context.Context) ([]Finding, error) {
 
 	var findings []Finding
 	var server serverFacts
-	var edges []edge
+	var readers []reader
 	server.askedAt = time.Now()
 	err := s.send(ctx, func(batch *pgx.Batch) {
 		batch.Queue(`set transaction read only`)
@@ -67,13 +67,13 @@ func (s *Store) Doctor(ctx context.Context) ([]Finding, error) {
 		for _, check := range checks {
 			batch.Queue(viewsSQL + check.sql).Query(collect(&findings, check.scan))
 		}
-		batch.Queue(edgesSQL).Query(collect(&edges, pgx.RowToStructByPos[edge]))
+		batch.Queue(graphSQL).Query(collect(&readers, pgx.RowToStructByPos[reader]))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("examining the schedules: %w", err)
 	}
 	server.connectedTo = s.backendPID()
-	findings = slices.Concat(findings, server.findings(), cycleFindings(edges))
+	findings = slices.Concat(findings, server.findings(), cycleFindings(newGraph(readers)))
 	slices.SortStableFunc(findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Severity.rank(), b.Severity.rank()), cmp.Compare(a.View, b.View), cmp.Compare(a.Check, b.Check))
 	})
@@ -147,41 +147,10 @@ func (f serverFacts) findings() []Finding {
 	return found
 }
 
-// edgesSQL is the graph as it is now, not as workers have last seen it.
-const edgesSQL = `
-select mvsched.view_name(d.parent), mvsched.view_name(d.child)
-  from mvsched.materialized_view_dependency d
- order by 1, 2`
-
-type edge struct{ Parent, Child string }
-
 // cycleFindings tells each cycle once, under the first of its views.
-func cycleFindings(edges []edge) []Finding {
-	children, parents := map[string][]string{}, map[string][]string{}
-	for _, e := range edges {
-		children[e.Parent] = append(children[e.Parent], e.Child)
-		parents[e.Child] = append(parents[e.Child], e.Parent)
-	}
+func cycleFindings(g Graph) []Finding {
 	var found []Finding
-	done := map[string]bool{}
-	for _, e := range edges { // by name
-		view := e.Parent
-		if done[view] || len(parents[view]) == 0 {
-			continue // what reads nothing, as most parents do, is in no cycle
-		}
-		below := reach(children, view)
-		if !below[view] {
-			continue
-		}
-		above := reach(parents, view)
-		var cycle []string
-		for other := range below {
-			if above[other] {
-				cycle = append(cycle, other)
-				done[other] = true
-			}
-		}
-		slices.Sort(cycle)
+	for _, cycle := range g.Cycles() {
 		found = append(found, Finding{
 			Severity: SeverityWarning, Check: "cycle", View: cycle[0],
 			Message: fmt.Sprintf("these views read each other in a circle: %s; no order of refreshes makes them agree: "+
@@ -189,21 +158,4 @@ func cycleFindings(edges []edge) []Finding {
 		})
 	}
 	return found
-}
-
-// reach returns what can be reached from a view in one step or more.
-func reach(steps map[string][]string, from string) map[string]bool {
-	reached := map[string]bool{}
-	todo := []string{from}
-	for len(todo) > 0 {
-		view := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		for _, next := range steps[view] {
-			if !reached[next] {
-				reached[next] = true
-				todo = append(todo, next)
-			}
-		}
-	}
-	return reached
 }

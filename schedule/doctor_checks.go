@@ -14,7 +14,7 @@ var checks = []check{
 	{"interval_too_short", intervalTooShortSQL},
 	{"nothing_changed", nothingChangedSQL},
 	{"bloat", bloatSQL},
-	{"unscheduled", unscheduledSQL},
+	{"unscheduled", nobodyRefreshesSQL},
 	{"parent_less_often", parentLessOftenSQL},
 	{"duplicate_check", duplicateCheckSQL},
 }
@@ -252,7 +252,7 @@ select 'warning', s.name,
  where s.oid is not null and rows.dead > 1000 and rows.dead > 0.2 * (rows.dead + rows.live)`
 
 // The views of an extension are its own business.
-const unscheduledSQL = `
+const nobodyRefreshesSQL = `
 select 'warning', v.name, 'the view has no schedule: nobody refreshes it',
        format('mvsched add %s --every 1h', case when v.name ~ '^[a-z0-9_.]+$' then v.name
                                                 else '''' || replace(v.name, '''', '''\''''') || '''' end)

@@ -14,15 +14,28 @@ import (
 
 // Settings are what a person may configure of a schedule. In Add, nil takes the column's default; in Set, nil leaves
 // what is there. For LockTimeout, a pointer to 0 means the default of the method; for SearchPath, one to "" the
-// session's own.
+// session's own. When to refresh is exactly one of Every and AfterParents; in Set, the one replaces the other.
 type Settings struct {
-	Every       *time.Duration
-	Timeout     *time.Duration
-	LockTimeout *time.Duration
-	Strategy    *Strategy
-	Priority    *int
-	SearchPath  *string
-	Paused      *bool
+	Every           *time.Duration
+	AfterParents    *bool
+	OnParentFailure *ParentFailure
+	SkipUnchanged   *bool
+	MaxStaleness    *time.Duration
+	Timeout         *time.Duration
+	LockTimeout     *time.Duration
+	Strategy        *Strategy
+	Priority        *int
+	SearchPath      *string
+	Paused          *bool
+}
+
+// arguments are those of addSQL and setSQL.
+func (s *Store) arguments(schedule any, settings Settings) []any {
+	return []any{
+		schedule, seconds(settings.Every), seconds(settings.Timeout), seconds(settings.LockTimeout), settings.Strategy,
+		settings.Priority, settings.SearchPath, settings.Paused, s.now(), settings.AfterParents, settings.OnParentFailure,
+		settings.SkipUnchanged, seconds(settings.MaxStaleness),
+	}
 }
 
 // In the session's own search_path, which says what an unqualified name stands for: so there is no operator and no type in
@@ -77,10 +90,14 @@ update mvsched.materialized_view_refresh_schedule s
 const addSQL = `
 insert into mvsched.materialized_view_refresh_schedule as s
        (materialized_view_name, refresh_interval, maximum_execution_duration, lock_timeout, strategy, priority,
-        search_path, paused_at)
+        search_path, paused_at, after_parents, on_parent_failure, skip_unchanged, max_staleness)
 values ($1, make_interval(secs => $2::float8), coalesce(make_interval(secs => $3::float8), interval '30 minutes'),
         make_interval(secs => nullif($4::float8, 0)), coalesce($5::text, 'auto'), coalesce($6::integer, 0),
-        nullif($7::text, ''), case when $8::boolean then coalesce($9::timestamptz, now()) end)`
+        nullif($7::text, ''), case when $8::boolean then coalesce($9::timestamptz, now()) end,
+        coalesce($10::boolean, false), coalesce($11::text, 'skip'), coalesce($12::boolean, false),
+        coalesce(make_interval(secs => $13::float8), interval '1 hour'))
+    on conflict (materialized_view_name) do nothing
+returning s.id`
 
 // Add schedules views, all of them or none: ErrNoView, ErrNotAView or, unless ifNotExists, ErrScheduled in a
 // *ViewError say which one was in the way. A new schedule is due at once. It returns how many were added.
@@ -102,27 +119,114 @@ func (s *Store) Add(ctx context.Context, views []ViewName, settings Settings, if
 			names = append(names, *found.name)
 		}
 	}
-	err := s.edit(ctx, "adding a schedule", func(ctx context.Context, tx pgx.Tx) error {
-		for _, name := range names {
-			if _, err := tx.Exec(ctx, releaseNameSQL, name); err != nil {
+	var added int
+	err := s.edit(ctx, "adding a schedule", func(ctx context.Context, tx pgx.Tx) (err error) {
+		added, err = s.insert(ctx, tx, names, settings, ifNotExists)
+		return err
+	})
+	return added, err
+}
+
+// A view counts as scheduled also where its schedule bears another name by now.
+const unscheduledSQL = `
+with scheduled as materialized (
+  select mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity) as oid
+    from mvsched.materialized_view_refresh_schedule s
+   cross join (select mvsched.database_identity() as identity offset 0) here
+)
+select mvsched.view_name(c.oid)
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+ where c.relkind = 'm'
+   and ($1::text is null or n.nspname = $1::text)
+   and not exists (select from scheduled where scheduled.oid = c.oid)
+ order by 1`
+
+const schemaExistsSQL = `select exists (select from pg_catalog.pg_namespace n where n.nspname = $1)`
+
+// AddAll schedules every materialized view that has no schedule, of the whole database or, when schema is not nil, of
+// that schema: all of them or none. It returns how many were added.
+func (s *Store) AddAll(ctx context.Context, schema *string, settings Settings) (int, error) {
+	var added int
+	err := s.edit(ctx, "adding schedules", func(ctx context.Context, tx pgx.Tx) error {
+		if schema != nil {
+			var exists bool
+			if err := tx.QueryRow(ctx, schemaExistsSQL, *schema).Scan(&exists); err != nil {
 				return err
 			}
-			_, err := tx.Exec(ctx, addSQL, name, seconds(settings.Every), seconds(settings.Timeout),
-				seconds(settings.LockTimeout), settings.Strategy, settings.Priority, settings.SearchPath,
-				settings.Paused, s.now())
-			if isScheduled(err) { // somebody was quicker
-				err = &ViewError{View: name, Err: ErrScheduled}
-			}
-			if err != nil {
-				return refusedSetting(err, settings)
+			if !exists {
+				return &InvalidError{
+					What: "schema", Value: *schema, Problem: "it does not exist", Hint: "a name with capitals needs double quotes, as in SQL",
+				}
 			}
 		}
-		return nil
+		rows, err := tx.Query(ctx, unscheduledSQL, schema)
+		if err != nil {
+			return err
+		}
+		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		added, err = s.insert(ctx, tx, names, settings, true)
+		return err
 	})
-	if err != nil {
+	return added, err
+}
+
+// insert adds schedules of views by their canonical names, and returns how many: unless ifNotExists, one that somebody
+// else has added meanwhile is ErrScheduled.
+func (s *Store) insert(ctx context.Context, tx pgx.Tx, names []string, settings Settings, ifNotExists bool) (int, error) {
+	var ids []int64
+	var batch pgx.Batch
+	for _, name := range names {
+		batch.Queue(releaseNameSQL, name)
+		batch.Queue(addSQL, s.arguments(name, settings)...).QueryRow(func(row pgx.Row) error {
+			var id int64
+			err := row.Scan(&id)
+			switch {
+			case errors.Is(err, pgx.ErrNoRows) && ifNotExists:
+				return nil
+			case errors.Is(err, pgx.ErrNoRows) || isScheduled(err):
+				return &ViewError{View: name, Err: ErrScheduled}
+			case err != nil:
+				return refusedSetting(err, settings)
+			}
+			ids = append(ids, id)
+			return nil
+		})
+	}
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return 0, err
 	}
-	return len(names), nil
+	return len(ids), needParents(ctx, tx, ids, settings)
+}
+
+const parentlessSQL = `
+select mvsched.view_name(v.oid)
+  from mvsched.materialized_view_refresh_schedule s
+ cross join lateral (
+        select mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, mvsched.database_identity()) as oid
+        offset 0) v
+ where s.id = any ($1::bigint[])
+   and v.oid is not null
+   and v.oid not in (select d.child from mvsched.materialized_view_dependency d where d.parent <> d.child)
+ order by 1
+ limit 1`
+
+// needParents refuses a schedule after parents for a view that has none: it would never be due again.
+func needParents(ctx context.Context, tx pgx.Tx, ids []int64, settings Settings) error {
+	if settings.AfterParents == nil || !*settings.AfterParents {
+		return nil
+	}
+	var view string
+	switch err := tx.QueryRow(ctx, parentlessSQL, ids).Scan(&view); {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return err
+	}
+	return &ViewError{View: view, Err: ErrNoParents}
 }
 
 // isScheduled reports whether err says that the view has a schedule: by its name (the constraint) or its OID (the trigger,
@@ -135,7 +239,12 @@ func isScheduled(err error) bool {
 
 const setSQL = `
 update mvsched.materialized_view_refresh_schedule s
-   set refresh_interval = coalesce(make_interval(secs => $2::float8), s.refresh_interval),
+   set refresh_interval = case when $2::float8 is null and $10::boolean then null
+                               else coalesce(make_interval(secs => $2::float8), s.refresh_interval) end,
+       after_parents = coalesce($10::boolean, s.after_parents and $2::float8 is null),
+       on_parent_failure = coalesce($11::text, s.on_parent_failure),
+       skip_unchanged = coalesce($12::boolean, s.skip_unchanged),
+       max_staleness = coalesce(make_interval(secs => $13::float8), s.max_staleness),
        maximum_execution_duration = coalesce(make_interval(secs => $3::float8), s.maximum_execution_duration),
        lock_timeout = case when $4::float8 is null then s.lock_timeout else make_interval(secs => nullif($4::float8, 0)) end,
        strategy = coalesce($5::text, s.strategy),
@@ -148,11 +257,13 @@ update mvsched.materialized_view_refresh_schedule s
 
 // Set changes of the views' schedules what settings give, all of them or none.
 func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) error {
-	return s.editEach(ctx, "changing a schedule", views, func(ctx context.Context, tx pgx.Tx, id int64) error {
-		_, err := tx.Exec(ctx, setSQL, id, seconds(settings.Every), seconds(settings.Timeout),
-			seconds(settings.LockTimeout), settings.Strategy, settings.Priority, settings.SearchPath,
-			settings.Paused, s.now())
-		return refusedSetting(err, settings)
+	return s.editAll(ctx, "changing a schedule", views, func(ctx context.Context, tx pgx.Tx, ids []int64) error {
+		for _, id := range ids {
+			if _, err := tx.Exec(ctx, setSQL, s.arguments(id, settings)...); err != nil {
+				return refusedSetting(err, settings)
+			}
+		}
+		return needParents(ctx, tx, ids, settings)
 	})
 }
 

@@ -24,9 +24,10 @@ var (
 	ErrNotAView     = errors.New("is not a materialized view")
 	ErrNotScheduled = errors.New("has no schedule")
 	ErrScheduled    = errors.New("is scheduled already")
+	ErrNoParents    = errors.New("reads no other materialized view")
 )
 
-// ViewError says of which view one of ErrNoView, ErrNotAView, ErrNotScheduled and ErrScheduled is true.
+// ViewError says of which view one of ErrNoView, ErrNotAView, ErrNotScheduled, ErrScheduled and ErrNoParents is true.
 type ViewError struct {
 	View string
 	Err  error

@@ -10,7 +10,8 @@ import (
 
 const listSQL = `
 select s.id, coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
-       coalesce(extract(epoch from s.refresh_interval), 0)::float8,
+       extract(epoch from s.refresh_interval)::float8, s.after_parents, s.on_parent_failure, s.skip_unchanged,
+       extract(epoch from s.max_staleness)::float8,
        extract(epoch from s.maximum_execution_duration)::float8, extract(epoch from s.lock_timeout)::float8,
        s.strategy, s.queue, s.priority, s.search_path, s.next_run_at, s.paused_at, s.paused_reason, s.suspended_at,
        s.consecutive_failures
@@ -25,11 +26,12 @@ func (s *Store) List(ctx context.Context) ([]Schedule, error) {
 	ctx, cancel := withDeadline(ctx, "reading the schedules")
 	defer cancel()
 	return read(ctx, s, "reading the schedules", func(row pgx.CollectableRow) (sc Schedule, err error) {
-		var every, timeout float64
-		var lockTimeout *float64
-		err = row.Scan(&sc.ID, &sc.View, &every, &timeout, &lockTimeout, &sc.Strategy, &sc.Queue, &sc.Priority,
+		var timeout, maxStaleness float64
+		var every, lockTimeout *float64
+		err = row.Scan(&sc.ID, &sc.View, &every, &sc.AfterParents, &sc.OnParentFailure, &sc.SkipUnchanged, &maxStaleness, &timeout, &lockTimeout, &sc.Strategy, &sc.Queue, &sc.Priority,
 			&sc.SearchPath, &sc.NextRunAt, &sc.PausedAt, &sc.PausedReason, &sc.SuspendedAt, &sc.ConsecutiveFailures)
-		sc.Every, sc.Timeout, sc.LockTimeout = duration(every), duration(timeout), durationOrNil(lockTimeout)
+		sc.Every, sc.Timeout, sc.LockTimeout = durationOrNil(every), duration(timeout), durationOrNil(lockTimeout)
+		sc.MaxStaleness = duration(maxStaleness)
 		return sc, err
 	}, listSQL)
 }
@@ -40,7 +42,8 @@ select st.view_name, st.state, st.data_as_of, extract(epoch from st.age)::float8
        extract(epoch from st.next_run_at - now())::float8, extract(epoch from now() - st.running_since)::float8,
        st.last_execution_id, st.last_status, st.last_reason, st.last_method, st.last_scheduled_at,
        st.last_started_at, st.last_ended_at, st.last_rows_inserted, st.last_rows_deleted,
-       st.last_error_name, st.last_error_message, st.consecutive_failures, st.queue, coalesce(st.size_bytes, 0)
+       st.last_error_name, st.last_error_message, st.consecutive_failures, st.queue, coalesce(st.size_bytes, 0),
+       st.parents
   from mvsched.status st
  where $1::bigint[] is null or st.materialized_view_refresh_schedule_id = any ($1::bigint[])
  order by st.view_name`
@@ -65,7 +68,7 @@ func scanStanding(row pgx.CollectableRow) (st Standing, err error) {
 	err = row.Scan(&st.View, &st.State, &st.DataAsOf, &age, &st.NextRunAt, &nextIn, &runningFor,
 		&lastID, &lastStatus, &last.Reason, &last.Method, &last.ScheduledAt, &lastStarted, &last.EndedAt,
 		&last.RowsInserted, &last.RowsDeleted, &last.ErrorName, &last.ErrorMessage,
-		&st.ConsecutiveFailures, &st.Queue, &st.SizeBytes)
+		&st.ConsecutiveFailures, &st.Queue, &st.SizeBytes, &st.Parents)
 	if err != nil {
 		return Standing{}, err
 	}

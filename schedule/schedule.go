@@ -14,6 +14,15 @@ const (
 	Plain        Strategy = "plain"
 )
 
+// ParentFailure is what becomes of a view's slot when a view that it reads has failed.
+type ParentFailure string
+
+// A slot is skipped, or the view refreshed from the old data.
+const (
+	ParentFailureSkip ParentFailure = "skip"
+	ParentFailureRun  ParentFailure = "run"
+)
+
 // Method is how one refresh was done.
 type Method string
 
@@ -29,8 +38,12 @@ const MaxPriority = 1000
 // Schedule is one row of the schedule table: what is configured for a view.
 type Schedule struct {
 	ID                  int64
-	View                string // canonical name
-	Every               time.Duration
+	View                string         // canonical name
+	Every               *time.Duration // nil: another kind of schedule
+	AfterParents        bool           // no clock: due whenever a view that it reads got new data
+	OnParentFailure     ParentFailure
+	SkipUnchanged       bool
+	MaxStaleness        time.Duration  // refreshed after this time even if nothing seems to have changed
 	Timeout             time.Duration  // column maximum_execution_duration
 	LockTimeout         *time.Duration // nil: the default of the method
 	Strategy            Strategy
@@ -125,6 +138,7 @@ type Standing struct {
 	ConsecutiveFailures int
 	Queue               string
 	SizeBytes           int64
+	Parents             []string // canonical names of the materialized views that it reads; nil: the view is gone
 }
 
 // State is the first of these that holds for a scheduled view.

@@ -292,7 +292,8 @@ begin
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   end if;
 
-  if tg_op = 'UPDATE' and new.refresh_interval is distinct from old.refresh_interval
+  if tg_op = 'UPDATE'
+     and (new.refresh_interval, new.after_parents) is distinct from (old.refresh_interval, old.after_parents)
      and new.next_run_at is not distinct from old.next_run_at then
     new.next_run_at := null;
   end if;
@@ -306,7 +307,7 @@ comment on function mvsched.check_schedule() is
 
 -- Only these columns: what workers write (next_run_at, last_attempted_at, …) passes without it.
 create trigger check_schedule
-  before insert or update of materialized_view_name, refresh_interval, search_path
+  before insert or update of materialized_view_name, refresh_interval, after_parents, search_path
   on mvsched.materialized_view_refresh_schedule
   for each row execute function mvsched.check_schedule();
 
@@ -321,7 +322,7 @@ $$;
 comment on function mvsched.announce_schedule() is 'Wakes workers that listen on channel mvsched_schedule: something may be due sooner than they think';
 
 create trigger announce_schedule
-  after insert or update of materialized_view_name, refresh_interval, paused_at, suspended_at, queue
+  after insert or update of materialized_view_name, refresh_interval, after_parents, paused_at, suspended_at, queue
   on mvsched.materialized_view_refresh_schedule
   for each statement execute function mvsched.announce_schedule();
 
@@ -1280,6 +1281,13 @@ comment on function mvsched.refresh_succeeded(bigint, oid, text, text, text) is
 ------------------------------------------------------------------------------------------------------------------------
 
 create view mvsched.status as
+-- Materialized, it is worked out once; else a planner that expects few schedules does it for each of them.
+with reads as materialized (
+  select d.child, pg_catalog.array_agg(p.name order by p.name) as parents
+    from mvsched.materialized_view_dependency d
+   cross join lateral (select mvsched.view_name(d.parent) collate pg_catalog."C" as name) p
+   group by d.child
+)
 select s.id                                                as materialized_view_refresh_schedule_id,
        coalesce(mvsched.view_name(v.oid), s.materialized_view_name) as view_name,
        case
@@ -1313,7 +1321,8 @@ select s.id                                                as materialized_view_
        s.consecutive_failures,
        s.queue,
        -- From the catalog's page count: pg_relation_size would wait behind a plain refresh.
-       greatest(v.relpages, 0)::bigint * pg_catalog.current_setting('block_size')::bigint as size_bytes
+       greatest(v.relpages, 0)::bigint * pg_catalog.current_setting('block_size')::bigint as size_bytes,
+       case when v.oid is not null then coalesce(reads.parents, '{}') end as parents
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
   left join lateral (
@@ -1339,7 +1348,8 @@ select s.id                                                as materialized_view_
           where e.view_oid = v.oid and e.data_as_of is not null
           order by e.id desc
           limit 1
-       ) data on true;
+       ) data on true
+  left join reads on reads.child = v.oid;
 comment on view mvsched.status is 'One row a schedule: how its view stands. What `mvsched status` prints; it waits for no lock on any view';
 comment on column mvsched.status.materialized_view_refresh_schedule_id is 'The schedule';
 comment on column mvsched.status.view_name is 'The view''s canonical name, the new one after a rename';
@@ -1363,3 +1373,4 @@ comment on column mvsched.status.last_error_message is 'Primary message of its e
 comment on column mvsched.status.consecutive_failures is 'Failed, timed-out and lost runs since the last success';
 comment on column mvsched.status.queue is 'The queue whose workers refresh the view';
 comment on column mvsched.status.size_bytes is 'The view''s size by the catalog''s page count, as of its last VACUUM, ANALYZE or plain refresh';
+comment on column mvsched.status.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views; null: the view is gone';

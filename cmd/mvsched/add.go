@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -9,7 +10,8 @@ import (
 )
 
 type addOptions struct {
-	views       []schedule.ViewName
+	views       []schedule.ViewName // nil: all
+	schema      *string             // of all, those in it; nil: those in every schema
 	settings    schedule.Settings
 	ifNotExists bool
 }
@@ -17,32 +19,50 @@ type addOptions struct {
 func newAddCmd(a *app) *cobra.Command {
 	var opts addOptions
 	var flags settingsFlags
+	var all bool
+	var schema string
 	cmd := &cobra.Command{
-		Use:     "add VIEW... --every D",
+		Use:     "add {VIEW... | --all [--schema S]} {--every D | --after-parents}",
 		Short:   "Schedule materialized views",
 		GroupID: groupSchedule,
 		Long: `Schedules materialized views. All of them are added, or none.
 
 --every D refreshes from slot to slot, anchored at the first run: no drift, and after an outage one run, not many.
+--after-parents has no clock: the view is due once whenever a materialized view that it reads got new data.
+--all takes every materialized view that has no schedule, of one schema with --schema.
 A new schedule is due at once.`,
 		Example: `  mvsched add cinema.venue_view --every 5m
-  mvsched add '"Sales 2026"."By Day"' --every '1 day' --timeout 1h --strategy plain`,
-		Args:              someViews,
+  mvsched add '"Sales 2026"."By Day"' --every '1 day' --timeout 1h --strategy plain
+  mvsched add cinema.top_venues_view --after-parents
+  mvsched add --all --schema cinema --every 1h`,
 		ValidArgsFunction: a.completeViews,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, args []string) (err error) {
-		if opts.views, err = parseViews(args); err != nil {
+		if opts.views, err = viewsOrAll(args, all); err != nil {
 			return err
+		}
+		if cmd.Flags().Changed("schema") {
+			if !all {
+				return &usageError{problem: "--schema is for --all", hint: "name a view with its schema: schema.view"}
+			}
+			if opts.schema, err = parseSchema(schema); err != nil {
+				return err
+			}
 		}
 		if opts.settings, err = flags.settings(cmd); err != nil {
 			return err
 		}
-		if opts.settings.Every == nil {
-			return &usageError{problem: "say when to refresh", hint: "for example --every 5m"}
+		if opts.settings.Every == nil && opts.settings.AfterParents == nil {
+			return &usageError{problem: "say when to refresh", hint: "for example --every 5m, or --after-parents"}
+		}
+		if skip := opts.settings.SkipUnchanged; opts.settings.MaxStaleness != nil && (skip == nil || !*skip) {
+			return &usageError{problem: "--max-staleness is for --skip-unchanged", hint: "give both, or neither"}
 		}
 		return runAdd(ctx, a, opts)
 	})
 	flags.registerSchedule(cmd)
+	cmd.Flags().BoolVar(&all, "all", false, "every materialized view that has no schedule")
+	cmd.Flags().StringVar(&schema, "schema", "", "with --all: only those in this schema")
 	cmd.Flags().BoolVar(&opts.ifNotExists, "if-not-exists", false, "leave views alone that are scheduled already")
 	return cmd
 }
@@ -53,10 +73,32 @@ func runAdd(ctx context.Context, a *app, opts addOptions) error {
 		return err
 	}
 	defer pool.Close()
-	added, err := store.Add(ctx, opts.views, opts.settings, opts.ifNotExists)
+	var added int
+	if opts.views == nil {
+		added, err = store.AddAll(ctx, opts.schema, opts.settings)
+	} else {
+		added, err = store.Add(ctx, opts.views, opts.settings, opts.ifNotExists)
+	}
 	if err != nil {
 		return err
 	}
-	a.say("%d added, every %s", added, schedule.FormatDuration(*opts.settings.Every))
+	when := "after parents"
+	if opts.settings.Every != nil {
+		when = "every " + schedule.FormatDuration(*opts.settings.Every)
+	}
+	a.say("%d added, %s", added, when)
 	return nil
+}
+
+// parseSchema reads a schema as in SQL.
+func parseSchema(text string) (*string, error) {
+	name, err := schedule.ParseViewName(text)
+	if err == nil && name.Schema != "" {
+		err = &schedule.InvalidError{Value: text, Problem: "it is more than one name"}
+	}
+	if invalid := (*schedule.InvalidError)(nil); errors.As(err, &invalid) {
+		invalid.What = "--schema"
+		invalid.Hint = `write it as in SQL: cinema, "Sales 2026"`
+	}
+	return &name.Name, err
 }

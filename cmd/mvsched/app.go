@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -108,10 +109,24 @@ func (o *output) Write(p []byte) (int, error) {
 
 // command wraps what a command does: what goes wrong before it is wrong use, what goes wrong in it is not.
 func (a *app) command(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return a.commandIn([]report.Format{report.Table, report.JSON}, do)
+}
+
+// commandIn is command for one that has output formats of its own; the first one is its default.
+func (a *app) commandIn(formats []report.Format, do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		a.began = true
-		if a.format != string(report.Table) && a.format != string(report.JSON) {
-			return &usageError{problem: fmt.Sprintf("unknown output format %q", a.format), hint: "use -o table or -o json"}
+		if !cmd.Flags().Changed("output") {
+			a.format = string(formats[0])
+		}
+		if !slices.Contains(formats, report.Format(a.format)) {
+			var choices []string
+			for _, format := range formats {
+				choices = append(choices, "-o "+string(format))
+			}
+			return &usageError{
+				problem: fmt.Sprintf("unknown output format %q", a.format), hint: "use " + strings.Join(choices, " or "),
+			}
 		}
 		return do(cmd.Context(), args)
 	}

@@ -14,13 +14,17 @@ import (
 
 // settingsFlags are the flags that configure a schedule, as written; settings reads them.
 type settingsFlags struct {
-	every       string
-	timeout     string
-	lockTimeout string
-	strategy    string
-	priority    int
-	searchPath  string
-	paused      bool
+	every           string
+	afterParents    bool
+	onParentFailure string
+	skipUnchanged   bool
+	maxStaleness    string
+	timeout         string
+	lockTimeout     string
+	strategy        string
+	priority        int
+	searchPath      string
+	paused          bool
 }
 
 // register adds the flags that configure how a view is refreshed: those that `refresh` has too.
@@ -40,6 +44,13 @@ func (f *settingsFlags) registerSchedule(cmd *cobra.Command) {
 	f.register(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.every, "every", "", "refresh at this interval, from slot to slot")
+	flags.BoolVar(&f.afterParents, "after-parents", false, "no clock: refresh whenever a view that it reads got new data")
+	flags.StringVar(&f.onParentFailure, "on-parent-failure", "",
+		"skip, or run on the old data, when a view that it reads has failed (default skip)")
+	flags.BoolVar(&f.skipUnchanged, "skip-unchanged", false, "leave it alone when nothing that it reads has changed")
+	flags.StringVar(&f.maxStaleness, "max-staleness", "",
+		"with --skip-unchanged: refresh after this time all the same (default 1h)")
+	completeWith(cmd, "on-parent-failure", string(schedule.ParentFailureSkip), string(schedule.ParentFailureRun))
 	flags.IntVar(&f.priority, "priority", 0, "higher goes first: one step is worth a minute of waiting")
 	flags.BoolVar(&f.paused, "paused", false, "keep it from being refreshed until it is resumed")
 }
@@ -48,6 +59,9 @@ func (f *settingsFlags) registerSchedule(cmd *cobra.Command) {
 func (f *settingsFlags) settings(cmd *cobra.Command) (s schedule.Settings, err error) {
 	given := func(name string) bool { return cmd.Flags().Changed(name) }
 	if s.Every, err = durationFlag(given("every"), "every", f.every, schedule.MaxDuration); err != nil {
+		return s, err
+	}
+	if err = f.dependence(given, &s); err != nil {
 		return s, err
 	}
 	if s.Timeout, err = durationFlag(given("timeout"), "timeout", f.timeout, schedule.MaxTimeout); err != nil {
@@ -85,6 +99,33 @@ func (f *settingsFlags) settings(cmd *cobra.Command) (s schedule.Settings, err e
 		s.Paused = &f.paused
 	}
 	return s, nil
+}
+
+// dependence reads the flags that say how a view goes with those that it reads.
+func (f *settingsFlags) dependence(given func(string) bool, s *schedule.Settings) (err error) {
+	if given("after-parents") {
+		switch {
+		case f.afterParents && s.Every != nil:
+			return &usageError{problem: "--every and --after-parents exclude each other", hint: "give one of the two"}
+		case !f.afterParents && s.Every == nil:
+			return &usageError{problem: "say when to refresh instead", hint: "for example --every 5m"}
+		}
+		s.AfterParents = &f.afterParents
+	}
+	if given("on-parent-failure") {
+		failure := schedule.ParentFailure(f.onParentFailure)
+		if failure != schedule.ParentFailureSkip && failure != schedule.ParentFailureRun {
+			return &usageError{
+				problem: fmt.Sprintf("--on-parent-failure: there is no choice %q", f.onParentFailure), hint: "use skip or run",
+			}
+		}
+		s.OnParentFailure = &failure
+	}
+	if given("skip-unchanged") {
+		s.SkipUnchanged = &f.skipUnchanged
+	}
+	s.MaxStaleness, err = durationFlag(given("max-staleness"), "max-staleness", f.maxStaleness, schedule.MaxDuration)
+	return err
 }
 
 // maxSearchPath is the CHECK of the column, in bytes.

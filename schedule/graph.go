@@ -1,0 +1,127 @@
+package schedule
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Edge says that the query of Child reads Parent, directly or through plain views. Both are canonical names.
+type Edge struct {
+	Parent string
+	Child  string
+}
+
+// Graph is what reads what: all materialized views of the database, scheduled or not, and the edges between them,
+// both in order of names.
+type Graph struct {
+	Views []string
+	Edges []Edge
+}
+
+// Materialized, the dependencies are worked out once; else a planner that expects few views does it for each of them.
+const graphSQL = `
+with reads as materialized (
+  select d.child, array_agg(mvsched.view_name(d.parent)) as parents
+    from mvsched.materialized_view_dependency d
+   group by d.child
+)
+select mvsched.view_name(c.oid), reads.parents
+  from pg_catalog.pg_class c
+  left join reads on reads.child = c.oid
+ where c.relkind = 'm'`
+
+// Graph reads the catalog as it is now, not what workers have last worked out from it.
+func (s *Store) Graph(ctx context.Context) (Graph, error) {
+	ctx, cancel := withDeadline(ctx, "reading the dependencies")
+	defer cancel()
+	nodes, err := read(ctx, s, "reading the dependencies", pgx.RowToStructByPos[reader], graphSQL)
+	if err != nil {
+		return Graph{}, err
+	}
+	return newGraph(nodes), nil
+}
+
+// reader is a materialized view and those that it reads.
+type reader struct {
+	Name    string
+	Parents []string
+}
+
+func newGraph(nodes []reader) Graph {
+	var g Graph
+	for _, n := range nodes {
+		g.Views = append(g.Views, n.Name)
+		for _, parent := range n.Parents {
+			g.Edges = append(g.Edges, Edge{Parent: parent, Child: n.Name})
+		}
+	}
+	slices.Sort(g.Views)
+	slices.SortFunc(g.Edges, func(a, b Edge) int {
+		if c := strings.Compare(a.Parent, b.Parent); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Child, b.Child)
+	})
+	return g
+}
+
+// Children returns for each view that is read the views that read it, in the order of Edges.
+func (g Graph) Children() map[string][]string {
+	children := map[string][]string{}
+	for _, e := range g.Edges {
+		children[e.Parent] = append(children[e.Parent], e.Child)
+	}
+	return children
+}
+
+// Cycles returns the views that read each other in a circle, which a replaced plain view can make, each group and the
+// groups in order of names. A view that reads itself is a group of one.
+func (g Graph) Cycles() [][]string {
+	var cycles [][]string
+	for _, component := range g.components() {
+		if len(component) > 1 || slices.Contains(g.Edges, Edge{component[0], component[0]}) {
+			cycles = append(cycles, component)
+		}
+	}
+	slices.SortFunc(cycles, slices.Compare)
+	return cycles
+}
+
+// Roots returns views from which following the edges leads to every view: those that read no other one, and of a cycle
+// that reads nothing outside of it, the first one.
+func (g Graph) Roots() []string {
+	components := g.components()
+	home := map[string]int{}
+	for i, component := range components {
+		for _, view := range component {
+			home[view] = i
+		}
+	}
+	entered := make([]bool, len(components))
+	for _, e := range g.Edges {
+		if home[e.Parent] != home[e.Child] {
+			entered[home[e.Child]] = true
+		}
+	}
+	var roots []string
+	for i, component := range components {
+		if !entered[i] {
+			roots = append(roots, component[0])
+		}
+	}
+	slices.Sort(roots)
+	return roots
+}
+
+// components returns the strongly connected components, each in order of names.
+func (g Graph) components() [][]string {
+	children := g.Children()
+	groups := components(g.Views, func(view string) []string { return children[view] })
+	for _, group := range groups {
+		slices.Sort(group)
+	}
+	return groups
+}

@@ -99,6 +99,9 @@ func hint(e schedule.Execution) string {
 	if e.Reason != nil && *e.Reason == schedule.ReasonViewReplaced {
 		return "the view was renamed or replaced during the refresh; nothing was changed, and the next slot looks again"
 	}
+	if e.Reason != nil && *e.Reason == schedule.ReasonNoTemp {
+		return "`grant temporary on database … to` its owner, or use " + setting(e, "--strategy auto")
+	}
 	switch *e.ErrorName {
 	case "object_not_in_prerequisite_state":
 		if e.Method != nil && *e.Method == schedule.MethodConcurrently {

@@ -2,6 +2,7 @@ package refresh
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -93,39 +94,81 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, _ bool) (*s
 	return &claims[0], nil
 }
 
-// namedViews claims the given views, each once, in their order.
+// namedViews claims the given views, each once, and each after those among them that it reads.
 type namedViews struct {
 	worker   *Worker
 	settings schedule.Settings
+	force    bool
+	above    map[string][]string // of each view, its ancestors among them
 
-	mu    sync.Mutex
-	views []schedule.ViewName // not taken yet
+	mu     sync.Mutex
+	views  []string          // not taken yet, each after its ancestors
+	taken  map[int64]string  // by execution; a view may be renamed meanwhile
+	ended  map[string]bool   // have ended
+	failed map[string]string // have failed, or been skipped for one that has: which one that was
 }
 
 func (n *namedViews) ready(schedule.Outlook) (claims int, again time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return len(n.views), 0
+	for _, view := range n.views {
+		if n.free(view) {
+			claims++
+		}
+	}
+	return claims, 0
 }
 
 func (n *namedViews) round() *time.Time { return nil }
 
-func (n *namedViews) claim(ctx context.Context, store *schedule.Store, patient bool) (*schedule.Claim, error) {
+// free reports whether a view waits for no other one.
+func (n *namedViews) free(view string) bool {
+	return !slices.ContainsFunc(n.above[view], func(ancestor string) bool { return !n.ended[ancestor] })
+}
+
+// take returns the next view that waits for no other one, and which of its ancestors has failed; "" for none.
+func (n *namedViews) take() (view, failed string) {
 	n.mu.Lock()
-	if len(n.views) == 0 {
-		n.mu.Unlock()
+	defer n.mu.Unlock()
+	i := slices.IndexFunc(n.views, n.free)
+	if i < 0 {
+		return "", ""
+	}
+	view = n.views[i]
+	n.views = slices.Delete(n.views, i, i+1)
+	for _, ancestor := range n.above[view] {
+		if n.failed[ancestor] != "" {
+			failed = n.failed[ancestor]
+		}
+	}
+	return view, failed
+}
+
+func (n *namedViews) claim(ctx context.Context, store *schedule.Store, patient bool) (*schedule.Claim, error) {
+	view, failed := n.take()
+	if view == "" {
 		return nil, nil //nolint:nilnil // nothing more to claim
 	}
-	view := n.views[0]
-	n.views = n.views[1:]
-	n.mu.Unlock()
-
+	name, err := schedule.ParseViewName(view)
+	if err != nil {
+		return nil, err
+	}
+	options := schedule.ClaimOptions{Worker: n.worker.Name, Usual: n.worker.Usual, Force: n.force}
+	if failed != "" {
+		execution, err := store.SkipView(ctx, name, failed, options)
+		if err != nil {
+			return nil, err
+		}
+		n.took(execution.ID, view)
+		return &schedule.Claim{ExecutionID: execution.ID, View: view, Skipped: *execution.Reason}, nil
+	}
 	for {
-		claim, err := store.ClaimView(ctx, view, n.settings, schedule.ClaimOptions{
-			Worker: n.worker.Name, Usual: n.worker.Usual,
-		})
+		claim, err := store.ClaimView(ctx, name, n.settings, options)
 		if err != nil {
 			n.putBack(view)
+		}
+		if claim != nil {
+			n.took(claim.ExecutionID, view)
 		}
 		if claim != nil || err != nil {
 			return claim, err
@@ -143,8 +186,35 @@ func (n *namedViews) claim(ctx context.Context, store *schedule.Store, patient b
 }
 
 // putBack leaves a view for later.
-func (n *namedViews) putBack(view schedule.ViewName) {
+func (n *namedViews) putBack(view string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.views = append(n.views, view)
 }
+
+func (n *namedViews) took(execution int64, view string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.taken[execution] = view
+}
+
+// over notes how a view ended; others may have waited for it.
+func (n *namedViews) over(id int64, execution *schedule.Execution) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	claimed := n.taken[id]
+	n.ended[claimed] = true
+	switch {
+	case execution == nil:
+	case execution.Status.Bad():
+		n.failed[claimed] = execution.View
+	case execution.Reason != nil && *execution.Reason == schedule.ReasonUpstreamFailed:
+		for _, ancestor := range n.above[claimed] {
+			if n.failed[ancestor] != "" {
+				n.failed[claimed] = n.failed[ancestor]
+			}
+		}
+	}
+}
+
+func (d *dueViews) over(int64, *schedule.Execution) {}

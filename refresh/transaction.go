@@ -39,17 +39,21 @@ type refresher struct {
 //
 // When ctx ends, the server is asked to cancel, and the execution is recorded as cancelled.
 func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) (schedule.Execution, error) {
-	method := chooseMethod(claim)
+	chosen := choose(claim)
+	method := chosen.method
 	if claim.OID == 0 {
 		return r.endDetached(ctx, conn, claim, schedule.Ending{
 			Status: schedule.Failed, Reason: schedule.ReasonMissing, ErrorName: "undefined_table",
 			ErrorMessage: fmt.Sprintf("materialized view %s does not exist", claim.View),
 		})
 	}
+	if chosen.impossible != nil {
+		return r.endDetached(ctx, conn, claim, *chosen.impossible)
+	}
 
 	limit, cancel := context.WithTimeout(ctx, claim.Timeout+backstopDelay)
 	defer cancel()
-	record, done, err := sendRefresh(limit, conn, claim, method)
+	record, done, err := sendRefresh(limit, conn, claim, chosen)
 	switch {
 	case err == nil:
 		return record, nil
@@ -58,6 +62,7 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 	}
 
 	ending := r.ending(ctx, err, claim, method)
+	ending.MethodReason = chosen.because
 	if conn.PgConn().TxStatus() == 'E' && done >= stepsBeforeSavepoint {
 		record, recordErr := r.endUnderLock(ctx, conn, claim, ending)
 		if recordErr == nil {
@@ -83,11 +88,12 @@ const stepsBeforeSavepoint = 3
 // many of its statements succeeded before the one that failed. Once it is sent, the server completes it without us: a worker that dies here leaves a refreshed view and
 // the record of it. It must stay within one network buffer of the server (8 kB), or a dead worker's connection may cut
 // it in the middle.
-func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, method schedule.Method) (
+func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chosen choice) (
 	record schedule.Execution, done int, err error,
 ) {
 	name := schedule.ViewName{Schema: claim.Schema, Name: claim.Name}
 	refresh := "refresh materialized view "
+	method := chosen.method
 	if method == schedule.MethodConcurrently {
 		refresh += "concurrently "
 	}
@@ -113,8 +119,8 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, meth
 	// REFRESH runs as the view's owner. What follows runs as us, and must not see the owner's path.
 	queue(`set local search_path = pg_catalog, pg_temp`)
 	queue(`select `+schedule.ExecutionColumns+`
-		  from mvsched.refresh_succeeded($1, $2, $3, $4, $5) e`,
-		execution, oid, claim.Schema, claim.Name, string(method))
+		  from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`,
+		execution, oid, claim.Schema, claim.Name, string(method), chosen.because)
 	queue(`commit`)
 
 	results := conn.PgConn().ExecBatch(ctx, &batch)

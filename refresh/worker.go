@@ -52,16 +52,32 @@ func (w *Worker) RunDue(ctx context.Context) ([]schedule.Execution, error) {
 	return w.run(ctx, &dueViews{worker: w})
 }
 
-// Refresh refreshes the given views now, whether they are due or not. A view that is being refreshed already is waited
-// for, then refreshed. Settings given override those of the views' schedules. When one of the views is none, nothing is
-// refreshed. Otherwise it is as RunDue.
-func (w *Worker) Refresh(ctx context.Context, views []schedule.ViewName, settings schedule.Settings) (
-	[]schedule.Execution, error,
-) {
-	if err := w.Store.Check(ctx, views); err != nil {
+// RefreshOptions are what a refresh by hand may differ in from a schedule's.
+type RefreshOptions struct {
+	Settings  schedule.Settings // override those of the views' schedules
+	Ancestors bool              // first refresh what the views read
+	Force     bool              // also views whose schedule says to skip them when nothing has changed
+}
+
+// Refresh refreshes the given views now, whether they are due or not, each after those among them that it reads; where
+// one of these fails, it is skipped. A view that is being refreshed already is waited for, then refreshed. When one of the
+// views is none, nothing is refreshed. Otherwise it is as RunDue.
+func (w *Worker) Refresh(ctx context.Context, views []schedule.ViewName, options RefreshOptions) ([]schedule.Execution, error) {
+	names, err := w.Store.Resolve(ctx, views)
+	if err != nil {
 		return nil, err
 	}
-	return w.run(ctx, &namedViews{worker: w, views: views, settings: settings})
+	graph := schedule.Graph{Views: names}
+	if options.Ancestors || len(names) > 1 {
+		if graph, err = w.Store.Graph(ctx); err != nil {
+			return nil, err
+		}
+	}
+	ordered, above := graph.Order(names, options.Ancestors)
+	return w.run(ctx, &namedViews{
+		worker: w, settings: options.Settings, force: options.Force,
+		views: ordered, above: above, taken: map[int64]string{}, ended: map[string]bool{}, failed: map[string]string{},
+	})
 }
 
 // source is where the claims come from.
@@ -75,6 +91,9 @@ type source interface {
 
 	// claim takes the next view; nil when there is none, or, without patience, none that nobody else is at.
 	claim(ctx context.Context, store *schedule.Store, patient bool) (*schedule.Claim, error)
+
+	// over is told that a claimed execution has ended, and how; nil: its record could not be had.
+	over(id int64, execution *schedule.Execution)
 }
 
 // run is one call of a worker: a control loop on a connection of its own, and up to Jobs slots that each claim and
@@ -356,6 +375,7 @@ func (r *run) skipped(ctx context.Context, store *schedule.Store, claim schedule
 	r.mu.Lock()
 	r.executions = append(r.executions, execution)
 	r.mu.Unlock()
+	r.source.over(claim.ExecutionID, &execution)
 	r.madeProgress()
 	if r.Ended != nil {
 		r.Ended(execution)
@@ -368,7 +388,7 @@ func (r *run) madeProgress() {
 	r.mu.Lock()
 	held := r.held
 	r.mu.Unlock()
-	if !held {
+	if _, named := r.source.(*namedViews); !held && !named {
 		return
 	}
 	select {
@@ -394,6 +414,11 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 		r.executions = append(r.executions, execution)
 	}
 	r.mu.Unlock()
+	if err == nil {
+		r.source.over(claim.ExecutionID, &execution)
+	} else {
+		r.source.over(claim.ExecutionID, nil)
+	}
 	r.madeProgress()
 	log := r.refresher.log.With("view", claim.View, "execution", claim.ExecutionID)
 	switch {
@@ -423,7 +448,7 @@ func (r *run) lookForBlockers(ctx context.Context) {
 	r.mu.Lock()
 	var waiting []int64
 	for id, a := range r.active {
-		if time.Since(a.since) < lockTimeout(a.claim, chooseMethod(a.claim))+time.Second {
+		if time.Since(a.since) < lockTimeout(a.claim, choose(a.claim).method)+time.Second {
 			waiting = append(waiting, id)
 		}
 	}
@@ -441,6 +466,9 @@ func (r *run) lookForBlockers(ctx context.Context) {
 	for _, b := range blockers {
 		if a := r.active[b.ExecutionID]; a != nil {
 			a.blocker = fmt.Sprintf("held by pid %d (user %s)", b.PID, cmp.Or(b.User, "unknown"))
+			if b.Query != "" {
+				a.blocker += ": " + withoutLiterals(b.Query)
+			}
 			if b.PID == 0 {
 				a.blocker = "held by a prepared transaction (see pg_prepared_xacts)"
 			}

@@ -48,6 +48,7 @@ type executionJSON struct {
 	Attempt int     `json:"attempt"`
 	Worker  *string `json:"worker"`
 	lastJSON
+	MethodReason *string    `json:"method_reason"`
 	DataAsOf     *time.Time `json:"data_as_of"`
 	TerminatedAt *time.Time `json:"terminated_at"`
 }
@@ -131,7 +132,7 @@ func toLastJSON(e schedule.Execution) lastJSON {
 func toExecutionJSON(e schedule.Execution) executionJSON {
 	return executionJSON{
 		ID: e.ID, View: e.View, Trigger: e.Trigger, Attempt: e.Attempt, Worker: e.Worker, lastJSON: toLastJSON(e),
-		DataAsOf: utc(e.DataAsOf), TerminatedAt: utc(e.TerminatedAt),
+		MethodReason: e.MethodReason, DataAsOf: utc(e.DataAsOf), TerminatedAt: utc(e.TerminatedAt),
 	}
 }
 

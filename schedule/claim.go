@@ -42,6 +42,7 @@ type ClaimOptions struct {
 	Limit  int        // as many as can begin now: one for each idle connection
 	Round  *time.Time // claim what was due at this instant, as one slot; nil: what is due now
 	Usual  bool       // also look up Claim.Usual
+	Force  bool       // of ClaimView: also when nothing has changed
 }
 
 // claimSQL: how a claim is made, and why it is safe, is told beside mvsched.claim in schema.sql. A claim that a crash of
@@ -79,16 +80,38 @@ with view as materialized (
   select s.*
     from mvsched.materialized_view_refresh_schedule s
    where s.id = $8::bigint
+), look as materialized (
+  select mvsched.fingerprint(view.oid) as fingerprint, clock_timestamp() as at
+    from view, schedule
+   where schedule.skip_unchanged
+), unchanged as materialized (
+  select known.refreshed_at, greatest(known.data_as_of, least(look.at, mvsched.data_of_parents(view.oid))) as data_as_of
+    from look, view, schedule, mvsched.refreshable v
+   cross join lateral (
+          select e.fingerprint, e.refreshed_at, e.data_as_of
+            from mvsched.materialized_view_refresh_schedule_execution e
+           where e.view_oid = v.oid and e.data_as_of is not null
+           order by e.id desc
+           limit 1
+        ) known
+   where not $9::boolean and v.oid = view.oid and v.populated and known.fingerprint = look.fingerprint
+     and known.refreshed_at > now() - schedule.max_staleness and mvsched.nobody_else_here()
+     and not exists (select from mvsched.materialized_view_refresh_schedule_execution e
+                      where e.status = 'running' and e.view_oid = view.oid)
 ), execution as (
   insert into mvsched.materialized_view_refresh_schedule_execution as e
-         (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, worker, fingerprint)
-  select schedule.id, mvsched.view_name(view.oid), view.oid, 'manual', $4::text,
-         case when schedule.skip_unchanged then mvsched.fingerprint(view.oid) end
+         (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, worker, fingerprint,
+          status, reason, ended_at, data_as_of, refreshed_at)
+  select schedule.id, mvsched.view_name(view.oid), view.oid, 'manual', $4::text, look.fingerprint,
+         case when unchanged.refreshed_at is null then 'running' else 'skipped' end, case when unchanged.refreshed_at is not null then 'unchanged' end,
+         case when unchanged.refreshed_at is not null then clock_timestamp() end, unchanged.data_as_of, unchanged.refreshed_at
     from view
     left join schedule on true
+    left join look on true
+    left join unchanged on true
    where mvsched.view_name(view.oid) is not null
   on conflict (view_oid) where status = 'running' do nothing
-  returning e.id, e.view_oid, e.view_name
+  returning e.id, e.view_oid, e.view_name, e.reason
 ), free as materialized (
   select s.id
     from mvsched.materialized_view_refresh_schedule s
@@ -106,12 +129,13 @@ select execution.id, schedule.id, execution.view_name, null::timestamptz, 1,
        coalesce($3::float8, extract(epoch from schedule.lock_timeout)::float8),
        coalesce($6::text, schedule.strategy, 'auto'), coalesce($7::text, schedule.search_path),
        v.oid::bigint, v.schema_name::text, v.relation_name::text, v.populated, v.unique_index, v.owner_temp, false,
-       case when $5::boolean then mvsched.usual_seconds(execution.view_name) end, null::text
+       case when $5::boolean then mvsched.usual_seconds(execution.view_name) end, execution.reason
   from execution
   left join schedule on true
   join mvsched.refreshable v on v.oid = execution.view_oid`
 
-// ClaimView claims one view, due or not, scheduled or not, paused or not, without moving its schedule. Settings given
+// ClaimView claims one view, due or not, scheduled or not, paused or not, without moving its schedule. Where the schedule
+// says so and, without Force, nothing has changed, it is skipped; what cannot be told at one look is refreshed. Settings given
 // override the schedule's for this run (Timeout, LockTimeout, Strategy, SearchPath). It returns nil when the view is
 // being refreshed already, and ErrNoView or ErrNotAView in a *ViewError when it is none.
 func (s *Store) ClaimView(ctx context.Context, view ViewName, settings Settings, opts ClaimOptions) (*Claim, error) {
@@ -128,7 +152,7 @@ func (s *Store) ClaimView(ctx context.Context, view ViewName, settings Settings,
 	err = s.send(ctx, func(batch *pgx.Batch) {
 		batch.Queue(settleSQL)
 		batch.Queue(claimViewSQL, found.oid, seconds(settings.Timeout), seconds(settings.LockTimeout), opts.Worker,
-			opts.Usual, settings.Strategy, settings.SearchPath, found.scheduleID).Query(collect(&claims, scanClaim))
+			opts.Usual, settings.Strategy, settings.SearchPath, found.scheduleID, opts.Force).Query(collect(&claims, scanClaim))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claiming %q: %w", view, err)
@@ -177,4 +201,29 @@ func (s *Store) FollowRename(ctx context.Context, scheduleID int64) error {
 		return fmt.Errorf("following a rename: %w", err)
 	}
 	return nil
+}
+
+const skipViewSQL = `
+insert into mvsched.materialized_view_refresh_schedule_execution as e
+       (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, worker, status, reason, error_message, ended_at)
+values ($1, $2, $3::bigint::oid, 'manual', $4, 'skipped', $5, $6, clock_timestamp())
+returning ` + ExecutionColumns + ``
+
+// SkipView records that a view was not refreshed because another one, which it reads, was to be first and failed.
+func (s *Store) SkipView(ctx context.Context, view ViewName, failed string, opts ClaimOptions) (execution Execution, err error) {
+	ctx, cancel := withDeadline(ctx, "recording a skip")
+	defer cancel()
+	found, err := s.describe(ctx, view)
+	switch {
+	case err != nil:
+		return Execution{}, fmt.Errorf("recording the skip of %q: %w", view, err)
+	case found.problem != nil:
+		return Execution{}, found.problem
+	}
+	err = s.transaction(ctx, func(tx pgx.Tx) (err error) {
+		execution, err = one(ctx, tx, "recording a skip", skipViewSQL, found.scheduleID, found.name, found.oid, opts.Worker,
+			ReasonUpstreamFailed, failed+" failed")
+		return err
+	})
+	return execution, err
 }

@@ -13,6 +13,7 @@ var checks = []check{
 	{"search_path_trap", searchPathTrapSQL},
 	{"interval_too_short", intervalTooShortSQL},
 	{"nothing_changed", nothingChangedSQL},
+	{"cannot_tell_changes", cannotTellSQL},
 	{"bloat", bloatSQL},
 	{"unscheduled", nobodyRefreshesSQL},
 	{"parent_less_often", parentLessOftenSQL},
@@ -294,3 +295,11 @@ select 'advice', s.name,
          where st.schemaname = s.nspname and st.tablename = s.relname) stats
  where s.strategy <> 'plain' and usual.runs >= 5 and usual.median >= 2 and s.reltuples > 0 and usual.changed < 0.5 * s.reltuples
    and stats.null_frac < 0.9`
+
+const cannotTellSQL = `
+select 'warning', s.name, 'is always refreshed, since it cannot be told whether what it reads has changed: '
+       || array_to_string(o.obstacles, ', '),
+       format('mvsched set %s --skip-unchanged=false', s.word)
+  from scheduled s
+ cross join lateral (select mvsched.obstacles(mvsched.read_sources(s.oid)) as obstacles offset 0) o
+ where s.skip_unchanged and s.oid is not null and cardinality(o.obstacles) > 0`

@@ -361,18 +361,20 @@ func (s *Store) scheduleIDs(ctx context.Context, views []ViewName) ([]int64, err
 	return ids, nil
 }
 
-// Check returns ErrNoView or ErrNotAView in a *ViewError for the first of the views that is none.
-func (s *Store) Check(ctx context.Context, views []ViewName) error {
+// Resolve returns the canonical names of views: ErrNoView or ErrNotAView in a *ViewError for the first that is none.
+func (s *Store) Resolve(ctx context.Context, views []ViewName) ([]string, error) {
 	ctx, cancel := withDeadline(ctx, "looking up a view")
 	defer cancel()
+	var names []string
 	for _, view := range views {
 		found, err := s.describe(ctx, view)
 		if err != nil {
-			return fmt.Errorf("looking up %q: %w", view, err)
+			return nil, fmt.Errorf("looking up %q: %w", view, err)
 		}
 		if found.problem != nil {
-			return found.problem
+			return nil, found.problem
 		}
+		names = append(names, *found.name)
 	}
-	return nil
+	return names, nil
 }

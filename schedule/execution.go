@@ -13,13 +13,13 @@ import (
 // ExecutionColumns are the columns of e, a row of the execution table, that ScanExecution reads.
 const ExecutionColumns = `
        e.id, e.materialized_view_refresh_schedule_id, e.view_name, e.status, e.reason, e.trigger, e.scheduled_at,
-       e.attempt, e.started_at, e.ended_at, e.terminated_at, e.method, e.rows_inserted, e.rows_deleted, e.data_as_of,
+       e.attempt, e.started_at, e.ended_at, e.terminated_at, e.method, e.method_reason, e.rows_inserted, e.rows_deleted, e.data_as_of,
        e.error_name, e.error_message, e.worker`
 
 // ScanExecution reads ExecutionColumns.
 func ScanExecution(row pgx.CollectableRow) (e Execution, err error) {
 	err = row.Scan(&e.ID, &e.ScheduleID, &e.View, &e.Status, &e.Reason, &e.Trigger, &e.ScheduledAt,
-		&e.Attempt, &e.StartedAt, &e.EndedAt, &e.TerminatedAt, &e.Method, &e.RowsInserted, &e.RowsDeleted, &e.DataAsOf,
+		&e.Attempt, &e.StartedAt, &e.EndedAt, &e.TerminatedAt, &e.Method, &e.MethodReason, &e.RowsInserted, &e.RowsDeleted, &e.DataAsOf,
 		&e.ErrorName, &e.ErrorMessage, &e.Worker)
 	return e, err
 }
@@ -82,6 +82,7 @@ type Ending struct {
 	Status       Status
 	Reason       string // "" for none
 	Method       Method // "" when it did not come to one
+	MethodReason string
 	ErrorName    string // "" for none
 	ErrorMessage string
 
@@ -102,6 +103,7 @@ update mvsched.materialized_view_refresh_schedule_execution e
        terminated_at = case when verdict.status in ('timed_out', 'cancelled', 'abandoned')
                             then greatest(e.started_at, clock_timestamp()) end,
        method = nullif($4::text, ''),
+       method_reason = nullif($8::text, ''),
        error_name = nullif($5::text, ''),
        error_message = nullif($6::text, '')
   from (select t.timed_out, case when t.timed_out then 'timed_out' else $2::text end as status
@@ -147,7 +149,7 @@ func end(ctx context.Context, db querier, id int64, ending Ending) (Execution, e
 		limit = &ending.TimeLimit
 	}
 	execution, err := one(ctx, db, "recording the end of a refresh", endSQL, id, ending.Status, ending.Reason, ending.Method,
-		ending.ErrorName, cut(ending.ErrorMessage), seconds(limit))
+		ending.ErrorName, cut(ending.ErrorMessage), seconds(limit), ending.MethodReason)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return one(ctx, db, "reading the end of a refresh", executionSQL, id)
 	}
@@ -188,12 +190,14 @@ type Blocker struct {
 	ExecutionID int64
 	PID         int    // 0: a prepared transaction
 	User        string // "" when the server does not say
+	Query       string // its last one, with literals; "" when the server does not show it
 }
 
 // blockersSQL looks while the wait lasts; after it there is nothing to see. The backend of a run is found by the lock on
 // its execution row (its transaction is in xmax), since behind a pooler the pid that a client knows is not the server's.
 const blockersSQL = `
-select e.id, blocker.pid, coalesce(a.usename::text, '')
+select e.id, blocker.pid, coalesce(a.usename::text, ''),
+       case when a.query is not null and a.query <> '<insufficient privilege>' then left(a.query, 2000) else '' end
   from mvsched.materialized_view_refresh_schedule_execution e
   join pg_catalog.pg_locks l
     on l.locktype = 'transactionid' and l.transactionid = e.xmax and l.mode = 'ExclusiveLock' and l.granted
@@ -207,7 +211,7 @@ func (s *Store) Blockers(ctx context.Context, executions []int64) ([]Blocker, er
 	ctx, cancel := withDeadline(ctx, "looking for blockers")
 	defer cancel()
 	return read(ctx, s, "looking for blockers", func(row pgx.CollectableRow) (b Blocker, err error) {
-		err = row.Scan(&b.ExecutionID, &b.PID, &b.User)
+		err = row.Scan(&b.ExecutionID, &b.PID, &b.User, &b.Query)
 		return b, err
 	}, blockersSQL, executions)
 }

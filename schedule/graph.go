@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -124,4 +125,58 @@ func (g Graph) components() [][]string {
 		slices.Sort(group)
 	}
 	return groups
+}
+
+// Order returns the views, and with ancestors also all that they read, so that each comes after those that it reads, and
+// for each of them those of its ancestors that are among them. Of a cycle the order is that of names.
+func (g Graph) Order(views []string, ancestors bool) (ordered []string, above map[string][]string) {
+	parents := map[string][]string{}
+	for _, e := range g.Edges {
+		parents[e.Child] = append(parents[e.Child], e.Parent)
+	}
+	reach := map[string]map[string]bool{}
+	for _, group := range components(g.Views, func(view string) []string { return parents[view] }) { // parents first
+		slices.Sort(group)
+		all := map[string]bool{}
+		for _, view := range group {
+			for _, parent := range parents[view] {
+				all[parent] = true
+				for ancestor := range reach[parent] {
+					all[ancestor] = true
+				}
+			}
+		}
+		for i, view := range group {
+			reach[view] = maps.Clone(all)
+			for _, later := range group[i:] {
+				delete(reach[view], later)
+			}
+		}
+		ordered = append(ordered, group...)
+	}
+	wanted := map[string]bool{}
+	for _, view := range views {
+		wanted[view] = true
+		if ancestors {
+			maps.Copy(wanted, reach[view])
+		}
+	}
+	byReading := slices.DeleteFunc(ordered, func(view string) bool { return !wanted[view] })
+	ordered = nil
+	for _, view := range views { // as given, but for those that have to be first
+		for _, other := range byReading {
+			if (other == view || reach[view][other]) && !slices.Contains(ordered, other) {
+				ordered = append(ordered, other)
+			}
+		}
+	}
+	above = map[string][]string{}
+	for _, view := range ordered {
+		for _, other := range ordered {
+			if reach[view][other] {
+				above[view] = append(above[view], other)
+			}
+		}
+	}
+	return ordered, above
 }

@@ -83,16 +83,17 @@ func (s Status) Bad() bool {
 
 // Reasons that an execution may carry.
 const (
-	ReasonUnchanged      = "unchanged"       // skipped: nothing that its query reads has changed
-	ReasonUpstreamFailed = "upstream_failed" // skipped: a view that it reads has failed since it last ran
-	ReasonLockBusy       = "lock_busy"       // skipped: the lock was not to be had within lock_timeout
-	ReasonShutdown       = "shutdown"        // cancelled: its worker was told to stop; the slot stays due
-	ReasonRequested      = "requested"       // cancelled: somebody else asked the server to
-	ReasonTimeLimit      = "time_limit"      // timed_out
-	ReasonNeverStarted   = "never_started"   // abandoned: claimed, but its transaction never began; the slot stays due
-	ReasonWorkerLost     = "worker_lost"     // abandoned: its transaction is gone without a record; the slot stays due
-	ReasonMissing        = "missing"         // failed: there is no such view any more
-	ReasonViewReplaced   = "view_replaced"   // failed: during the refresh its name went to another view
+	ReasonUnchanged      = "unchanged"         // skipped: nothing that its query reads has changed
+	ReasonUpstreamFailed = "upstream_failed"   // skipped: a view that it reads has failed since it last ran
+	ReasonLockBusy       = "lock_busy"         // skipped: the lock was not to be had within lock_timeout
+	ReasonShutdown       = "shutdown"          // cancelled: its worker was told to stop; the slot stays due
+	ReasonRequested      = "requested"         // cancelled: somebody else asked the server to
+	ReasonTimeLimit      = "time_limit"        // timed_out
+	ReasonNeverStarted   = "never_started"     // abandoned: claimed, but its transaction never began; the slot stays due
+	ReasonWorkerLost     = "worker_lost"       // abandoned: its transaction is gone without a record; the slot stays due
+	ReasonMissing        = "missing"           // failed: there is no such view any more
+	ReasonNoTemp         = "no_temp_privilege" // failed: CONCURRENTLY was asked for, and the owner may not create its table
+	ReasonViewReplaced   = "view_replaced"     // failed: during the refresh its name went to another view
 )
 
 // Execution is one row of the execution table: one refresh, from its claim to its end.
@@ -109,6 +110,7 @@ type Execution struct {
 	EndedAt      *time.Time
 	TerminatedAt *time.Time
 	Method       *Method
+	MethodReason *string
 	RowsInserted *int64
 	RowsDeleted  *int64
 	DataAsOf     *time.Time

@@ -1235,7 +1235,8 @@ $$;
 comment on function mvsched.begin_refresh(bigint, oid, text, interval, interval) is
   'First step of a refresh transaction: its limits, and the lock on its execution. Raises MV001 when the claim was taken away';
 
-create function mvsched.refresh_succeeded(execution bigint, view oid, view_schema text, view_name text, method text)
+create function mvsched.refresh_succeeded(
+  execution bigint, view oid, view_schema text, view_name text, method text, method_reason text default null)
   returns setof mvsched.materialized_view_refresh_schedule_execution language plpgsql
   set search_path = pg_catalog, pg_temp as $$
 begin
@@ -1252,6 +1253,7 @@ begin
        set status = 'succeeded',
            ended_at = greatest(e.started_at, pg_catalog.clock_timestamp()),
            method = refresh_succeeded.method,
+           method_reason = refresh_succeeded.method_reason,
            -- The start of this transaction: nothing in the view can be older, except what was read from views that are.
            data_as_of = least(pg_catalog.now(), nullif(pg_catalog.current_setting('mvsched.data_of_parents', true), '')::timestamptz),
            refreshed_at = pg_catalog.now(),
@@ -1273,7 +1275,7 @@ begin
   end if;
 end
 $$;
-comment on function mvsched.refresh_succeeded(bigint, oid, text, text, text) is
+comment on function mvsched.refresh_succeeded(bigint, oid, text, text, text, text) is
   'Last step of a refresh transaction: the record of its success. Raises MV002 when another view was refreshed than the one claimed';
 
 ------------------------------------------------------------------------------------------------------------------------
@@ -1297,6 +1299,10 @@ select s.id                                                as materialized_view_
          when s.suspended_at is not null then 'suspended'
          when last.status in ('failed', 'timed_out', 'cancelled', 'abandoned') then 'failing'
          when last.status = 'skipped' and last.reason = 'lock_busy' then 'blocked'
+         when s.next_run_at <= pg_catalog.now() and s.open_execution_id is null
+              and exists (select from mvsched.materialized_view_graph g
+                           where g.view_oid = v.oid and pg_catalog.cardinality(g.ancestors) > 0)
+              and exists (select from mvsched.awaited(v.oid, s.next_run_at, null, pg_catalog.now())) then 'blocked'
          when data.data_as_of is null then 'never'
          when pg_catalog.now() - data.data_as_of > 2 * s.refresh_interval then 'late'
          when s.next_run_at is null or s.next_run_at <= pg_catalog.now() then 'due'
@@ -1353,7 +1359,7 @@ select s.id                                                as materialized_view_
 comment on view mvsched.status is 'One row a schedule: how its view stands. What `mvsched status` prints; it waits for no lock on any view';
 comment on column mvsched.status.materialized_view_refresh_schedule_id is 'The schedule';
 comment on column mvsched.status.view_name is 'The view''s canonical name, the new one after a rename';
-comment on column mvsched.status.state is 'The first that holds: missing, running, paused, suspended, failing (the last run was neither success nor skip), blocked (a lock was not to be had), never (no success yet), late (older than two intervals), due, fresh';
+comment on column mvsched.status.state is 'The first that holds: missing, running, paused, suspended, failing (the last run was neither success nor skip), blocked (a lock was not to be had, or it waits for what it reads), never (no success yet), late (older than two intervals), due, fresh';
 comment on column mvsched.status.data_as_of is 'The view''s contents are at least as new as this instant; null: never refreshed by mvsched';
 comment on column mvsched.status.age is 'Now minus data_as_of';
 comment on column mvsched.status.next_run_at is 'The next slot; null: about to be planned';

@@ -11,7 +11,7 @@ import (
 
 type refreshOptions struct {
 	views          []schedule.ViewName
-	settings       schedule.Settings
+	how            refresh.RefreshOptions
 	jobs           int
 	allowSuperuser bool
 }
@@ -24,7 +24,8 @@ func newRefreshCmd(a *app) *cobra.Command {
 		Short:   "Refresh views now and wait",
 		GroupID: groupRefresh,
 		Long: `Refreshes views now and waits for them, due or not, scheduled or not, paused or not. The schedule does not move.
-A view that is being refreshed already is waited for, then refreshed. Options given here are for this time only.`,
+A view that is being refreshed already is waited for, then refreshed. Options given here are for this time only.
+Of several views each comes after those among them that it reads; where one of these fails, it is skipped.`,
 		Args:              someViews,
 		ValidArgsFunction: a.completeViews,
 	}
@@ -32,7 +33,7 @@ A view that is being refreshed already is waited for, then refreshed. Options gi
 		if opts.views, err = parseViews(args); err != nil {
 			return err
 		}
-		if opts.settings, err = flags.settings(cmd); err != nil {
+		if opts.how.Settings, err = flags.settings(cmd); err != nil {
 			return err
 		}
 		if err := checkJobs(opts.jobs); err != nil {
@@ -41,6 +42,8 @@ A view that is being refreshed already is waited for, then refreshed. Options gi
 		return runRefresh(ctx, a, opts)
 	})
 	flags.register(cmd)
+	cmd.Flags().BoolVar(&opts.how.Ancestors, "ancestors", false, "first refresh the materialized views that they read")
+	cmd.Flags().BoolVar(&opts.how.Force, "force", false, "also when nothing has changed, where the schedule says to skip that")
 	jobsFlag(cmd, &opts.jobs, 2)
 	superuserFlag(cmd, &opts.allowSuperuser)
 	return cmd
@@ -53,6 +56,6 @@ func runRefresh(ctx context.Context, a *app, opts refreshOptions) error {
 	}
 	defer pool.Close()
 	return a.work(ctx, pool, store, opts.jobs, opts.allowSuperuser, func(w *refresh.Worker) ([]schedule.Execution, error) {
-		return w.Refresh(ctx, opts.views, opts.settings)
+		return w.Refresh(ctx, opts.views, opts.how)
 	})
 }

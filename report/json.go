@@ -50,6 +50,7 @@ type executionJSON struct {
 	lastJSON
 	DataAsOf     *time.Time `json:"data_as_of"`
 	TerminatedAt *time.Time `json:"terminated_at"`
+	RowsKept     *int64     `json:"rows_kept"`
 }
 
 type scheduleJSON struct {
@@ -58,6 +59,7 @@ type scheduleJSON struct {
 	TimeoutSeconds      float64    `json:"timeout_seconds"`
 	LockTimeoutSeconds  *float64   `json:"lock_timeout_seconds"`
 	Strategy            string     `json:"strategy"`
+	Vacuum              string     `json:"vacuum"`
 	Queue               string     `json:"queue"`
 	Priority            int        `json:"priority"`
 	SearchPath          *string    `json:"search_path"`
@@ -118,14 +120,14 @@ func toLastJSON(e schedule.Execution) lastJSON {
 func toExecutionJSON(e schedule.Execution) executionJSON {
 	return executionJSON{
 		ID: e.ID, View: e.View, Trigger: e.Trigger, Attempt: e.Attempt, Worker: e.Worker, lastJSON: toLastJSON(e),
-		DataAsOf: utc(e.DataAsOf), TerminatedAt: utc(e.TerminatedAt),
+		DataAsOf: utc(e.DataAsOf), TerminatedAt: utc(e.TerminatedAt), RowsKept: e.RowsKept,
 	}
 }
 
 func toScheduleJSON(s schedule.Schedule) scheduleJSON {
 	return scheduleJSON{
 		View: s.View, EverySeconds: *secondsOf(&s.Every), TimeoutSeconds: *secondsOf(&s.Timeout),
-		LockTimeoutSeconds: secondsOf(s.LockTimeout), Strategy: string(s.Strategy), Queue: s.Queue, Priority: s.Priority,
+		LockTimeoutSeconds: secondsOf(s.LockTimeout), Strategy: string(s.Strategy), Vacuum: string(s.Vacuum), Queue: s.Queue, Priority: s.Priority,
 		SearchPath: s.SearchPath, NextRunAt: utc(s.NextRunAt), PausedAt: utc(s.PausedAt), PausedReason: s.PausedReason,
 		SuspendedAt: utc(s.SuspendedAt), ConsecutiveFailures: s.ConsecutiveFailures,
 	}

@@ -80,6 +80,10 @@ func (p Printer) Schedules(schedules []schedule.Schedule) error {
 		},
 		{head: "STRATEGY", cell: func(s schedule.Schedule) string { return string(s.Strategy) }},
 		{
+			head: "VACUUM", cell: func(s schedule.Schedule) string { return string(s.Vacuum) },
+			when: func(s schedule.Schedule) bool { return s.Vacuum != "" && s.Vacuum != schedule.VacuumAuto },
+		},
+		{
 			head: "PRIO", cell: func(s schedule.Schedule) string { return itoa(s.Priority) }, right: true,
 			when: func(s schedule.Schedule) bool { return s.Priority != 0 },
 		},

@@ -20,6 +20,7 @@ type Settings struct {
 	Timeout     *time.Duration
 	LockTimeout *time.Duration
 	Strategy    *Strategy
+	Vacuum      *VacuumMode
 	Priority    *int
 	SearchPath  *string
 	Paused      *bool
@@ -77,10 +78,10 @@ update mvsched.materialized_view_refresh_schedule s
 const addSQL = `
 insert into mvsched.materialized_view_refresh_schedule as s
        (materialized_view_name, refresh_interval, maximum_execution_duration, lock_timeout, strategy, priority,
-        search_path, paused_at)
+        search_path, paused_at, vacuum)
 values ($1, make_interval(secs => $2::float8), coalesce(make_interval(secs => $3::float8), interval '30 minutes'),
         make_interval(secs => nullif($4::float8, 0)), coalesce($5::text, 'auto'), coalesce($6::integer, 0),
-        nullif($7::text, ''), case when $8::boolean then coalesce($9::timestamptz, now()) end)`
+        nullif($7::text, ''), case when $8::boolean then coalesce($9::timestamptz, now()) end, coalesce($10::text, 'auto'))`
 
 // Add schedules views, all of them or none: ErrNoView, ErrNotAView or, unless ifNotExists, ErrScheduled in a
 // *ViewError say which one was in the way. A new schedule is due at once. It returns how many were added.
@@ -109,7 +110,7 @@ func (s *Store) Add(ctx context.Context, views []ViewName, settings Settings, if
 			}
 			_, err := tx.Exec(ctx, addSQL, name, seconds(settings.Every), seconds(settings.Timeout),
 				seconds(settings.LockTimeout), settings.Strategy, settings.Priority, settings.SearchPath,
-				settings.Paused, s.now())
+				settings.Paused, s.now(), settings.Vacuum)
 			if isScheduled(err) { // somebody was quicker
 				err = &ViewError{View: name, Err: ErrScheduled}
 			}
@@ -140,6 +141,7 @@ update mvsched.materialized_view_refresh_schedule s
        lock_timeout = case when $4::float8 is null then s.lock_timeout else make_interval(secs => nullif($4::float8, 0)) end,
        strategy = coalesce($5::text, s.strategy),
        priority = coalesce($6::integer, s.priority),
+       vacuum = coalesce($10::text, s.vacuum),
        search_path = case when $7::text is null then s.search_path else nullif($7::text, '') end,
        paused_at = case when $8::boolean is null then s.paused_at
                         when $8::boolean then coalesce(s.paused_at, $9::timestamptz, now()) end,
@@ -151,7 +153,7 @@ func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) er
 	return s.editEach(ctx, "changing a schedule", views, func(ctx context.Context, tx pgx.Tx, id int64) error {
 		_, err := tx.Exec(ctx, setSQL, id, seconds(settings.Every), seconds(settings.Timeout),
 			seconds(settings.LockTimeout), settings.Strategy, settings.Priority, settings.SearchPath,
-			settings.Paused, s.now())
+			settings.Paused, s.now(), settings.Vacuum)
 		return refusedSetting(err, settings)
 	})
 }

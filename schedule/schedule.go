@@ -14,6 +14,16 @@ const (
 	Plain        Strategy = "plain"
 )
 
+// VacuumMode is when a schedule wants its view to be vacuumed after a refresh.
+type VacuumMode string
+
+// The vacuum modes. Auto vacuums and analyzes when dead rows or lost statistics call for it.
+const (
+	VacuumAuto   VacuumMode = "auto"
+	VacuumNever  VacuumMode = "never"
+	VacuumAlways VacuumMode = "always"
+)
+
 // Method is how one refresh was done.
 type Method string
 
@@ -34,6 +44,7 @@ type Schedule struct {
 	Timeout             time.Duration  // column maximum_execution_duration
 	LockTimeout         *time.Duration // nil: the default of the method
 	Strategy            Strategy
+	Vacuum              VacuumMode
 	Queue               string
 	Priority            int
 	SearchPath          *string // nil: the session's own
@@ -96,6 +107,7 @@ type Execution struct {
 	Method       *Method
 	RowsInserted *int64
 	RowsDeleted  *int64
+	RowsKept     *int64 // about
 	DataAsOf     *time.Time
 	ErrorName    *string
 	ErrorMessage *string

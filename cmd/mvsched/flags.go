@@ -18,6 +18,7 @@ type settingsFlags struct {
 	timeout     string
 	lockTimeout string
 	strategy    string
+	vacuum      string
 	priority    int
 	searchPath  string
 	paused      bool
@@ -40,8 +41,10 @@ func (f *settingsFlags) registerSchedule(cmd *cobra.Command) {
 	f.register(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.every, "every", "", "refresh at this interval, from slot to slot")
+	flags.StringVar(&f.vacuum, "vacuum", "", "vacuum and analyze the view after its refresh: auto, never or always (default auto)")
 	flags.IntVar(&f.priority, "priority", 0, "higher goes first: one step is worth a minute of waiting")
 	flags.BoolVar(&f.paused, "paused", false, "keep it from being refreshed until it is resumed")
+	completeWith(cmd, "vacuum", string(schedule.VacuumAuto), string(schedule.VacuumNever), string(schedule.VacuumAlways))
 }
 
 // settings reads the flags that were given; the others stay nil.
@@ -68,6 +71,16 @@ func (f *settingsFlags) settings(cmd *cobra.Command) (s schedule.Settings, err e
 			}
 		}
 		s.Strategy = &strategy
+	}
+	if given("vacuum") {
+		vacuum := schedule.VacuumMode(f.vacuum)
+		if !slices.Contains([]schedule.VacuumMode{schedule.VacuumAuto, schedule.VacuumNever, schedule.VacuumAlways}, vacuum) {
+			return s, &usageError{
+				problem: fmt.Sprintf("--vacuum: it cannot be %q", f.vacuum),
+				hint:    "use auto, never or always",
+			}
+		}
+		s.Vacuum = &vacuum
 	}
 	if given("priority") {
 		if f.priority < -schedule.MaxPriority || f.priority > schedule.MaxPriority {

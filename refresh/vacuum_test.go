@@ -95,10 +95,11 @@ func TestVacuum(t *testing.T) {
 	})
 }
 
-// slowly makes every vacuum of the worker take as long as a test may wait.
+// slowly makes a vacuum of the worker take as long as a test may wait. The refresh analyzes what it has found, so of that
+// there must be little.
 func (b *bundle) slowly(jobs int) {
 	b.Helper()
-	b.with(map[string]string{"vacuum_cost_delay": "100", "vacuum_cost_limit": "1"}, jobs)
+	b.with(map[string]string{"vacuum_cost_delay": "100", "vacuum_cost_limit": "10"}, jobs)
 }
 
 // vacuuming counts the backends that vacuum right now.
@@ -111,8 +112,9 @@ func TestVacuumHoldsUpNobodyAndStops(t *testing.T) {
 	b.slowly(1)
 	b.big("first", 20000)
 	b.big("second", 20)
-	b.change("first", 2)
-	b.change("second", 2)
+	b.change("first", 2000)
+	b.set("first", "vacuum = 'always'")
+	b.change("second", 20)
 	b.set("first", "priority = 1000")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stop")
@@ -138,7 +140,8 @@ func TestVacuumGivesWay(t *testing.T) {
 	b := setupJobs(t, 1)
 	b.slowly(1)
 	b.big("v", 20000)
-	b.change("v", 2)
+	b.change("v", 2000)
+	b.set("v", "vacuum = 'always'")
 	ctx, cancel := context.WithCancel(t.Context())
 	starts, ends := 0, 0
 	b.worker.Started = func(schedule.Claim) {
@@ -165,7 +168,8 @@ func TestVacuumEndsBeforeTheNextSlot(t *testing.T) {
 	b := setup(t)
 	b.slowly(2)
 	b.big("v", 20000)
-	b.change("v", 2)
+	b.change("v", 2000)
+	b.set("v", "vacuum = 'always'")
 	b.set("v", "refresh_interval = '1 second'")
 	began := time.Now()
 	b.runDue()

@@ -17,7 +17,8 @@ const cancelPatience = 2 * time.Second
 
 // ConfigurePool prepares a pool for a Worker with so many jobs: one connection for each refresh and one to look after the
 // schedules, opened when there is work for them. A slot whose connection was lost asks for the outcome over another one,
-// while the dead one still has its place: so there are places for twice the jobs.
+// while the dead one still has its place: so there are places for twice the jobs. One more is for what is vacuumed behind
+// the refreshes.
 //
 // It makes cancelling reliable: by default pgx sends the cancel request in the background while the connection is
 // closed, and a process that exits then leaves its refresh running. And it keeps to what works behind a transaction
@@ -25,10 +26,17 @@ const cancelPatience = 2 * time.Second
 // encoding, or a name would mean another view; times come as ISO dates, the only ones that pgx reads.
 func ConfigurePool(config *pgxpool.Config, jobs int) {
 	config.MinConns, config.MinIdleConns = 0, 0
-	config.MaxConns = 2*int32(jobs) + 1 //nolint:gosec // a number of jobs
+	config.MaxConns = 2*int32(jobs) + 2 //nolint:gosec // a number of jobs
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
 	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
 	config.ConnConfig.RuntimeParams["datestyle"] = "ISO"
+	onNotice := config.ConnConfig.OnNotice
+	config.ConnConfig.OnNotice = func(conn *pgconn.PgConn, notice *pgconn.Notice) {
+		noteBusy(conn, notice)
+		if onNotice != nil {
+			onNotice(conn, notice)
+		}
+	}
 	config.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &canceller{conn: conn}
 	}

@@ -102,6 +102,7 @@ type run struct {
 	*Worker
 	source    source
 	refresher refresher
+	janitor   *janitor
 	conn      *pgxpool.Conn // the control loop's
 	ended     chan slotEnd
 	progress  chan struct{} // a refresh has ended that other views may have waited for
@@ -133,7 +134,10 @@ func (w *Worker) run(ctx context.Context, source source) ([]schedule.Execution, 
 	log := cmp.Or(w.Log, slog.New(slog.DiscardHandler))
 	r.refresher = refresher{store: w.Store, log: log, blocker: r.blocker}
 
+	r.janitor = newJanitor(w, log)
+
 	err := r.control(ctx)
+	err = cmp.Or(err, r.janitor.finish(ctx)) // nothing of ours runs on after this
 	slices.SortFunc(r.executions, func(a, b schedule.Execution) int { return cmp.Compare(a.ID, b.ID) })
 	if ctx.Err() != nil {
 		return r.executions, context.Cause(ctx)
@@ -405,6 +409,7 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 	if r.Started != nil {
 		r.Started(claim)
 	}
+	r.janitor.giveWay(claim.OID)
 
 	execution, err := r.refresher.refresh(ctx, conn, claim)
 
@@ -434,6 +439,7 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 	if r.Ended != nil {
 		r.Ended(execution)
 	}
+	r.janitor.hand(ctx, claim, execution)
 	if claim.Renamed && claim.ScheduleID != nil && !conn.IsClosed() {
 		if err := r.Store.On(conn).FollowRename(context.WithoutCancel(ctx), *claim.ScheduleID); err != nil {
 			log.Warn("was renamed, and its schedule still bears the old name", "error", err)

@@ -51,6 +51,7 @@ type executionJSON struct {
 	MethodReason *string    `json:"method_reason"`
 	DataAsOf     *time.Time `json:"data_as_of"`
 	TerminatedAt *time.Time `json:"terminated_at"`
+	RowsKept     *int64     `json:"rows_kept"`
 }
 
 type scheduleJSON struct {
@@ -63,6 +64,7 @@ type scheduleJSON struct {
 	TimeoutSeconds      float64    `json:"timeout_seconds"`
 	LockTimeoutSeconds  *float64   `json:"lock_timeout_seconds"`
 	Strategy            string     `json:"strategy"`
+	Vacuum              string     `json:"vacuum"`
 	Queue               string     `json:"queue"`
 	Priority            int        `json:"priority"`
 	SearchPath          *string    `json:"search_path"`
@@ -132,7 +134,7 @@ func toLastJSON(e schedule.Execution) lastJSON {
 func toExecutionJSON(e schedule.Execution) executionJSON {
 	return executionJSON{
 		ID: e.ID, View: e.View, Trigger: e.Trigger, Attempt: e.Attempt, Worker: e.Worker, lastJSON: toLastJSON(e),
-		MethodReason: e.MethodReason, DataAsOf: utc(e.DataAsOf), TerminatedAt: utc(e.TerminatedAt),
+		MethodReason: e.MethodReason, DataAsOf: utc(e.DataAsOf), TerminatedAt: utc(e.TerminatedAt), RowsKept: e.RowsKept,
 	}
 }
 
@@ -140,7 +142,7 @@ func toScheduleJSON(s schedule.Schedule) scheduleJSON {
 	return scheduleJSON{
 		View: s.View, EverySeconds: secondsOf(s.Every), AfterParents: s.AfterParents, OnParentFailure: string(s.OnParentFailure),
 		SkipUnchanged: s.SkipUnchanged, MaxStalenessSeconds: *secondsOf(&s.MaxStaleness), TimeoutSeconds: *secondsOf(&s.Timeout),
-		LockTimeoutSeconds: secondsOf(s.LockTimeout), Strategy: string(s.Strategy), Queue: s.Queue, Priority: s.Priority,
+		LockTimeoutSeconds: secondsOf(s.LockTimeout), Strategy: string(s.Strategy), Vacuum: string(s.Vacuum), Queue: s.Queue, Priority: s.Priority,
 		SearchPath: s.SearchPath, NextRunAt: utc(s.NextRunAt), PausedAt: utc(s.PausedAt), PausedReason: s.PausedReason,
 		SuspendedAt: utc(s.SuspendedAt), ConsecutiveFailures: s.ConsecutiveFailures,
 	}

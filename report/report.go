@@ -89,6 +89,10 @@ func (p Printer) Schedules(schedules []schedule.Schedule) error {
 			when: func(s schedule.Schedule) bool { return s.OnParentFailure == schedule.ParentFailureRun },
 		},
 		{
+			head: "VACUUM", cell: func(s schedule.Schedule) string { return string(s.Vacuum) },
+			when: func(s schedule.Schedule) bool { return s.Vacuum != "" && s.Vacuum != schedule.VacuumAuto },
+		},
+		{
 			head: "PRIO", cell: func(s schedule.Schedule) string { return itoa(s.Priority) }, right: true,
 			when: func(s schedule.Schedule) bool { return s.Priority != 0 },
 		},

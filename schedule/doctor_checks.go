@@ -14,7 +14,7 @@ var checks = []check{
 	{"interval_too_short", intervalTooShortSQL},
 	{"nothing_changed", nothingChangedSQL},
 	{"cannot_tell_changes", cannotTellSQL},
-	{"bloat", bloatSQL},
+	{"bloat", deadRowsSQL},
 	{"unscheduled", nobodyRefreshesSQL},
 	{"parent_less_often", parentLessOftenSQL},
 	{"duplicate_check", duplicateCheckSQL},
@@ -242,7 +242,7 @@ select 'advice', s.name,
    and current_setting('server_version_num')::integer >= 150000
    and usual.runs >= 20 and usual.idle >= 0.8 * usual.runs`
 
-const bloatSQL = `
+const deadRowsSQL = `
 select 'warning', s.name,
        format('%s of %s rows are dead: refreshes leave them faster than autovacuum clears them away', rows.dead,
               rows.dead + rows.live),

@@ -24,6 +24,7 @@ type Settings struct {
 	Timeout         *time.Duration
 	LockTimeout     *time.Duration
 	Strategy        *Strategy
+	Vacuum          *VacuumMode
 	Priority        *int
 	SearchPath      *string
 	Paused          *bool
@@ -34,7 +35,7 @@ func (s *Store) arguments(schedule any, settings Settings) []any {
 	return []any{
 		schedule, seconds(settings.Every), seconds(settings.Timeout), seconds(settings.LockTimeout), settings.Strategy,
 		settings.Priority, settings.SearchPath, settings.Paused, s.now(), settings.AfterParents, settings.OnParentFailure,
-		settings.SkipUnchanged, seconds(settings.MaxStaleness),
+		settings.SkipUnchanged, seconds(settings.MaxStaleness), settings.Vacuum,
 	}
 }
 
@@ -90,12 +91,12 @@ update mvsched.materialized_view_refresh_schedule s
 const addSQL = `
 insert into mvsched.materialized_view_refresh_schedule as s
        (materialized_view_name, refresh_interval, maximum_execution_duration, lock_timeout, strategy, priority,
-        search_path, paused_at, after_parents, on_parent_failure, skip_unchanged, max_staleness)
+        search_path, paused_at, after_parents, on_parent_failure, skip_unchanged, max_staleness, vacuum)
 values ($1, make_interval(secs => $2::float8), coalesce(make_interval(secs => $3::float8), interval '30 minutes'),
         make_interval(secs => nullif($4::float8, 0)), coalesce($5::text, 'auto'), coalesce($6::integer, 0),
         nullif($7::text, ''), case when $8::boolean then coalesce($9::timestamptz, now()) end,
         coalesce($10::boolean, false), coalesce($11::text, 'skip'), coalesce($12::boolean, false),
-        coalesce(make_interval(secs => $13::float8), interval '1 hour'))
+        coalesce(make_interval(secs => $13::float8), interval '1 hour'), coalesce($14::text, 'auto'))
     on conflict (materialized_view_name) do nothing
 returning s.id`
 
@@ -249,6 +250,7 @@ update mvsched.materialized_view_refresh_schedule s
        lock_timeout = case when $4::float8 is null then s.lock_timeout else make_interval(secs => nullif($4::float8, 0)) end,
        strategy = coalesce($5::text, s.strategy),
        priority = coalesce($6::integer, s.priority),
+       vacuum = coalesce($14::text, s.vacuum),
        search_path = case when $7::text is null then s.search_path else nullif($7::text, '') end,
        paused_at = case when $8::boolean is null then s.paused_at
                         when $8::boolean then coalesce(s.paused_at, $9::timestamptz, now()) end,

@@ -13,13 +13,13 @@ import (
 // ExecutionColumns are the columns of e, a row of the execution table, that ScanExecution reads.
 const ExecutionColumns = `
        e.id, e.materialized_view_refresh_schedule_id, e.view_name, e.status, e.reason, e.trigger, e.scheduled_at,
-       e.attempt, e.started_at, e.ended_at, e.terminated_at, e.method, e.method_reason, e.rows_inserted, e.rows_deleted, e.data_as_of,
+       e.attempt, e.started_at, e.ended_at, e.terminated_at, e.method, e.method_reason, e.rows_inserted, e.rows_deleted, e.rows_kept, e.data_as_of,
        e.error_name, e.error_message, e.worker`
 
 // ScanExecution reads ExecutionColumns.
 func ScanExecution(row pgx.CollectableRow) (e Execution, err error) {
 	err = row.Scan(&e.ID, &e.ScheduleID, &e.View, &e.Status, &e.Reason, &e.Trigger, &e.ScheduledAt,
-		&e.Attempt, &e.StartedAt, &e.EndedAt, &e.TerminatedAt, &e.Method, &e.MethodReason, &e.RowsInserted, &e.RowsDeleted, &e.DataAsOf,
+		&e.Attempt, &e.StartedAt, &e.EndedAt, &e.TerminatedAt, &e.Method, &e.MethodReason, &e.RowsInserted, &e.RowsDeleted, &e.RowsKept, &e.DataAsOf,
 		&e.ErrorName, &e.ErrorMessage, &e.Worker)
 	return e, err
 }

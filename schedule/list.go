@@ -13,7 +13,7 @@ select s.id, coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
        extract(epoch from s.refresh_interval)::float8, s.after_parents, s.on_parent_failure, s.skip_unchanged,
        extract(epoch from s.max_staleness)::float8,
        extract(epoch from s.maximum_execution_duration)::float8, extract(epoch from s.lock_timeout)::float8,
-       s.strategy, s.queue, s.priority, s.search_path, s.next_run_at, s.paused_at, s.paused_reason, s.suspended_at,
+       s.strategy, s.vacuum, s.queue, s.priority, s.search_path, s.next_run_at, s.paused_at, s.paused_reason, s.suspended_at,
        s.consecutive_failures
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
@@ -28,7 +28,7 @@ func (s *Store) List(ctx context.Context) ([]Schedule, error) {
 	return read(ctx, s, "reading the schedules", func(row pgx.CollectableRow) (sc Schedule, err error) {
 		var timeout, maxStaleness float64
 		var every, lockTimeout *float64
-		err = row.Scan(&sc.ID, &sc.View, &every, &sc.AfterParents, &sc.OnParentFailure, &sc.SkipUnchanged, &maxStaleness, &timeout, &lockTimeout, &sc.Strategy, &sc.Queue, &sc.Priority,
+		err = row.Scan(&sc.ID, &sc.View, &every, &sc.AfterParents, &sc.OnParentFailure, &sc.SkipUnchanged, &maxStaleness, &timeout, &lockTimeout, &sc.Strategy, &sc.Vacuum, &sc.Queue, &sc.Priority,
 			&sc.SearchPath, &sc.NextRunAt, &sc.PausedAt, &sc.PausedReason, &sc.SuspendedAt, &sc.ConsecutiveFailures)
 		sc.Every, sc.Timeout, sc.LockTimeout = durationOrNil(every), duration(timeout), durationOrNil(lockTimeout)
 		sc.MaxStaleness = duration(maxStaleness)

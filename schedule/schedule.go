@@ -23,6 +23,16 @@ const (
 	ParentFailureRun  ParentFailure = "run"
 )
 
+// VacuumMode is when a schedule wants its view to be vacuumed after a refresh.
+type VacuumMode string
+
+// The vacuum modes. Auto vacuums and analyzes when dead rows or lost statistics call for it.
+const (
+	VacuumAuto   VacuumMode = "auto"
+	VacuumNever  VacuumMode = "never"
+	VacuumAlways VacuumMode = "always"
+)
+
 // Method is how one refresh was done.
 type Method string
 
@@ -47,6 +57,7 @@ type Schedule struct {
 	Timeout             time.Duration  // column maximum_execution_duration
 	LockTimeout         *time.Duration // nil: the default of the method
 	Strategy            Strategy
+	Vacuum              VacuumMode
 	Queue               string
 	Priority            int
 	SearchPath          *string // nil: the session's own
@@ -113,6 +124,7 @@ type Execution struct {
 	MethodReason *string
 	RowsInserted *int64
 	RowsDeleted  *int64
+	RowsKept     *int64 // about
 	DataAsOf     *time.Time
 	ErrorName    *string
 	ErrorMessage *string

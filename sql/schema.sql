@@ -1229,7 +1229,8 @@ begin
 
   -- The counters include what this session has not reported yet; only the difference is the refresh's.
   perform pg_catalog.set_config('mvsched.rows_inserted_before', pg_catalog.pg_stat_get_xact_tuples_inserted(view)::text, true),
-          pg_catalog.set_config('mvsched.rows_deleted_before', pg_catalog.pg_stat_get_xact_tuples_deleted(view)::text, true);
+          pg_catalog.set_config('mvsched.rows_deleted_before', pg_catalog.pg_stat_get_xact_tuples_deleted(view)::text, true),
+          pg_catalog.set_config('mvsched.rows_live_before', pg_catalog.pg_stat_get_live_tuples(view)::text, true);
 end
 $$;
 comment on function mvsched.begin_refresh(bigint, oid, text, interval, interval) is
@@ -1248,6 +1249,10 @@ begin
     raise exception 'the name %.% no longer stands for the materialized view that was claimed',
       pg_catalog.quote_ident(view_schema), pg_catalog.quote_ident(view_name) using errcode = 'MV002';
   end if;
+  if pg_catalog.current_setting('server_version_num')::integer >= 150000 then
+    -- Otherwise the refresh's counters may stay with this session for a minute; whether to vacuum is asked at once.
+    perform pg_catalog.pg_stat_force_next_flush();
+  end if;
   return query
     update mvsched.materialized_view_refresh_schedule_execution e
        set status = 'succeeded',
@@ -1259,11 +1264,13 @@ begin
            refreshed_at = pg_catalog.now(),
            tuples_written = counted.written,
            rows_inserted = counted.inserted,
-           rows_deleted = counted.deleted
+           rows_deleted = counted.deleted,
+           rows_kept = case when counted.deleted is not null then greatest(counted.before - counted.deleted, 0) end
       from (select case when known then pg_catalog.pg_stat_get_xact_tuples_inserted(view)
                           - pg_catalog.current_setting('mvsched.rows_inserted_before')::bigint end as inserted,
                    case when known then pg_catalog.pg_stat_get_xact_tuples_deleted(view)
                           - pg_catalog.current_setting('mvsched.rows_deleted_before')::bigint end as deleted,
+                   case when known then pg_catalog.current_setting('mvsched.rows_live_before')::bigint end as before,
                    pg_catalog.pg_stat_get_tuples_inserted(view) + pg_catalog.pg_stat_get_xact_tuples_inserted(view)
                    + pg_catalog.pg_stat_get_tuples_deleted(view) + pg_catalog.pg_stat_get_xact_tuples_deleted(view) as written
               from (select refresh_succeeded.method = 'concurrently'
@@ -1380,3 +1387,49 @@ comment on column mvsched.status.consecutive_failures is 'Failed, timed-out and 
 comment on column mvsched.status.queue is 'The queue whose workers refresh the view';
 comment on column mvsched.status.size_bytes is 'The view''s size by the catalog''s page count, as of its last VACUUM, ANALYZE or plain refresh';
 comment on column mvsched.status.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views; null: the view is gone';
+
+------------------------------------------------------------------------------------------------------------------------
+-- Vacuum
+------------------------------------------------------------------------------------------------------------------------
+
+create table mvsched.materialized_view_vacuum (
+  id                                    bigint      generated always as identity,
+  materialized_view_refresh_schedule_id bigint,
+  view_name                             text        not null,
+  view_oid                              oid         not null,
+  command                               text        not null,
+  dead_rows                             bigint      not null,
+  started_at                            timestamptz not null,
+  ended_at                              timestamptz not null default pg_catalog.clock_timestamp(),
+  status                                text        not null,
+  error_name                            text,
+  error_message                         text,
+  worker                                text,
+  constraint materialized_view_vacuum_pkey primary key (id),
+  constraint command_is_known check (command in ('vacuum', 'vacuum analyze', 'analyze')),
+  constraint status_is_known check (status in ('succeeded', 'skipped', 'cancelled', 'failed')),
+  constraint succeeded_without_an_error check (status <> 'succeeded' or (error_name is null and error_message is null)),
+  constraint dead_rows_is_a_count check (dead_rows >= 0),
+  constraint ended_after_it_started check (ended_at >= started_at),
+  constraint started_at_is_in_reach check (started_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
+  constraint ended_at_is_in_reach check (ended_at <= '9999-12-31 00:00+00'),
+  constraint view_name_is_a_name check (pg_catalog.octet_length(view_name) between 1 and 255)
+);
+comment on table mvsched.materialized_view_vacuum is
+  'One row a VACUUM or ANALYZE of a view behind its refresh, written at its end. An execution has ended by then, and never changes';
+comment on column mvsched.materialized_view_vacuum.id is 'Identity';
+comment on column mvsched.materialized_view_vacuum.materialized_view_refresh_schedule_id is 'The schedule, which may have been removed since; null: the view was not scheduled';
+comment on column mvsched.materialized_view_vacuum.view_name is 'The view''s canonical name at the time';
+comment on column mvsched.materialized_view_vacuum.view_oid is 'The view''s OID';
+comment on column mvsched.materialized_view_vacuum.command is 'What was sent: vacuum, vacuum analyze, analyze';
+comment on column mvsched.materialized_view_vacuum.dead_rows is 'About how many dead rows the view had before, by the server''s counters';
+comment on column mvsched.materialized_view_vacuum.started_at is 'When it was sent';
+comment on column mvsched.materialized_view_vacuum.ended_at is 'When it ended';
+comment on column mvsched.materialized_view_vacuum.status is 'How it ended: succeeded; skipped, since somebody held a lock on the view; cancelled, as for the next refresh of the view; failed';
+comment on column mvsched.materialized_view_vacuum.error_name is 'The condition name of the error''s SQLSTATE';
+comment on column mvsched.materialized_view_vacuum.error_message is 'The error''s primary message, or what it was cancelled for';
+comment on column mvsched.materialized_view_vacuum.worker is 'Which process did it: host and process id, for people';
+
+create index materialized_view_vacuum_view
+    on mvsched.materialized_view_vacuum (view_oid, id);
+comment on index mvsched.materialized_view_vacuum_view is 'The last one of a view';

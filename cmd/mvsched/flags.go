@@ -22,6 +22,7 @@ type settingsFlags struct {
 	timeout         string
 	lockTimeout     string
 	strategy        string
+	vacuum          string
 	priority        int
 	searchPath      string
 	paused          bool
@@ -51,8 +52,10 @@ func (f *settingsFlags) registerSchedule(cmd *cobra.Command) {
 	flags.StringVar(&f.maxStaleness, "max-staleness", "",
 		"with --skip-unchanged: refresh after this time all the same (default 1h)")
 	completeWith(cmd, "on-parent-failure", string(schedule.ParentFailureSkip), string(schedule.ParentFailureRun))
+	flags.StringVar(&f.vacuum, "vacuum", "", "vacuum and analyze the view after its refresh: auto, never or always (default auto)")
 	flags.IntVar(&f.priority, "priority", 0, "higher goes first: one step is worth a minute of waiting")
 	flags.BoolVar(&f.paused, "paused", false, "keep it from being refreshed until it is resumed")
+	completeWith(cmd, "vacuum", string(schedule.VacuumAuto), string(schedule.VacuumNever), string(schedule.VacuumAlways))
 }
 
 // settings reads the flags that were given; the others stay nil.
@@ -82,6 +85,16 @@ func (f *settingsFlags) settings(cmd *cobra.Command) (s schedule.Settings, err e
 			}
 		}
 		s.Strategy = &strategy
+	}
+	if given("vacuum") {
+		vacuum := schedule.VacuumMode(f.vacuum)
+		if !slices.Contains([]schedule.VacuumMode{schedule.VacuumAuto, schedule.VacuumNever, schedule.VacuumAlways}, vacuum) {
+			return s, &usageError{
+				problem: fmt.Sprintf("--vacuum: it cannot be %q", f.vacuum),
+				hint:    "use auto, never or always",
+			}
+		}
+		s.Vacuum = &vacuum
 	}
 	if given("priority") {
 		if f.priority < -schedule.MaxPriority || f.priority > schedule.MaxPriority {

@@ -163,12 +163,17 @@ func (g Graph) Order(views []string, ancestors bool) (ordered []string, above ma
 	}
 	byReading := slices.DeleteFunc(ordered, func(view string) bool { return !wanted[view] })
 	ordered = nil
+	early := map[string]bool{}   // come before their turn
 	for _, view := range views { // as given, but for those that have to be first
+		if early[view] {
+			continue
+		}
 		for _, other := range byReading {
-			if (other == view || reach[view][other]) && !slices.Contains(ordered, other) {
-				ordered = append(ordered, other)
+			if reach[view][other] && !slices.Contains(ordered, other) {
+				ordered, early[other] = append(ordered, other), true
 			}
 		}
+		ordered = append(ordered, view)
 	}
 	above = map[string][]string{}
 	for _, view := range ordered {

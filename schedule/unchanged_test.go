@@ -31,40 +31,45 @@ func (b *bundle) aside(statements ...string) {
 	b.Await("0", `select count(*) from pg_stat_activity where pid = $1`, pid)
 }
 
-func needMajor(t *testing.T, b *bundle, major int) {
-	t.Helper()
+// tellsChanges reports whether this server can tell what has changed; older ones have to say so.
+func tellsChanges(b *bundle) bool {
+	b.Helper()
 	version, err := strconv.Atoi(b.Value("current_setting('server_version_num')"))
 	if err != nil {
-		t.Fatal(err)
+		b.Fatal(err)
 	}
-	if version < major*10000 {
+	if version < 150000 {
 		b.Check("true", `select 'PostgreSQL before 15' = any (mvsched.obstacles(mvsched.read_sources(0)))`)
-		t.SkipNow() // that is what it has to say
 	}
+	return version >= 150000
 }
 
 // sources is a view over what views read: a table, a partitioned table, a plain view, a materialized view, a function.
 func sources(b *bundle) {
-	b.Exec(`create table public.base (id int primary key, n int)`)
-	b.Exec(`insert into public.base select g, g from generate_series(1, 10) g`)
-	b.Exec(`create table public.part (id int, n int) partition by range (id)`)
-	b.Exec(`create table public.part1 partition of public.part for values from (0) to (10)`)
-	b.Exec(`create table public.part2 (id int, n int)`)
-	b.Exec(`create function public.twice(int) returns int language sql immutable as 'select $1 * 2'`)
-	b.Exec(`create view public.plain as select id, public.twice(n) as n from public.base`)
-	b.Exec(`create materialized view public.inner_view as select id, n from public.base`)
-	b.Exec(`create unique index on public.inner_view (id)`)
-	b.Exec(`create materialized view public.v as
-		select id, p.n, date_trunc('day', now_free) from public.plain p join public.inner_view using (id)
-		left join (select id, timestamptz '2026-01-01' as now_free from public.part) q using (id)`)
-	b.Exec(`create unique index on public.v (id)`)
+	b.aside( // the counters of what is filled here must not come later
+		`create table public.base (id int primary key, n int)`,
+		`insert into public.base select g, g from generate_series(1, 10) g`,
+		`create table public.part (id int, n int) partition by range (id)`,
+		`create table public.part1 partition of public.part for values from (0) to (10)`,
+		`create table public.part2 (id int, n int)`,
+		`create function public.twice(int) returns int language sql immutable as 'select $1 * 2'`,
+		`create view public.plain as select id, public.twice(n) as n from public.base`,
+		`create materialized view public.inner_view as select id, n from public.base`,
+		`create unique index on public.inner_view (id)`,
+		`create materialized view public.v as
+			select id, p.n, date_trunc('day', now_free) from public.plain p join public.inner_view using (id)
+			left join (select id, timestamptz '2026-01-01' as now_free from public.part) q using (id)`,
+		`create unique index on public.v (id)`,
+	)
 	b.Schedule("public.v", "1 hour")
 	b.change("v", "skip_unchanged = true")
 }
 
 func TestFingerprint(t *testing.T) {
 	b := setup(t)
-	needMajor(t, b, 15)
+	if !tellsChanges(b) {
+		return
+	}
 	sources(b)
 	b.tend()
 	fingerprint := func() string { return b.Value(`select mvsched.fingerprint('public.v'::regclass)`) }
@@ -128,7 +133,9 @@ func TestObstacles(t *testing.T) {
 
 func TestUnchanged(t *testing.T) {
 	b := setup(t)
-	needMajor(t, b, 15)
+	if !tellsChanges(b) {
+		return
+	}
 	sources(b)
 	now := &clock{time.Now()}
 	b.store.Now = now.Now

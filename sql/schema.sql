@@ -1312,7 +1312,7 @@ select s.id                                                as materialized_view_
               and exists (select from mvsched.awaited(v.oid, s.next_run_at, null, pg_catalog.now())) then 'blocked'
          when data.data_as_of is null then 'never'
          when pg_catalog.now() - data.data_as_of > 2 * s.refresh_interval then 'late'
-         when s.next_run_at is null or s.next_run_at <= pg_catalog.now() then 'due'
+         when s.next_run_at is null and not s.after_parents or s.next_run_at <= pg_catalog.now() then 'due'
          else 'fresh'
        end                                                 as state,
        data.data_as_of,

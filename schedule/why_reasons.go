@@ -32,7 +32,7 @@ func (c circumstances) explain(last *Execution, awaited []awaitedView, parents [
 	if c.FailedAncestor != nil {
 		add(Reason{
 			Code: WhyUpstreamFailed, Views: []string{*c.FailedAncestor},
-			Message: fmt.Sprintf("as it stands, its next run is skipped: %s, which it reads, has failed since", *c.FailedAncestor),
+			Message: fmt.Sprintf("as it stands, its next run is skipped: %s, which it depends on, has failed", *c.FailedAncestor),
 		})
 	}
 	for _, p := range parents {
@@ -180,7 +180,7 @@ func lastRun(e Execution) Reason {
 	case *e.Reason == ReasonUnchanged:
 		message.WriteString(", since nothing that it reads had changed")
 	case *e.Reason == ReasonUpstreamFailed:
-		message.WriteString(", since a view that it reads had failed")
+		message.WriteString(", since a view that it depends on had failed")
 	default:
 		message.WriteString(", " + *e.Reason)
 	}

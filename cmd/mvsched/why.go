@@ -19,7 +19,7 @@ func newWhyCmd(a *app) *cobra.Command {
 line has the view's name and state, as status shows it; without a schedule that is unscheduled.
 
 Nothing is changed, and no lock on a view is waited for.`,
-		Args:              cobra.ExactArgs(1),
+		Args:              oneView,
 		ValidArgsFunction: a.completeViews,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, args []string) error {

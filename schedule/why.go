@@ -76,6 +76,7 @@ type circumstances struct {
 	Moved           bool // the stored OID does not count
 	RunningSince    *time.Time
 	RunningUntil    *time.Time
+	RunningUnbegun  *bool
 	RunningWorker   *string
 	RunningTrigger  *string
 	Strategy        Strategy
@@ -109,8 +110,11 @@ select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_n
        it.open_execution_id is not null,
        it.id is not null and (it.view_oid is distinct from it.oid or it.database_identity is distinct from it.identity),
        running.started_at,
-       -- A refresh by hand may have been given another limit, which nobody has written down.
-       case when running.trigger <> 'manual' then running.started_at + it.maximum_execution_duration end,
+       -- Before its transaction has locked the row (xmax 0) there is the grace. A refresh by hand may have been given
+       -- another limit, which nobody has written down.
+       case when running.xmax::text = '0' then running.started_at + running.start_grace
+            when running.trigger <> 'manual' then running.started_at + it.maximum_execution_duration end,
+       running.xmax::text = '0',
        running.worker, running.trigger, coalesce(it.strategy, 'auto'),
        coalesce(v.populated, false), coalesce(v.unique_index, false), coalesce(v.owner_temp, false),
        case when it.on_parent_failure = 'skip' then mvsched.failed_ancestor(it.oid, it.last_attempted_at) end,

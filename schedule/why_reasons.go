@@ -84,7 +84,7 @@ func (c circumstances) answer(last *Execution, awaited []awaitedView, parents []
 			Code: WhyLookAgain, Since: c.NextRunAt, Until: c.LookAgainAt,
 			Message: "it is due, but nothing that it reads seems to have changed: it waits for a second look",
 		}}
-	case c.Moved:
+	case c.Moved && c.Exists:
 		return []Reason{{
 			Code: WhyMoved, Since: c.NextRunAt,
 			Message: "it is due; the next worker that looks finds its view again, which is not where it was",
@@ -102,11 +102,17 @@ func (c circumstances) answer(last *Execution, awaited []awaitedView, parents []
 
 func (c circumstances) running() Reason {
 	message := "it is being refreshed"
+	if c.RunningUnbegun != nil && *c.RunningUnbegun {
+		message = "it is claimed, and its refresh has not begun"
+	}
 	if c.RunningTrigger != nil && *c.RunningTrigger == "manual" {
 		message += ", as somebody asked by hand"
 	}
 	if c.RunningWorker != nil {
 		message += ", by worker " + *c.RunningWorker
+	}
+	if c.RunningUntil != nil && c.RunningUntil.Before(c.Now) {
+		message += "; that is overdue, and the next worker that looks sees whether it is still alive"
 	}
 	return Reason{Code: WhyRunning, Message: message, Since: c.RunningSince, Until: c.RunningUntil}
 }
@@ -206,7 +212,8 @@ func (c circumstances) skipUnchanged() Reason {
 
 // method is how the next refresh will be done: refresh.chooseMethod decides it, by the catalog at the claim.
 func (c circumstances) method() Reason {
-	method, because := MethodPlain, ""
+	method := MethodPlain
+	var because string
 	switch {
 	case !c.Populated:
 		because = "it has no contents yet"

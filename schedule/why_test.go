@@ -52,6 +52,12 @@ func (b *bundle) run() {
 	}
 }
 
+// begin locks what is running, as the transaction of a refresh does.
+func (b *bundle) begin() {
+	b.Helper()
+	b.Hold(`select from mvsched.materialized_view_refresh_schedule_execution where status = 'running' for no key update`)
+}
+
 // TestWhyAnswers provokes each state of public.b, which reads public.a, after both have been refreshed once.
 func TestWhyAnswers(t *testing.T) {
 	const due = "next_run_at = now() - interval '1 minute'"
@@ -73,8 +79,12 @@ func TestWhyAnswers(t *testing.T) {
 			codes: []string{"due", "last_run", "method"}, answer: "next worker that looks claims it", since: true,
 		},
 		{
-			name: "running", state: schedule.StateRunning, provoke: func(b *bundle) { b.change("b", due); b.claimAll() },
-			codes: []string{"running", "last_run", "method", "next_slot"}, answer: "by worker test", since: true, until: true,
+			name: "claimed", state: schedule.StateRunning, provoke: func(b *bundle) { b.change("b", due); b.claimAll() },
+			codes: []string{"running", "last_run", "method", "next_slot"}, answer: "has not begun, by worker test", since: true, until: true,
+		},
+		{
+			name: "running", state: schedule.StateRunning, provoke: func(b *bundle) { b.change("b", due); b.claimAll(); b.begin() },
+			codes: []string{"running", "last_run", "method", "next_slot"}, answer: "being refreshed, by worker test", since: true, until: true,
 		},
 		{
 			name: "running_by_hand_though_paused", state: schedule.StateRunning, provoke: func(b *bundle) {
@@ -82,6 +92,7 @@ func TestWhyAnswers(t *testing.T) {
 				if _, err := b.store.ClaimView(b.Context(), schedule.ViewName{Schema: "public", Name: "b"}, schedule.Settings{}, schedule.ClaimOptions{}); err != nil {
 					b.Fatal(err)
 				}
+				b.begin()
 			},
 			codes: []string{"running", "paused", "last_run", "method"}, answer: "by hand", since: true,
 		},
@@ -157,6 +168,11 @@ func TestWhyAnswers(t *testing.T) {
 		{
 			name: "missing", state: schedule.StateMissing, provoke: func(b *bundle) { b.Exec("drop materialized view public.b") },
 			codes: []string{"not_due", "missing", "last_run"}, until: true,
+		},
+		{
+			name: "missing_and_due", state: schedule.StateMissing,
+			provoke: func(b *bundle) { b.change("b", due); b.Exec("drop materialized view public.b") },
+			codes:   []string{"due", "missing", "last_run"}, since: true,
 		},
 		{
 			name: "unscheduled", state: schedule.StateUnscheduled,

@@ -112,9 +112,9 @@ select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_n
        running.started_at,
        -- Before its transaction has locked the row (xmax 0) there is the grace. A refresh by hand may have been given
        -- another limit, which nobody has written down.
-       case when running.xmax::text = '0' then running.started_at + running.start_grace
+       case when running.unbegun then running.started_at + running.start_grace
             when running.trigger <> 'manual' then running.started_at + it.maximum_execution_duration end,
-       running.xmax::text = '0',
+       running.unbegun,
        running.worker, running.trigger, coalesce(it.strategy, 'auto'),
        coalesce(v.populated, false), coalesce(v.unique_index, false), coalesce(v.owner_temp, false),
        case when it.on_parent_failure = 'skip' then mvsched.failed_ancestor(it.oid, it.last_attempted_at) end,
@@ -122,8 +122,14 @@ select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_n
        case when it.skip_unchanged and v.oid is not null then mvsched.obstacles(mvsched.read_sources(v.oid)) end
   from it
   left join mvsched.refreshable v on v.oid = it.oid
-  left join mvsched.materialized_view_refresh_schedule_execution running
-    on running.view_oid = it.oid and running.status = 'running'
+  -- The schedule's own may be of a view that has been dropped and created again since its claim.
+  left join lateral (
+         select e.*, e.xmax::text = '0' as unbegun
+           from mvsched.materialized_view_refresh_schedule_execution e
+          where e.status = 'running' and (e.view_oid = it.oid or e.id = it.open_execution_id)
+          order by e.id desc
+          limit 1
+       ) running on true
   left join lateral (
          select e.refreshed_at
            from mvsched.materialized_view_refresh_schedule_execution e

@@ -170,6 +170,15 @@ func TestWhyAnswers(t *testing.T) {
 			codes: []string{"not_due", "missing", "last_run"}, until: true,
 		},
 		{
+			name: "claimed_and_created_again", state: schedule.StateNever, provoke: func(b *bundle) {
+				b.change("b", due)
+				b.claimAll()
+				b.Exec("drop materialized view public.b")
+				b.Exec("create materialized view public.b as select 1 as id")
+			},
+			codes: []string{"running", "last_run", "method", "next_slot"}, answer: "by worker test", since: true, until: true,
+		},
+		{
 			name: "missing_and_due", state: schedule.StateMissing,
 			provoke: func(b *bundle) { b.change("b", due); b.Exec("drop materialized view public.b") },
 			codes:   []string{"due", "missing", "last_run"}, since: true,

@@ -197,6 +197,14 @@ func someViews(_ *cobra.Command, args []string) error {
 	return nil
 }
 
+// oneView is what cobra's ExactArgs(1) means here.
+func oneView(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return errors.New("name one view")
+	}
+	return nil
+}
+
 // viewsOrAll reads the views of a command that also takes --all.
 func viewsOrAll(args []string, all bool) ([]schedule.ViewName, error) {
 	if all == (len(args) > 0) {

@@ -1,0 +1,76 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+type explanationJSON struct {
+	View    string       `json:"view"`
+	State   string       `json:"state"`
+	Reasons []reasonJSON `json:"reasons"`
+}
+
+type reasonJSON struct {
+	Code    string     `json:"code"`
+	Message string     `json:"message"`
+	Since   *time.Time `json:"since"`
+	Until   *time.Time `json:"until"`
+	Views   []string   `json:"views"`
+}
+
+// Explanation writes what a view is waiting for. Nothing gives way: a message must be readable.
+func (p Printer) Explanation(e schedule.Explanation) error {
+	if p.Format == JSON {
+		return writeExplanationJSON(p.W, e)
+	}
+	if _, err := fmt.Fprintf(p.W, "%s: %s\n", label(e.View), e.State); err != nil {
+		return err
+	}
+	return table(p, e.Reasons, []column[schedule.Reason]{
+		{head: "WHY", cell: func(r schedule.Reason) string { return r.Message }},
+		{
+			head: "SINCE", cell: func(r schedule.Reason) string { return instant(r.Since, e.Now) },
+			when: func(r schedule.Reason) bool { return r.Since != nil },
+		},
+		{
+			head: "UNTIL", cell: func(r schedule.Reason) string { return instant(r.Until, e.Now) },
+			when: func(r schedule.Reason) bool { return r.Until != nil },
+		},
+	})
+}
+
+// instant is a time in the reader's time zone, with how far it is from now.
+func instant(t *time.Time, now time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	if ahead := t.Sub(now); ahead > 0 {
+		return fmt.Sprintf("%s (in %s)", clockTime(*t), age(&ahead))
+	}
+	ago := now.Sub(*t)
+	return fmt.Sprintf("%s (%s ago)", clockTime(*t), age(&ago))
+}
+
+func writeExplanationJSON(w io.Writer, e schedule.Explanation) error {
+	j := explanationJSON{View: e.View, State: string(e.State), Reasons: []reasonJSON{}}
+	for _, r := range e.Reasons {
+		j.Reasons = append(j.Reasons, reasonJSON{
+			Code: r.Code, Message: r.Message, Since: utc(r.Since), Until: utc(r.Until), Views: r.Views,
+		})
+	}
+	var buf bytes.Buffer
+	encoder := json.NewEncoder(&buf)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(j); err != nil {
+		return fmt.Errorf("encoding JSON: %w", err)
+	}
+	_, err := w.Write(buf.Bytes())
+	return err
+}

@@ -1,0 +1,245 @@
+package schedule
+
+import (
+	"fmt"
+	"strings"
+)
+
+// lockBusyAttempts is how often a slot is tried whose lock is not to be had (mvsched.settle).
+const lockBusyAttempts = 4
+
+// explain puts the answer first and its grounds after it.
+func (c circumstances) explain(last *Execution, awaited []awaitedView, parents []parentView) []Reason {
+	reasons := c.answer(last, awaited, parents)
+	add := func(r Reason) { reasons = append(reasons, r) }
+	answered := reasons[0].Code
+
+	if c.RunningSince != nil && c.ScheduleID == nil {
+		add(unscheduled)
+	}
+	if answered != WhyPaused && c.Paused != nil {
+		add(c.paused())
+	}
+	if answered != WhySuspended && c.Suspended != nil {
+		add(c.suspended())
+	}
+	if !c.Exists {
+		add(Reason{Code: WhyMissing, Message: "there is no such view any more: its runs fail until there is one"})
+	}
+	if last != nil {
+		add(lastRun(*last))
+	}
+	if c.FailedAncestor != nil {
+		add(Reason{
+			Code: WhyUpstreamFailed, Views: []string{*c.FailedAncestor},
+			Message: fmt.Sprintf("as it stands, its next run is skipped: %s, which it depends on, has failed", *c.FailedAncestor),
+		})
+	}
+	for _, p := range parents {
+		message := fmt.Sprintf("it reads %s, whose data is as of then", p.View)
+		if p.DataAsOf == nil {
+			message = fmt.Sprintf("it reads %s, which mvsched has not refreshed yet", p.View)
+		}
+		add(Reason{Code: WhyParentData, Message: message, Since: p.DataAsOf, Views: []string{p.View}})
+	}
+	if c.Exists {
+		if c.SkipUnchanged {
+			add(c.skipUnchanged())
+		}
+		add(c.method())
+	}
+	if answered != WhyNotDue && c.Paused == nil && c.Suspended == nil && c.NextRunAt != nil && c.NextRunAt.After(c.Now) {
+		add(Reason{Code: WhyNextSlot, Message: "its next slot is still to come", Until: c.NextRunAt})
+	}
+	return reasons
+}
+
+var unscheduled = Reason{Code: WhyUnscheduled, Message: "it has no schedule: it is refreshed by hand only"}
+
+// answer asks in the order in which a claim does (mvsched.claim).
+func (c circumstances) answer(last *Execution, awaited []awaitedView, parents []parentView) []Reason {
+	switch {
+	case c.RunningSince != nil:
+		return []Reason{c.running()}
+	case c.ScheduleID == nil:
+		return []Reason{unscheduled}
+	case c.Paused != nil:
+		return []Reason{c.paused()}
+	case c.Suspended != nil:
+		return []Reason{c.suspended()}
+	case c.Unsettled:
+		r := Reason{Code: WhyEnded, Message: "its last run has ended; the next worker that looks settles what that means for its schedule"}
+		if last != nil {
+			r.Since = last.EndedAt
+		}
+		return []Reason{r}
+	case c.NextRunAt == nil:
+		return []Reason{c.unplanned(parents)}
+	case c.NextRunAt.After(c.Now):
+		return []Reason{{Code: WhyNotDue, Message: "it is not due yet", Until: c.NextRunAt}}
+	case c.RetryAt != nil && c.RetryAt.After(c.Now):
+		return []Reason{c.retry(last)}
+	case c.LookAgainAt != nil && c.LookAgainAt.After(c.Now):
+		return []Reason{{
+			Code: WhyLookAgain, Since: c.NextRunAt, Until: c.LookAgainAt,
+			Message: "it is due, but nothing that it reads seems to have changed: it waits for a second look",
+		}}
+	case c.Moved && c.Exists:
+		return []Reason{{
+			Code: WhyMoved, Since: c.NextRunAt,
+			Message: "it is due; the next worker that looks finds its view again, which is not where it was",
+		}}
+	case len(awaited) > 0:
+		var reasons []Reason
+		for _, a := range awaited {
+			reasons = append(reasons, a.reason())
+		}
+		return reasons
+	default:
+		return []Reason{{Code: WhyDue, Message: "it is due: the next worker that looks claims it", Since: c.NextRunAt}}
+	}
+}
+
+func (c circumstances) running() Reason {
+	message := "it is being refreshed"
+	if c.RunningUnbegun != nil && *c.RunningUnbegun {
+		message = "it is claimed, and its refresh has not begun"
+	}
+	if c.RunningTrigger != nil && *c.RunningTrigger == "manual" {
+		message += ", as somebody asked by hand"
+	}
+	if c.RunningWorker != nil {
+		message += ", by worker " + *c.RunningWorker
+	}
+	if c.RunningUntil != nil && c.RunningUntil.Before(c.Now) {
+		message += "; that is overdue, and the next worker that looks sees whether it is still alive"
+	}
+	return Reason{Code: WhyRunning, Message: message, Since: c.RunningSince, Until: c.RunningUntil}
+}
+
+func (c circumstances) paused() Reason {
+	message := "somebody has paused it"
+	if c.PausedReason != nil {
+		message += ": " + *c.PausedReason
+	}
+	return Reason{Code: WhyPaused, Message: message, Since: c.Paused}
+}
+
+func (c circumstances) suspended() Reason {
+	message := "mvsched has suspended it"
+	if c.Failures > 0 {
+		message += fmt.Sprintf(" after failures in a row: %d", c.Failures)
+	}
+	return Reason{Code: WhySuspended, Message: message, Since: c.Suspended}
+}
+
+// unplanned is why there is no slot: planSQL knows when one is given.
+func (c circumstances) unplanned(parents []parentView) Reason {
+	var names []string
+	newer := !c.AfterParents || c.LastAttemptedAt == nil
+	for _, p := range parents {
+		names = append(names, p.View)
+		newer = newer || p.Newer
+	}
+	switch {
+	case newer:
+		return Reason{Code: WhyUnplanned, Message: "its slot is still to be planned, by the next worker that looks"}
+	case len(names) == 0:
+		return Reason{Code: WhyAwaitsParents, Message: "it waits for new data in what it reads, but reads no materialized view"}
+	default:
+		return Reason{
+			Code: WhyAwaitsParents, Since: c.LastAttemptedAt, Views: names,
+			Message: "it waits for new data in " + strings.Join(names, ", "),
+		}
+	}
+}
+
+func (c circumstances) retry(last *Execution) Reason {
+	message := "it waits for another try, since a lock was not to be had"
+	if last != nil && last.Reason != nil && *last.Reason == ReasonLockBusy {
+		message = fmt.Sprintf("it waits for try %d of %d, since a lock was not to be had",
+			min(last.Attempt+1, lockBusyAttempts), lockBusyAttempts)
+		if last.ErrorMessage != nil {
+			message += ": " + *last.ErrorMessage
+		}
+	}
+	return Reason{Code: WhyLockBusy, Message: message, Since: c.NextRunAt, Until: c.RetryAt}
+}
+
+func (a awaitedView) reason() Reason {
+	stands := map[string]string{"due": "is due", "running": "is being refreshed", "ended": "has just ended"}[a.Because]
+	return Reason{
+		Code: WhyAwaited, Message: fmt.Sprintf("it waits for %s, which %s", a.View, stands),
+		Since: a.Since, Until: a.Until, Views: []string{a.View},
+	}
+}
+
+// lastRun tells how the last run ended, which is where Since points.
+func lastRun(e Execution) Reason {
+	var message strings.Builder
+	fmt.Fprintf(&message, "its last run ended: %s", e.Status)
+	if e.Method != nil {
+		fmt.Fprintf(&message, " (%s)", *e.Method)
+	}
+	switch {
+	case e.Reason == nil:
+	case *e.Reason == ReasonUnchanged:
+		message.WriteString(", since nothing that it reads had changed")
+	case *e.Reason == ReasonUpstreamFailed:
+		message.WriteString(", since a view that it depends on had failed")
+	default:
+		message.WriteString(", " + *e.Reason)
+	}
+	if e.ErrorMessage != nil {
+		message.WriteString(": " + *e.ErrorMessage)
+	}
+	return Reason{Code: WhyLastRun, Message: message.String(), Since: e.EndedAt}
+}
+
+func (c circumstances) skipUnchanged() Reason {
+	if len(c.Obstacles) > 0 {
+		return Reason{
+			Code:    WhyCannotSee,
+			Message: "every slot refreshes it, since changes of what it reads cannot be seen: " + strings.Join(c.Obstacles, ", "),
+		}
+	}
+	r := Reason{Code: WhySkipUnchanged, Message: "a slot skips it while nothing that it reads has changed"}
+	if c.StaleAt != nil && c.StaleAt.After(c.Now) {
+		r.Until = c.StaleAt
+	}
+	return r
+}
+
+// method is how the next refresh will be done: refresh.chooseMethod decides it, by the catalog at the claim.
+func (c circumstances) method() Reason {
+	method := MethodPlain
+	var because string
+	switch {
+	case !c.Populated:
+		because = "it has no contents yet"
+	case c.Strategy == Plain:
+		because = "its strategy is plain"
+	case c.Strategy == Concurrently:
+		method, because = MethodConcurrently, "its strategy is concurrently"
+		if !c.UniqueIndex {
+			because += ", and will fail: it has no unique index on columns, without WHERE"
+		}
+	case !c.UniqueIndex:
+		because = "it has no unique index on columns, without WHERE"
+	case !c.OwnerTemp:
+		because = "its owner may not create temporary tables"
+	default:
+		method, because = MethodConcurrently, "it has a unique index"
+	}
+	return Reason{Code: WhyMethod, Message: fmt.Sprintf("the next refresh is %s: %s", method, because)}
+}
+
+// Insert puts a reason behind the first one of that code.
+func (e *Explanation) Insert(after string, r Reason) {
+	for i := range e.Reasons {
+		if e.Reasons[i].Code == after {
+			e.Reasons = append(e.Reasons[:i+1:i+1], append([]Reason{r}, e.Reasons[i+1:]...)...)
+			return
+		}
+	}
+}

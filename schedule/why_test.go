@@ -1,0 +1,316 @@
+package schedule_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+func (b *bundle) why(name string) schedule.Explanation {
+	b.Helper()
+	view, err := schedule.ParseViewName(name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	e, err := b.store.Why(b.Context(), view)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return e
+}
+
+func codes(e schedule.Explanation) []string {
+	var codes []string
+	for _, r := range e.Reasons {
+		codes = append(codes, r.Code)
+	}
+	return codes
+}
+
+func reason(t *testing.T, e schedule.Explanation, code string) schedule.Reason {
+	t.Helper()
+	i := slices.IndexFunc(e.Reasons, func(r schedule.Reason) bool { return r.Code == code })
+	if i < 0 {
+		t.Fatalf("no reason %s in %+v", code, e)
+	}
+	return e.Reasons[i]
+}
+
+// run claims everything that can be claimed until nothing is left, and lets it succeed.
+func (b *bundle) run() {
+	b.Helper()
+	b.tend()
+	for claims := b.claimAll(); len(claims) > 0; claims = b.claimAll() {
+		for _, c := range claims {
+			b.succeed(c)
+		}
+		b.tend()
+	}
+}
+
+// begin locks what is running, as the transaction of a refresh does.
+func (b *bundle) begin() {
+	b.Helper()
+	b.Hold(`select from mvsched.materialized_view_refresh_schedule_execution where status = 'running' for no key update`)
+}
+
+// TestWhyAnswers provokes each state of public.b, which reads public.a, after both have been refreshed once.
+func TestWhyAnswers(t *testing.T) {
+	const due = "next_run_at = now() - interval '1 minute'"
+	for _, c := range []struct {
+		name    string
+		provoke func(*bundle)
+		state   schedule.State
+		codes   []string // all of them
+		answer  string   // in the first message
+		since   bool
+		until   bool
+	}{
+		{
+			name: "not_due", state: schedule.StateFresh, provoke: func(*bundle) {},
+			codes: []string{"not_due", "last_run", "method"}, answer: "not due yet", until: true,
+		},
+		{
+			name: "due", state: schedule.StateDue, provoke: func(b *bundle) { b.change("b", due) },
+			codes: []string{"due", "last_run", "method"}, answer: "next worker that looks claims it", since: true,
+		},
+		{
+			name: "claimed", state: schedule.StateRunning, provoke: func(b *bundle) { b.change("b", due); b.claimAll() },
+			codes: []string{"running", "last_run", "method", "next_slot"}, answer: "has not begun, by worker test", since: true, until: true,
+		},
+		{
+			name: "running", state: schedule.StateRunning, provoke: func(b *bundle) { b.change("b", due); b.claimAll(); b.begin() },
+			codes: []string{"running", "last_run", "method", "next_slot"}, answer: "being refreshed, by worker test", since: true, until: true,
+		},
+		{
+			name: "running_by_hand_though_paused", state: schedule.StateRunning, provoke: func(b *bundle) {
+				b.change("b", "paused_at = now()")
+				if _, err := b.store.ClaimView(b.Context(), schedule.ViewName{Schema: "public", Name: "b"}, schedule.Settings{}, schedule.ClaimOptions{}); err != nil {
+					b.Fatal(err)
+				}
+				b.begin()
+			},
+			codes: []string{"running", "paused", "last_run", "method"}, answer: "by hand", since: true,
+		},
+		{
+			name: "paused", state: schedule.StatePaused,
+			provoke: func(b *bundle) { b.change("b", due+", paused_at = now(), paused_reason = 'the cat is ill'") },
+			codes:   []string{"paused", "last_run", "method"}, answer: "paused it: the cat is ill", since: true,
+		},
+		{
+			name: "suspended", state: schedule.StateSuspended,
+			provoke: func(b *bundle) { b.change("b", "suspended_at = now(), consecutive_failures = 7") },
+			codes:   []string{"suspended", "last_run", "method"}, answer: "in a row: 7", since: true,
+		},
+		{
+			name: "just_ended", state: schedule.StateFailing, provoke: func(b *bundle) {
+				b.change("b", due)
+				b.end(b.claimAll()[0], schedule.Ending{Status: schedule.Failed, ErrorName: "division_by_zero", ErrorMessage: "division by zero"})
+			},
+			codes: []string{"ended", "last_run", "method", "next_slot"}, answer: "has ended", since: true,
+		},
+		{
+			name: "unplanned", state: schedule.StateDue, provoke: func(b *bundle) { b.change("b", "next_run_at = null") },
+			codes: []string{"unplanned", "last_run", "method"}, answer: "to be planned",
+		},
+		{
+			name: "lock_busy", state: schedule.StateBlocked, provoke: func(b *bundle) {
+				b.change("b", due)
+				b.end(b.claimAll()[0], schedule.Ending{Status: schedule.Skipped, Reason: schedule.ReasonLockBusy, ErrorMessage: "held by 4711"})
+				b.tend()
+				b.change("b", "retry_at = now() + interval '1 minute'")
+			},
+			codes: []string{"lock_busy", "last_run", "method"}, answer: "try 2 of 4, since a lock was not to be had: held by 4711", since: true, until: true,
+		},
+		{
+			name: "second_look", state: schedule.StateDue,
+			provoke: func(b *bundle) { b.change("b", due+", look_again_at = now() + interval '15 seconds'") },
+			codes:   []string{"look_again", "last_run", "method"}, answer: "second look", since: true, until: true,
+		},
+		{
+			name: "restored_elsewhere", state: schedule.StateDue,
+			provoke: func(b *bundle) { b.change("b", due+", database_identity = 'elsewhere'") },
+			codes:   []string{"moved", "last_run", "method"}, answer: "finds its view again", since: true,
+		},
+		{
+			name: "parent_due", state: schedule.StateDue, provoke: func(b *bundle) { b.change("a", due); b.change("b", due) },
+			codes: []string{"awaited", "last_run", "method"}, answer: "waits for public.a, which is due", since: true, until: true,
+		},
+		{
+			name: "parent_running", state: schedule.StateDue,
+			provoke: func(b *bundle) { b.change("a", due); b.change("b", due); b.claimAll() },
+			codes:   []string{"awaited", "last_run", "method"}, answer: "waits for public.a, which is being refreshed", since: true, until: true,
+		},
+		{
+			name: "parent_just_ended", state: schedule.StateDue,
+			provoke: func(b *bundle) { b.change("a", due); b.change("b", due); b.succeed(b.claimAll()[0]) },
+			codes:   []string{"awaited", "last_run", "method"}, answer: "waits for public.a, which has just ended", since: true,
+		},
+		{
+			name: "parent_failed", state: schedule.StateFresh, provoke: func(b *bundle) {
+				b.change("a", due)
+				b.end(b.claimAll()[0], schedule.Ending{Status: schedule.Failed, ErrorName: "division_by_zero"})
+				b.tend()
+			},
+			codes: []string{"not_due", "last_run", "upstream_failed", "method"}, until: true,
+		},
+		{
+			name: "after_parents", state: schedule.StateDue /* as the status calls it without a slot */, provoke: func(b *bundle) {
+				b.change("b", "after_parents = true, refresh_interval = null")
+				b.change("b", "last_attempted_at = now()")
+			},
+			codes: []string{"awaits_parents", "last_run", "parent_data", "method"}, answer: "new data in public.a", since: true,
+		},
+		{
+			name: "missing", state: schedule.StateMissing, provoke: func(b *bundle) { b.Exec("drop materialized view public.b") },
+			codes: []string{"not_due", "missing", "last_run"}, until: true,
+		},
+		{
+			name: "claimed_and_created_again", state: schedule.StateNever, provoke: func(b *bundle) {
+				b.change("b", due)
+				b.claimAll()
+				b.Exec("drop materialized view public.b")
+				b.Exec("create materialized view public.b as select 1 as id")
+			},
+			codes: []string{"running", "last_run", "method", "next_slot"}, answer: "by worker test", since: true, until: true,
+		},
+		{
+			name: "missing_and_due", state: schedule.StateMissing,
+			provoke: func(b *bundle) { b.change("b", due); b.Exec("drop materialized view public.b") },
+			codes:   []string{"due", "missing", "last_run"}, since: true,
+		},
+		{
+			name: "unscheduled", state: schedule.StateUnscheduled,
+			provoke: func(b *bundle) {
+				b.Exec("delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.b'")
+			},
+			codes: []string{"unscheduled", "last_run", "method"}, answer: "no schedule",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := setup(t)
+			b.chain("a", "b")
+			b.run()
+			c.provoke(b)
+			got := b.why("public.b")
+			if got.View != "public.b" || !slices.Equal(codes(got), c.codes) {
+				t.Errorf("%s %v, want %v", got.View, codes(got), c.codes)
+			}
+			if got.State != c.state {
+				t.Errorf("state %s, want %s", got.State, c.state)
+			}
+			first := got.Reasons[0]
+			if !strings.Contains(first.Message, c.answer) || (first.Since != nil) != c.since || (first.Until != nil) != c.until {
+				t.Errorf("%+v", first)
+			}
+			if first.Since != nil && first.Since.After(got.Now.Add(time.Second)) || first.Until != nil && first.Until.Before(got.Now) {
+				t.Errorf("at %s: since %s until %s", got.Now, first.Since, first.Until)
+			}
+			if first.Code == "awaited" && !slices.Equal(first.Views, []string{"public.a"}) {
+				t.Errorf("views %v", first.Views)
+			}
+		})
+	}
+}
+
+func TestWhyGrounds(t *testing.T) {
+	t.Run("all_awaited_ancestors_until_their_limits", func(t *testing.T) {
+		b := setup(t)
+		b.chain("a", "b", "c")
+		b.tend()
+		got := b.why("public.c")
+		if !slices.Equal(codes(got)[:2], []string{"awaited", "awaited"}) {
+			t.Fatalf("%v", codes(got))
+		}
+		first := got.Reasons[0]
+		if limit := first.Until.Sub(*first.Since); first.Views[0] != "public.a" || limit != 30*time.Minute {
+			t.Errorf("%+v: %s", first, limit)
+		}
+	})
+
+	t.Run("method", func(t *testing.T) {
+		for _, c := range []struct{ change, want string }{
+			{"select 1", "concurrently: it has a unique index"},
+			{"drop index public.b_id_idx", "plain: it has no unique index"},
+			{"refresh materialized view public.b with no data", "plain: it has no contents yet"},
+			{"update mvsched.materialized_view_refresh_schedule set strategy = 'plain'", "plain: its strategy is plain"},
+			{"update mvsched.materialized_view_refresh_schedule set strategy = 'concurrently'", "concurrently: its strategy is concurrently"},
+		} {
+			t.Run(c.want, func(t *testing.T) {
+				b := setup(t)
+				b.chain("a", "b")
+				b.Exec(c.change)
+				if got := reason(t, b.why("public.b"), "method").Message; !strings.Contains(got, c.want) {
+					t.Error(got)
+				}
+			})
+		}
+	})
+
+	t.Run("last_run", func(t *testing.T) {
+		b := setup(t)
+		b.chain("a", "b")
+		b.tend()
+		b.end(b.claimAll()[0], schedule.Ending{Status: schedule.Failed, ErrorName: "division_by_zero", ErrorMessage: "division by zero"})
+		b.tend()
+		b.claimAll()
+		got := reason(t, b.why("public.b"), "last_run")
+		if !strings.Contains(got.Message, "skipped, since a view that it depends on had failed: public.a failed") || got.Since == nil {
+			t.Errorf("%+v", got)
+		}
+		if got := reason(t, b.why("public.a"), "last_run").Message; !strings.Contains(got, "failed: division by zero") {
+			t.Error(got)
+		}
+	})
+
+	t.Run("skip_unchanged", func(t *testing.T) {
+		b := setup(t)
+		needMajor(t, b, 15)
+		b.chain("a", "b")
+		b.run()
+		b.change("b", "skip_unchanged = true")
+		if got := reason(t, b.why("public.b"), "skip_unchanged"); got.Until == nil {
+			t.Errorf("%+v", got)
+		}
+		b.Exec("create materialized view public.now as select now() as id")
+		b.Schedule("public.now", "1 hour")
+		b.change("now", "skip_unchanged = true")
+		if got := reason(t, b.why("public.now"), "changes_unseen"); !strings.Contains(got.Message, "function now()") {
+			t.Errorf("%+v", got)
+		}
+	})
+
+	t.Run("new_data_in_a_parent_is_about_to_be_planned", func(t *testing.T) {
+		b := setup(t)
+		b.chain("a", "b")
+		b.run()
+		b.change("b", "after_parents = true, refresh_interval = null")
+		b.change("b", "last_attempted_at = now() - interval '1 hour'")
+		if got := codes(b.why("public.b")); got[0] != "unplanned" {
+			t.Errorf("%v", got)
+		}
+	})
+
+	t.Run("no_view_at_all", func(t *testing.T) {
+		b := setup(t)
+		b.Exec("create table public.t (id int)")
+		for name, want := range map[string]error{"nosuch": schedule.ErrNoView, "t": schedule.ErrNotAView} {
+			if _, err := b.store.Why(t.Context(), schedule.ViewName{Schema: "public", Name: name}); !errors.Is(err, want) {
+				t.Errorf("%s: %v, want %v", name, err, want)
+			}
+		}
+	})
+
+	t.Run("changes_nothing_and_waits_for_no_lock", func(t *testing.T) {
+		b := setup(t)
+		b.chain("a", "b")
+		b.Hold("refresh materialized view public.b")
+		before := b.Value("(select max(xmin::text) from mvsched.materialized_view_refresh_schedule)")
+		b.why("public.b")
+		b.Check(before, "select max(xmin::text) from mvsched.materialized_view_refresh_schedule")
+	})
+}

@@ -232,7 +232,7 @@ func TestRefreshWithOneConnectionBehindADeadClaim(t *testing.T) {
 	worker := &refresh.Worker{Pool: pool, Store: schedule.NewStore(pool), Jobs: 2}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	executions, err := worker.Refresh(ctx, []schedule.ViewName{{Schema: "public", Name: "v"}}, refresh.RefreshOptions{Settings: schedule.Settings{}})
+	executions, err := worker.Refresh(ctx, []schedule.ViewName{{Schema: "public", Name: "v"}}, refresh.Options{Settings: schedule.Settings{}})
 	if err != nil || len(executions) != 1 || executions[0].Status != schedule.Succeeded {
 		t.Errorf("%+v, %v", executions, err)
 	}

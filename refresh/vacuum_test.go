@@ -78,7 +78,7 @@ func TestVacuum(t *testing.T) {
 		b.big("v", 20000)
 		b.Exec(`delete from mvsched.materialized_view_refresh_schedule`)
 		b.Exec(`update public.base_v set n = 1`)
-		if _, err := b.worker.Refresh(t.Context(), []schedule.ViewName{{Schema: "public", Name: "v"}}, refresh.RefreshOptions{Settings: schedule.Settings{}}); err != nil {
+		if _, err := b.worker.Refresh(t.Context(), []schedule.ViewName{{Schema: "public", Name: "v"}}, refresh.Options{Settings: schedule.Settings{}}); err != nil {
 			t.Fatal(err)
 		}
 		b.Check("public.v vacuum analyze succeeded", vacuums)
@@ -155,7 +155,7 @@ func TestVacuumGivesWay(t *testing.T) {
 		}
 	}
 	view := schedule.ViewName{Schema: "public", Name: "v"}
-	executions, err := b.worker.Refresh(ctx, []schedule.ViewName{view, view}, refresh.RefreshOptions{Settings: schedule.Settings{}})
+	executions, err := b.worker.Refresh(ctx, []schedule.ViewName{view, view}, refresh.Options{Settings: schedule.Settings{}})
 	if !errors.Is(err, context.Canceled) || len(executions) != 2 || executions[1].Status != schedule.Succeeded {
 		t.Errorf("%+v, %v", executions, err)
 	}

@@ -52,8 +52,8 @@ func (w *Worker) RunDue(ctx context.Context) ([]schedule.Execution, error) {
 	return w.run(ctx, &dueViews{worker: w})
 }
 
-// RefreshOptions are what a refresh by hand may differ in from a schedule's.
-type RefreshOptions struct {
+// Options are what a refresh by hand may differ in from a schedule's.
+type Options struct {
 	Settings  schedule.Settings // override those of the views' schedules
 	Ancestors bool              // first refresh what the views read
 	Force     bool              // also views whose schedule says to skip them when nothing has changed
@@ -62,7 +62,7 @@ type RefreshOptions struct {
 // Refresh refreshes the given views now, whether they are due or not, each after those among them that it reads; where
 // one of these fails, it is skipped. A view that is being refreshed already is waited for, then refreshed. When one of the
 // views is none, nothing is refreshed. Otherwise it is as RunDue.
-func (w *Worker) Refresh(ctx context.Context, views []schedule.ViewName, options RefreshOptions) ([]schedule.Execution, error) {
+func (w *Worker) Refresh(ctx context.Context, views []schedule.ViewName, options Options) ([]schedule.Execution, error) {
 	names, err := w.Store.Resolve(ctx, views)
 	if err != nil {
 		return nil, err

@@ -351,7 +351,7 @@ func TestRefresh(t *testing.T) {
 		b.view("v", "select 1 as id")
 		b.set("v", "paused_at = now(), next_run_at = '2040-01-01 00:00+00'")
 		b.Exec("create materialized view public.w as select 1 as id")
-		executions, err := b.worker.Refresh(t.Context(), []schedule.ViewName{name, {Schema: "public", Name: "w"}}, refresh.RefreshOptions{Settings: schedule.Settings{}})
+		executions, err := b.worker.Refresh(t.Context(), []schedule.ViewName{name, {Schema: "public", Name: "w"}}, refresh.Options{Settings: schedule.Settings{}})
 		if err != nil || len(executions) != 2 || executions[0].Status != schedule.Succeeded || executions[1].Status != schedule.Succeeded ||
 			executions[0].Trigger != "manual" || executions[0].ScheduledAt != nil {
 			t.Errorf("%+v, %v", executions, err)
@@ -362,7 +362,7 @@ func TestRefresh(t *testing.T) {
 	t.Run("refreshes_nothing_when_one_is_no_view", func(t *testing.T) {
 		b := setup(t)
 		b.view("v", "select 1 as id")
-		_, err := b.worker.Refresh(t.Context(), []schedule.ViewName{name, {Schema: "public", Name: "nowhere"}}, refresh.RefreshOptions{Settings: schedule.Settings{}})
+		_, err := b.worker.Refresh(t.Context(), []schedule.ViewName{name, {Schema: "public", Name: "nowhere"}}, refresh.Options{Settings: schedule.Settings{}})
 		if !errors.Is(err, schedule.ErrNoView) {
 			t.Errorf("%v", err)
 		}
@@ -381,7 +381,7 @@ func TestRefresh(t *testing.T) {
 		}
 		defer pool.Close()
 		second := &refresh.Worker{Pool: pool, Store: schedule.NewStore(pool)}
-		executions, err := second.Refresh(t.Context(), []schedule.ViewName{name}, refresh.RefreshOptions{Settings: schedule.Settings{}})
+		executions, err := second.Refresh(t.Context(), []schedule.ViewName{name}, refresh.Options{Settings: schedule.Settings{}})
 		first := (<-done)["public.v"]
 		if err != nil || len(executions) != 1 || executions[0].Status != schedule.Succeeded || executions[0].StartedAt.Before(*first.EndedAt) {
 			t.Errorf("%+v after %+v, %v", executions, first, err)
@@ -392,7 +392,7 @@ func TestRefresh(t *testing.T) {
 		b := setup(t)
 		b.view("v", "select 1 as id")
 		plain := schedule.Plain
-		executions, err := b.worker.Refresh(t.Context(), []schedule.ViewName{name}, refresh.RefreshOptions{Settings: schedule.Settings{Strategy: &plain}})
+		executions, err := b.worker.Refresh(t.Context(), []schedule.ViewName{name}, refresh.Options{Settings: schedule.Settings{Strategy: &plain}})
 		if err != nil || *executions[0].Method != schedule.MethodPlain {
 			t.Errorf("%+v, %v", executions, err)
 		}

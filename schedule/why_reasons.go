@@ -210,7 +210,7 @@ func (c circumstances) skipUnchanged() Reason {
 	return r
 }
 
-// method is how the next refresh will be done: refresh.chooseMethod decides it, by the catalog at the claim.
+// method is how the next refresh will be done: refresh.choose decides it, by the catalog at the claim.
 func (c circumstances) method() Reason {
 	method := MethodPlain
 	var because string

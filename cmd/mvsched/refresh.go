@@ -11,7 +11,7 @@ import (
 
 type refreshOptions struct {
 	views          []schedule.ViewName
-	how            refresh.RefreshOptions
+	how            refresh.Options
 	jobs           int
 	allowSuperuser bool
 }

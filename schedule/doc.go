@@ -32,6 +32,17 @@
 // them before it claims. Intervals are counted in seconds, from slot to slot: no drift, and days of 24 hours. Slots that
 // nobody served are made up for by one run, not by many.
 //
+// Wait. A due view waits for its ancestors, the views that it reads directly or through others, whose slot is not later
+// than its own: while they are due, running, or ended and not settled (mvsched.awaited). The slot of an ancestor moves
+// past that of the view when it is claimed, so each is waited for once and a busy parent starves no child; and because
+// the ancestors of a view are never its descendants, not even in a cycle (arrange), somebody can always go on. The
+// edges come from the catalog; a sign of its state, compared at every look, says when to read them again.
+//
+// Skip. A claim can end its execution in the same statement: as upstream_failed, when an ancestor has failed since the
+// view last ran, or as unchanged, when the fingerprint of what the view reads is the one that was taken before its last
+// refresh. The counters in it are late, so "unchanged" is believed only 15 seconds after the slot, or when nobody else
+// is there who could have written.
+//
 // Claim. One statement locks due schedules (SKIP LOCKED), inserts their executions and moves their slots on; so there
 // is no claim without a record, and none is lost between two steps. A unique index on the OID of the view among running
 // executions makes a second run of a view impossible, whatever else goes wrong. A worker claims only what it begins at

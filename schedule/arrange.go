@@ -24,10 +24,20 @@ const catalogLockSQL = `select from mvsched.catalog_state for no key update`
 
 const catalogSignSQL = `select mvsched.catalog_sign()`
 
-// edgesSQL reads the edges, with the usual duration of both ends: of the last five successes, so that it is cheap.
+// edgesSQL reads the edges, with the usual duration of both ends: of the last five successes, so that it is cheap. Where
+// there are edges, it also gives the scheduled views that have none, as children of nobody: the claim weighs them against
+// the chains.
 const edgesSQL = `
 with edge as materialized (
   select d.parent, d.child from mvsched.materialized_view_dependency d
+), alone as (
+  select s.view_oid as child
+    from mvsched.materialized_view_refresh_schedule s
+   where exists (select from edge)
+     and s.view_oid in (select c.oid from pg_catalog.pg_class c where c.relkind = 'm')
+  except (select parent from edge union select child from edge)
+), line as materialized (
+  select parent, child from edge union all select null, child from alone
 ), usual as materialized (
   select v.oid, (select avg(extract(epoch from e.ended_at - e.started_at))::float8
                    from (select e.started_at, e.ended_at
@@ -35,13 +45,13 @@ with edge as materialized (
                           where e.view_oid = v.oid and e.status = 'succeeded' and e.data_as_of is not null
                           order by e.id desc
                           limit 5) e) as seconds
-    from (select parent as oid from edge union select child from edge) v
+    from (select parent as oid from edge union select child from line) v
 )
-select edge.parent::bigint, edge.child::bigint, p.seconds, c.seconds
-  from edge
-  join usual p on p.oid = edge.parent
-  join usual c on c.oid = edge.child
- order by edge.parent, edge.child`
+select coalesce(line.parent, 0)::bigint, line.child::bigint, p.seconds, c.seconds
+  from line
+  left join usual p on p.oid = line.parent
+  join usual c on c.oid = line.child
+ order by line.parent, line.child`
 
 const arrangedSQL = `
 insert into mvsched.materialized_view_graph as g (view_oid, parents, ancestors, cyclic, path_seconds)
@@ -118,13 +128,13 @@ func oidArray(oids []int64) string {
 	return b.String()
 }
 
-// edge says that the query of child reads parent. The durations are nil where there is no history.
+// edge says that the query of child reads parent, or, with parent 0, that it reads no other view. The durations are nil where there is no history.
 type edge struct {
 	parent, child               int64
 	parentSeconds, childSeconds *float64
 }
 
-// node is a materialized view that reads or is read.
+// node is a materialized view that reads or is read, or has to be weighed against those.
 type node struct {
 	oid       int64
 	parents   []int64
@@ -152,7 +162,11 @@ func arrange(edges []edge) []*node {
 		return n
 	}
 	for _, e := range edges {
-		parent, child := get(e.parent, e.parentSeconds), get(e.child, e.childSeconds)
+		child := get(e.child, e.childSeconds)
+		if e.parent == 0 {
+			continue
+		}
+		parent := get(e.parent, e.parentSeconds)
 		child.parents = append(child.parents, e.parent)
 		parent.children = append(parent.children, e.child)
 	}

@@ -187,7 +187,7 @@ func TestOrder(t *testing.T) {
 		b.Check("0", `select count(*) from mvsched.materialized_view_graph`)
 		b.Exec("create or replace view public.plain as select id from public.b")
 		b.tend()
-		b.Check("2", `select count(*) from mvsched.materialized_view_graph`)
+		b.Check("2", `select count(*) from mvsched.materialized_view_graph where parents <> '{}' or view_oid = 'public.b'::regclass`)
 		b.Check("true", `select ancestors = array['public.b'::regclass::oid] from mvsched.materialized_view_graph where view_oid = 'public.c'::regclass`)
 		b.Exec("drop materialized view public.c")
 		b.tend()
@@ -200,6 +200,25 @@ func TestOrder(t *testing.T) {
 		b.chain("x1", "x2", "x3")
 		b.tend()
 		if got := views(b.claim(1)); !slices.Equal(got, []string{"public.x1"}) {
+			t.Errorf("claimed %v first", got)
+		}
+	})
+
+	t.Run("a_view_without_a_chain_weighs_what_it_takes", func(t *testing.T) {
+		b := setup(t)
+		b.chain("x1", "x2")
+		b.view("alone", "1 hour")
+		b.tend()
+		b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
+			(materialized_view_refresh_schedule_id, view_name, view_oid, trigger, status, started_at, ended_at, method, data_as_of, refreshed_at)
+			select id, materialized_view_name, view_oid, 'schedule', 'succeeded', now() - interval '1 day',
+			       now() - interval '1 day' + interval '1 second' * case materialized_view_name when 'public.alone' then 60 else 1 end,
+			       'plain', now() - interval '1 day', now() - interval '1 day'
+			  from mvsched.materialized_view_refresh_schedule`)
+		if err := b.store.Arrange(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := views(b.claim(1)); !slices.Equal(got, []string{"public.alone"}) {
 			t.Errorf("claimed %v first", got)
 		}
 	})

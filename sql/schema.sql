@@ -545,7 +545,7 @@ create table mvsched.materialized_view_graph (
   constraint materialized_view_graph_pkey primary key (view_oid)
 );
 comment on table mvsched.materialized_view_graph is
-  'materialized_view_dependency, worked out for the claim: one row for each materialized view that reads or is read. Written by workers when the catalog has changed';
+  'materialized_view_dependency, worked out for the claim: one row for each materialized view that reads or is read; where there is one, also for each scheduled one beside them. Written by workers when the catalog has changed';
 comment on column mvsched.materialized_view_graph.view_oid is 'The materialized view';
 comment on column mvsched.materialized_view_graph.parents is 'The materialized views that it reads, directly or through plain views';
 comment on column mvsched.materialized_view_graph.ancestors is 'Those that it waits for: parents, theirs, and so on; of a cycle only the ones with a lower OID, so that there is an order';

@@ -19,7 +19,7 @@ func BenchmarkMakespan(b *testing.B) {
 	for seed := range uint64(5) {
 		for _, jobs := range []int{2, 4, 8} {
 			b.Run(fmt.Sprintf("seed=%d/jobs=%d", seed, jobs), func(b *testing.B) {
-				r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a benchmark
+				r := rand.New(rand.NewPCG(seed, 0))
 				l := newLattice(b, pgtest.NewDB(b), r, 40, 200*time.Millisecond)
 				l.create(r)
 				hour := time.Hour

@@ -244,11 +244,11 @@ func (l *lattice) round(tick int64) (after int64) {
 }
 
 func TestOrderOfRandomGraphs(t *testing.T) {
-	seed := rand.Uint64() //nolint:gosec // a test
+	seed := rand.Uint64()
 	for i, workers := range []int{1, 2, 3, 5, 8} {
 		t.Run(fmt.Sprintf("workers=%d", workers), func(t *testing.T) {
 			t.Parallel()
-			r := rand.New(rand.NewPCG(seed, uint64(i))) //nolint:gosec // a test
+			r := rand.New(rand.NewPCG(seed, uint64(i)))
 			t.Logf("seed %d, %d", seed, i)
 			l := newLattice(t, pgtest.NewDB(t), r, 12+r.IntN(25), 4*time.Millisecond)
 			l.create(r)

@@ -103,6 +103,12 @@ func TestDoctorFindings(t *testing.T) {
 			fix:     "mvsched set public.v --skip-unchanged",
 		},
 		{
+			check: "cannot_tell_changes", severity: "warning", message: "function random()",
+			arrange: fmt.Sprintf(analyzed, "random()") + `; {v every 1h};
+				update mvsched.materialized_view_refresh_schedule set skip_unchanged = true`,
+			fix: "mvsched set public.v --skip-unchanged=false",
+		},
+		{
 			check: "unscheduled", severity: "warning", message: "no schedule",
 			arrange: plain, fix: "mvsched add public.v --every 1h",
 		},
@@ -250,12 +256,11 @@ func (b *bundle) apply(fix string) {
 	case "strategy":
 		settings.Strategy = ptr(schedule.Strategy(value))
 	case "skip-unchanged":
-		b.Exec(`update mvsched.materialized_view_refresh_schedule set skip_unchanged = true where materialized_view_name = $1`, word)
-		return
+		settings.SkipUnchanged = ptr(true)
+	case "skip-unchanged=false":
+		settings.SkipUnchanged = ptr(false)
 	case "after-parents":
-		b.Exec(`update mvsched.materialized_view_refresh_schedule set after_parents = true, refresh_interval = null
-			where materialized_view_name = $1`, word)
-		return
+		settings.AfterParents = ptr(true)
 	}
 	views := []schedule.ViewName{view}
 	switch command {

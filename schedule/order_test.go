@@ -102,6 +102,31 @@ func TestOrder(t *testing.T) {
 		}
 	})
 
+	t.Run("an_end_that_cannot_be_settled_holds_for_seconds_at_most", func(t *testing.T) {
+		b := setup(t)
+		b.chain("a", "b")
+		b.tend()
+		b.succeed(b.claimAll()[0])
+		b.Hold(`select from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.a' for update`)
+		if got := views(b.claimAll()); len(got) > 0 {
+			t.Errorf("claimed %v", got)
+		}
+		b.store.Now = (&clock{time.Now().Add(11 * time.Second)}).Now
+		if got := views(b.claimAll()); !slices.Equal(got, []string{"public.b"}) {
+			t.Errorf("claimed %v", got)
+		}
+	})
+
+	t.Run("a_pause_written_by_hand_is_not_waited_for", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "1 hour")
+		b.tend()
+		b.change("a", "retry_at = now() + interval '1 day'")
+		if outlook := b.tend(); outlook.Due != 0 || outlook.LookAgain != nil {
+			t.Errorf("%+v", outlook)
+		}
+	})
+
 	t.Run("a_busy_parent_is_waited_for_once", func(t *testing.T) {
 		b := setup(t)
 		b.chain("a", "b")

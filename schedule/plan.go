@@ -118,7 +118,9 @@ select now(),
                             else true end
                  limit $2) claimable),
        held.held, held.waiting,
-       (select extract(epoch from min(due.not_before) - clock_timestamp())::float8 from due where due.not_before > (select now from clock)),
+       (select extract(epoch from min(due.not_before) - clock_timestamp())::float8 from due
+         where due.not_before > (select now from clock)
+           and due.not_before < (select now from clock) + interval '1 minute'), -- later ones are somebody's own doing
        (select count(*)
           from mvsched.materialized_view_refresh_schedule_execution e
          where e.status = 'running' and e.xmax::text = '0'

@@ -926,7 +926,9 @@ begin
       from ancestor
       join mvsched.materialized_view_refresh_schedule p on p.view_oid = ancestor.oid
       join mvsched.materialized_view_refresh_schedule_execution e on e.id = p.open_execution_id
-     where e.status <> 'running' and coalesce(e.scheduled_at <= horizon, true);
+     where e.status <> 'running' and coalesce(e.scheduled_at <= horizon, true)
+       -- Whoever holds the row so that it cannot be settled holds nobody else for longer than this.
+       and e.ended_at > clock - interval '10 seconds';
 end
 $$;
 comment on function mvsched.awaited(oid, timestamptz, timestamptz, timestamptz) is

@@ -63,10 +63,10 @@ func (d *dueViews) ready(outlook schedule.Outlook) (claims int, again time.Durat
 	return 0, again
 }
 
-func (d *dueViews) round() *time.Time {
+func (d *dueViews) look() schedule.TendOptions {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.began
+	return schedule.TendOptions{Round: d.began, Queues: d.worker.Queues, Limit: max(d.worker.Jobs, 1), Look: d.began == nil}
 }
 
 func (d *dueViews) spent() bool { return d.worker.Limit > 0 && d.claimed >= d.worker.Limit }
@@ -79,7 +79,7 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, _ bool) (*s
 		return nil, nil //nolint:nilnil // nothing more to claim
 	}
 	d.claimed++
-	options := schedule.ClaimOptions{Worker: d.worker.Name, Limit: 1, Round: d.began, Usual: d.worker.Usual}
+	options := schedule.ClaimOptions{Worker: d.worker.Name, Limit: 1, Queues: d.worker.Queues, Round: d.began, Usual: d.worker.Usual}
 	d.mu.Unlock()
 
 	claims, err := store.Claim(ctx, options)
@@ -119,7 +119,7 @@ func (n *namedViews) ready(schedule.Outlook) (claims int, again time.Duration) {
 	return claims, 0
 }
 
-func (n *namedViews) round() *time.Time { return nil }
+func (n *namedViews) look() schedule.TendOptions { return schedule.TendOptions{} }
 
 // free reports whether a view waits for no other one.
 func (n *namedViews) free(view string) bool {

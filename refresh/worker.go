@@ -32,6 +32,8 @@ type Worker struct {
 	Store *schedule.Store
 	Jobs  int          // how many refreshes at a time; 0: 1
 	Limit int          // how many views RunDue claims at the most; 0: no limit
+	// Queues are those that RunDue refreshes views of; nil: all.
+	Queues []string
 	Name  string       // for people: host and process
 	Log   *slog.Logger // nil: nothing is logged
 
@@ -86,8 +88,8 @@ type source interface {
 	// again; 0: there is nothing to wait for.
 	ready(outlook schedule.Outlook) (claims int, again time.Duration)
 
-	// round is the instant up to which the source claims; nil: now.
-	round() *time.Time
+	// look says what the source wants to know of the schedules.
+	look() schedule.TendOptions
 
 	// claim takes the next view; nil when there is none, or, without patience, none that nobody else is at.
 	claim(ctx context.Context, store *schedule.Store, patient bool) (*schedule.Claim, error)
@@ -239,7 +241,7 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 		if err := r.connect(ctx); err != nil {
 			return schedule.Outlook{}, err
 		}
-		outlook, err = r.Store.On(r.conn).Tend(ctx, r.source.round(), max(r.Jobs, 1))
+		outlook, err = r.Store.On(r.conn).Tend(ctx, r.source.look())
 		if err == nil || !r.conn.Conn().IsClosed() {
 			break
 		}

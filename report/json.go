@@ -57,7 +57,18 @@ type executionJSON struct {
 type scheduleJSON struct {
 	View                string     `json:"view"`
 	EverySeconds        *float64   `json:"every_seconds"`
+	AfterSeconds        *float64   `json:"after_seconds"`
+	Cron                *string    `json:"cron"`
 	AfterParents        bool       `json:"after_parents"`
+	OnChange            bool       `json:"on_change"`
+	MaxLagSeconds       *float64   `json:"max_lag_seconds"`
+	Timezone            string     `json:"timezone"`
+	DebounceSeconds     *float64   `json:"debounce_seconds"`
+	AtMostEverySeconds  *float64   `json:"at_most_every_seconds"`
+	JitterSeconds       *float64   `json:"jitter_seconds"`
+	Between             *string    `json:"between"`
+	Retries             int        `json:"retries"`
+	SuspendAfter        *int       `json:"suspend_after"`
 	OnParentFailure     string     `json:"on_parent_failure"`
 	SkipUnchanged       bool       `json:"skip_unchanged"`
 	MaxStalenessSeconds float64    `json:"max_staleness_seconds"`
@@ -72,6 +83,7 @@ type scheduleJSON struct {
 	PausedAt            *time.Time `json:"paused_at"`
 	PausedReason        *string    `json:"paused_reason"`
 	SuspendedAt         *time.Time `json:"suspended_at"`
+	SuspendedReason     *string    `json:"suspended_reason"`
 	ConsecutiveFailures int        `json:"consecutive_failures"`
 }
 
@@ -108,7 +120,7 @@ func writeJSON[T, J any](w io.Writer, rows []T, convert func(T) J) error {
 func toStandingJSON(s schedule.Standing) standingJSON {
 	j := standingJSON{
 		View: s.View, State: string(s.State), DataAsOf: utc(s.DataAsOf), AgeSeconds: secondsOf(s.Age),
-		NextRunAt: utc(s.NextRunAt), ConsecutiveFailures: s.ConsecutiveFailures, Queue: s.Queue, SizeBytes: s.SizeBytes,
+		MaxLagSeconds: secondsOf(s.MaxLag), NextRunAt: utc(s.NextRunAt), ConsecutiveFailures: s.ConsecutiveFailures, Queue: s.Queue, SizeBytes: s.SizeBytes,
 		Parents: s.Parents,
 	}
 	if s.Last != nil {
@@ -139,13 +151,22 @@ func toExecutionJSON(e schedule.Execution) executionJSON {
 }
 
 func toScheduleJSON(s schedule.Schedule) scheduleJSON {
-	return scheduleJSON{
-		View: s.View, EverySeconds: secondsOf(s.Every), AfterParents: s.AfterParents, OnParentFailure: string(s.OnParentFailure),
-		SkipUnchanged: s.SkipUnchanged, MaxStalenessSeconds: *secondsOf(&s.MaxStaleness), TimeoutSeconds: *secondsOf(&s.Timeout),
-		LockTimeoutSeconds: secondsOf(s.LockTimeout), Strategy: string(s.Strategy), Vacuum: string(s.Vacuum), Queue: s.Queue, Priority: s.Priority,
-		SearchPath: s.SearchPath, NextRunAt: utc(s.NextRunAt), PausedAt: utc(s.PausedAt), PausedReason: s.PausedReason,
-		SuspendedAt: utc(s.SuspendedAt), ConsecutiveFailures: s.ConsecutiveFailures,
+	j := scheduleJSON{
+		View: s.View, EverySeconds: secondsOf(s.Every), AfterSeconds: secondsOf(s.After), Cron: s.Cron,
+		AfterParents: s.Kind == schedule.KindAfterParents, OnChange: s.Kind == schedule.KindOnChange, MaxLagSeconds: secondsOf(s.MaxLag),
+		Timezone: s.Timezone, DebounceSeconds: secondsOf(s.Debounce), AtMostEverySeconds: secondsOf(s.AtMostEvery),
+		JitterSeconds: secondsOf(s.Jitter), Retries: s.Retries, SuspendAfter: s.SuspendAfter,
+		OnParentFailure: string(s.OnParentFailure), SkipUnchanged: s.SkipUnchanged, MaxStalenessSeconds: *secondsOf(&s.MaxStaleness),
+		TimeoutSeconds: *secondsOf(&s.Timeout), LockTimeoutSeconds: secondsOf(s.LockTimeout), Strategy: string(s.Strategy),
+		Vacuum: string(s.Vacuum), Queue: s.Queue, Priority: s.Priority, SearchPath: s.SearchPath, NextRunAt: utc(s.NextRunAt),
+		PausedAt: utc(s.PausedAt), PausedReason: s.PausedReason, SuspendedAt: utc(s.SuspendedAt),
+		SuspendedReason: s.SuspendedReason, ConsecutiveFailures: s.ConsecutiveFailures,
 	}
+	if s.Window != nil {
+		between := s.Window.String()
+		j.Between = &between
+	}
+	return j
 }
 
 func toDueJSON(d schedule.Due) dueJSON { return dueJSON{View: d.View, ScheduledAt: utc(d.ScheduledAt)} }

@@ -73,7 +73,15 @@ func (p Printer) Schedules(schedules []schedule.Schedule) error {
 	}
 	return table(p, schedules, []column[schedule.Schedule]{
 		{head: "VIEW", cell: func(s schedule.Schedule) string { return s.View }, gives: true},
-		{head: "EVERY", cell: every, right: true},
+		{head: "WHEN", cell: func(s schedule.Schedule) string { return s.When() }, gives: true},
+		{
+			head: "BETWEEN", cell: between,
+			when: func(s schedule.Schedule) bool { return s.Window != nil },
+		},
+		{
+			head: "QUEUE", cell: func(s schedule.Schedule) string { return s.Queue },
+			when: func(s schedule.Schedule) bool { return s.Queue != "" && s.Queue != "default" },
+		},
 		{head: "TIMEOUT", cell: func(s schedule.Schedule) string { return schedule.FormatDuration(s.Timeout) }, right: true},
 		{
 			head: "LOCK", cell: lockTimeout, right: true,
@@ -107,15 +115,15 @@ func (p Printer) Schedules(schedules []schedule.Schedule) error {
 	})
 }
 
-// every is when a schedule is due.
-func every(s schedule.Schedule) string {
+// between is the part of the day in which a schedule's refreshes may begin, with its time zone unless it is UTC.
+func between(s schedule.Schedule) string {
 	switch {
-	case s.AfterParents:
-		return "after parents"
-	case s.Every != nil:
-		return schedule.FormatDuration(*s.Every)
-	default:
+	case s.Window == nil:
 		return "-"
+	case s.Timezone == "UTC":
+		return s.Window.String()
+	default:
+		return s.Window.String() + " " + s.Timezone
 	}
 }
 

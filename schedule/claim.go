@@ -40,6 +40,7 @@ type Claim struct {
 type ClaimOptions struct {
 	Worker string     // for people: host and process
 	Limit  int        // as many as can begin now: one for each idle connection
+	Queues []string   // nil: all
 	Round  *time.Time // claim what was due at this instant, as one slot; nil: what is due now
 	Usual  bool       // also look up Claim.Usual
 	Force  bool       // of ClaimView: also when nothing has changed
@@ -50,7 +51,7 @@ type ClaimOptions struct {
 // behind it to disk too. So the claim need not wait for the disk.
 const claimSQL = `
 select c.*
-  from mvsched.claim($1, $2, $3, $4, $5) c`
+  from mvsched.claim($1, $2, $3, $4, $5, $6) c`
 
 const asyncCommitSQL = `set local synchronous_commit = off`
 
@@ -63,7 +64,7 @@ func (s *Store) Claim(ctx context.Context, opts ClaimOptions) ([]Claim, error) {
 	err := s.send(ctx, func(batch *pgx.Batch) {
 		batch.Queue(asyncCommitSQL)
 		batch.Queue(settleSQL)
-		batch.Queue(claimSQL, opts.Worker, opts.Limit, opts.Round, s.now(), opts.Usual).Query(collect(&claims, scanClaim))
+		batch.Queue(claimSQL, opts.Worker, opts.Limit, opts.Queues, opts.Round, s.now(), opts.Usual).Query(collect(&claims, scanClaim))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claiming: %w", err)
@@ -83,7 +84,7 @@ with view as materialized (
 ), look as materialized (
   select mvsched.fingerprint(view.oid) as fingerprint, clock_timestamp() as at
     from view, schedule
-   where schedule.skip_unchanged
+   where schedule.skip_unchanged or schedule.on_change
 ), unchanged as materialized (
   select known.refreshed_at, greatest(known.data_as_of, least(look.at, mvsched.data_of_parents(view.oid))) as data_as_of
     from look, view, schedule, mvsched.refreshable v
@@ -94,7 +95,7 @@ with view as materialized (
            order by e.id desc
            limit 1
         ) known
-   where not $9::boolean and v.oid = view.oid and v.populated and known.fingerprint = look.fingerprint
+   where not $9::boolean and schedule.skip_unchanged and v.oid = view.oid and v.populated and known.fingerprint = look.fingerprint
      and known.refreshed_at > now() - schedule.max_staleness and mvsched.nobody_else_here()
      and not exists (select from mvsched.materialized_view_refresh_schedule_execution e
                       where e.status = 'running' and e.view_oid = view.oid)
@@ -109,7 +110,7 @@ with view as materialized (
     left join schedule on true
     left join look on true
     left join unchanged on true
-   where mvsched.view_name(view.oid) is not null
+   where mvsched.view_name(view.oid) is not null and mvsched.free_runs() > 0
   on conflict (view_oid) where status = 'running' do nothing
   returning e.id, e.view_oid, e.view_name, e.reason
 ), free as materialized (
@@ -137,7 +138,7 @@ select execution.id, schedule.id, execution.view_name, null::timestamptz, 1,
 // ClaimView claims one view, due or not, scheduled or not, paused or not, without moving its schedule. Where the schedule
 // says so and, without Force, nothing has changed, it is skipped; what cannot be told at one look is refreshed. Settings given
 // override the schedule's for this run (Timeout, LockTimeout, Strategy, SearchPath). It returns nil when the view is
-// being refreshed already, and ErrNoView or ErrNotAView in a *ViewError when it is none.
+// being refreshed already, or as many as settings.max_concurrent_refreshes allows are, and ErrNoView or ErrNotAView in a *ViewError when it is none.
 func (s *Store) ClaimView(ctx context.Context, view ViewName, settings Settings, opts ClaimOptions) (*Claim, error) {
 	ctx, cancel := withDeadline(ctx, "claiming")
 	defer cancel()

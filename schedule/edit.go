@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,11 +14,25 @@ import (
 )
 
 // Settings are what a person may configure of a schedule. In Add, nil takes the column's default; in Set, nil leaves
-// what is there. For LockTimeout, a pointer to 0 means the default of the method; for SearchPath, one to "" the
-// session's own. When to refresh is exactly one of Every and AfterParents; in Set, the one replaces the other.
+// what is there. For LockTimeout, Debounce, AtMostEvery and Jitter, a pointer to 0 means the default, or none; for
+// SearchPath, one to "" the session's own; for SuspendAfter, one to 0 never; for Window, one to its zero value none.
+//
+// When to refresh is exactly one of Every, After, Cron, AfterParents, OnChange and MaxLag; in Set, the one replaces the
+// other.
 type Settings struct {
-	Every           *time.Duration
+	Every           *time.Duration // from slot to slot
+	After           *time.Duration // from the end of a run to the start of the next
+	Cron            *string        // see ParseCron
 	AfterParents    *bool
+	OnChange        *bool
+	MaxLag          *time.Duration
+	Timezone        *string // of Cron and Window
+	Debounce        *time.Duration
+	AtMostEvery     *time.Duration
+	Jitter          *time.Duration
+	Window          *Window
+	Retries         *int
+	SuspendAfter    *int
 	OnParentFailure *ParentFailure
 	SkipUnchanged   *bool
 	MaxStaleness    *time.Duration
@@ -25,18 +40,72 @@ type Settings struct {
 	LockTimeout     *time.Duration
 	Strategy        *Strategy
 	Vacuum          *VacuumMode
+	Queue           *string
 	Priority        *int
 	SearchPath      *string
 	Paused          *bool
 }
 
-// arguments are those of addSQL and setSQL.
-func (s *Store) arguments(schedule any, settings Settings) []any {
-	return []any{
-		schedule, seconds(settings.Every), seconds(settings.Timeout), seconds(settings.LockTimeout), settings.Strategy,
-		settings.Priority, settings.SearchPath, settings.Paused, s.now(), settings.AfterParents, settings.OnParentFailure,
-		settings.SkipUnchanged, seconds(settings.MaxStaleness), settings.Vacuum,
+// kind is the one way in which the settings say when to refresh; "": none.
+func (s Settings) kind() Kind {
+	switch {
+	case s.Every != nil:
+		return KindEvery
+	case s.After != nil:
+		return KindAfter
+	case s.Cron != nil:
+		return KindCron
+	case s.AfterParents != nil && *s.AfterParents:
+		return KindAfterParents
+	case s.OnChange != nil && *s.OnChange:
+		return KindOnChange
+	case s.MaxLag != nil:
+		return KindMaxLag
 	}
+	return ""
+}
+
+// arguments are those of addSQL and setSQL.
+func (s *Store) arguments(settings Settings) pgx.NamedArgs {
+	args := pgx.NamedArgs{
+		"kind":              nullable(settings.kind()),
+		"every":             seconds(settings.Every),
+		"after":             seconds(settings.After),
+		"cron":              settings.Cron,
+		"max_lag":           seconds(settings.MaxLag),
+		"timezone":          settings.Timezone,
+		"debounce":          seconds(settings.Debounce),
+		"at_most_every":     seconds(settings.AtMostEvery),
+		"jitter":            seconds(settings.Jitter),
+		"window":            settings.Window != nil,
+		"window_start":      nil,
+		"window_end":        nil,
+		"retries":           settings.Retries,
+		"suspend_after":     settings.SuspendAfter,
+		"on_parent_failure": settings.OnParentFailure,
+		"skip_unchanged":    settings.SkipUnchanged,
+		"max_staleness":     seconds(settings.MaxStaleness),
+		"timeout":           seconds(settings.Timeout),
+		"lock_timeout":      seconds(settings.LockTimeout),
+		"strategy":          settings.Strategy,
+		"vacuum":            settings.Vacuum,
+		"queue":             settings.Queue,
+		"priority":          settings.Priority,
+		"search_path":       settings.SearchPath,
+		"paused":            settings.Paused,
+		"now":               s.now(),
+	}
+	if w := settings.Window; w != nil && *w != (Window{}) {
+		args["window_start"], args["window_end"] = w.Start.String(), w.End.String()
+	}
+	return args
+}
+
+func nullable[T ~string](s T) *T {
+	if s == "" {
+		return nil
+	}
+	return &s
 }
 
 // In the session's own search_path, which says what an unqualified name stands for: so there is no operator and no type in
@@ -90,13 +159,20 @@ update mvsched.materialized_view_refresh_schedule s
 
 const addSQL = `
 insert into mvsched.materialized_view_refresh_schedule as s
-       (materialized_view_name, refresh_interval, maximum_execution_duration, lock_timeout, strategy, priority,
-        search_path, paused_at, after_parents, on_parent_failure, skip_unchanged, max_staleness, vacuum)
-values ($1, make_interval(secs => $2::float8), coalesce(make_interval(secs => $3::float8), interval '30 minutes'),
-        make_interval(secs => nullif($4::float8, 0)), coalesce($5::text, 'auto'), coalesce($6::integer, 0),
-        nullif($7::text, ''), case when $8::boolean then coalesce($9::timestamptz, now()) end,
-        coalesce($10::boolean, false), coalesce($11::text, 'skip'), coalesce($12::boolean, false),
-        coalesce(make_interval(secs => $13::float8), interval '1 hour'), coalesce($14::text, 'auto'))
+       (materialized_view_name, refresh_interval, refresh_delay, cron, after_parents, on_change, max_lag, timezone, debounce,
+        at_most_every, jitter, window_start, window_end, retries, suspend_after, on_parent_failure, skip_unchanged,
+        max_staleness, maximum_execution_duration, lock_timeout, strategy, vacuum, queue, priority, search_path, paused_at)
+values (@view, make_interval(secs => @every::float8), make_interval(secs => @after::float8), @cron::text,
+        coalesce(@kind::text = 'after_parents', false), coalesce(@kind::text = 'on_change', false),
+        make_interval(secs => @max_lag::float8), coalesce(@timezone::text, 'UTC'),
+        make_interval(secs => nullif(@debounce::float8, 0)), make_interval(secs => nullif(@at_most_every::float8, 0)),
+        make_interval(secs => nullif(@jitter::float8, 0)), @window_start::text::time, @window_end::text::time,
+        coalesce(@retries::integer, 3), nullif(@suspend_after::integer, 0), coalesce(@on_parent_failure::text, 'skip'),
+        coalesce(@skip_unchanged::boolean, false), coalesce(make_interval(secs => @max_staleness::float8), interval '1 hour'),
+        coalesce(make_interval(secs => @timeout::float8), interval '30 minutes'),
+        make_interval(secs => nullif(@lock_timeout::float8, 0)), coalesce(@strategy::text, 'auto'),
+        coalesce(@vacuum::text, 'auto'), coalesce(@queue::text, 'default'), coalesce(@priority::integer, 0),
+        nullif(@search_path::text, ''), case when @paused::boolean then coalesce(@now::timestamptz, now()) end)
     on conflict (materialized_view_name) do nothing
 returning s.id`
 
@@ -180,9 +256,11 @@ func (s *Store) AddAll(ctx context.Context, schema *string, settings Settings) (
 func (s *Store) insert(ctx context.Context, tx pgx.Tx, names []string, settings Settings, ifNotExists bool) (int, error) {
 	var ids []int64
 	var batch pgx.Batch
+	args := s.arguments(settings)
 	for _, name := range names {
 		batch.Queue(releaseNameSQL, name)
-		batch.Queue(addSQL, s.arguments(name, settings)...).QueryRow(func(row pgx.Row) error {
+		args["view"] = name
+		batch.Queue(addSQL, maps.Clone(args)).QueryRow(func(row pgx.Row) error {
 			var id int64
 			err := row.Scan(&id)
 			switch {
@@ -217,7 +295,7 @@ select mvsched.view_name(v.oid)
 
 // needParents refuses a schedule after parents for a view that has none: it would never be due again.
 func needParents(ctx context.Context, tx pgx.Tx, ids []int64, settings Settings) error {
-	if settings.AfterParents == nil || !*settings.AfterParents {
+	if settings.kind() != KindAfterParents {
 		return nil
 	}
 	var view string
@@ -238,30 +316,47 @@ func isScheduled(err error) bool {
 		(pgErr.ConstraintName == "materialized_view_refresh_schedule_name_key" || pgErr.ConstraintName == "")
 }
 
+// setSQL: with another kind of schedule goes what belongs to the one before.
 const setSQL = `
 update mvsched.materialized_view_refresh_schedule s
-   set refresh_interval = case when $2::float8 is null and $10::boolean then null
-                               else coalesce(make_interval(secs => $2::float8), s.refresh_interval) end,
-       after_parents = coalesce($10::boolean, s.after_parents and $2::float8 is null),
-       on_parent_failure = coalesce($11::text, s.on_parent_failure),
-       skip_unchanged = coalesce($12::boolean, s.skip_unchanged),
-       max_staleness = coalesce(make_interval(secs => $13::float8), s.max_staleness),
-       maximum_execution_duration = coalesce(make_interval(secs => $3::float8), s.maximum_execution_duration),
-       lock_timeout = case when $4::float8 is null then s.lock_timeout else make_interval(secs => nullif($4::float8, 0)) end,
-       strategy = coalesce($5::text, s.strategy),
-       priority = coalesce($6::integer, s.priority),
-       vacuum = coalesce($14::text, s.vacuum),
-       search_path = case when $7::text is null then s.search_path else nullif($7::text, '') end,
-       paused_at = case when $8::boolean is null then s.paused_at
-                        when $8::boolean then coalesce(s.paused_at, $9::timestamptz, now()) end,
-       paused_reason = case when $8::boolean is distinct from false then s.paused_reason end
- where s.id = $1`
+   set refresh_interval = case when @kind::text is null then s.refresh_interval else make_interval(secs => @every::float8) end,
+       refresh_delay = case when @kind::text is null then s.refresh_delay else make_interval(secs => @after::float8) end,
+       cron = case when @kind::text is null then s.cron else @cron::text end,
+       after_parents = coalesce(@kind::text = 'after_parents', s.after_parents),
+       on_change = coalesce(@kind::text = 'on_change', s.on_change),
+       max_lag = case when @kind::text is null then s.max_lag else make_interval(secs => @max_lag::float8) end,
+       timezone = coalesce(@timezone::text, s.timezone),
+       debounce = case when @kind::text <> 'on_change' then null
+                       else make_interval(secs => nullif(coalesce(@debounce::float8, extract(epoch from s.debounce)::float8), 0)) end,
+       at_most_every = case when @kind::text <> 'on_change' then null
+                            else make_interval(secs => nullif(coalesce(@at_most_every::float8, extract(epoch from s.at_most_every)::float8), 0)) end,
+       jitter = make_interval(secs => nullif(coalesce(@jitter::float8, extract(epoch from s.jitter)::float8), 0)),
+       window_start = case when @window::boolean then @window_start::text::time else s.window_start end,
+       window_end = case when @window::boolean then @window_end::text::time else s.window_end end,
+       retries = coalesce(@retries::integer, s.retries),
+       suspend_after = nullif(coalesce(@suspend_after::integer, s.suspend_after), 0),
+       on_parent_failure = coalesce(@on_parent_failure::text, s.on_parent_failure),
+       skip_unchanged = coalesce(@skip_unchanged::boolean, s.skip_unchanged),
+       max_staleness = coalesce(make_interval(secs => @max_staleness::float8), s.max_staleness),
+       maximum_execution_duration = coalesce(make_interval(secs => @timeout::float8), s.maximum_execution_duration),
+       lock_timeout = make_interval(secs => nullif(coalesce(@lock_timeout::float8, extract(epoch from s.lock_timeout)::float8), 0)),
+       strategy = coalesce(@strategy::text, s.strategy),
+       vacuum = coalesce(@vacuum::text, s.vacuum),
+       queue = coalesce(@queue::text, s.queue),
+       priority = coalesce(@priority::integer, s.priority),
+       search_path = nullif(coalesce(@search_path::text, s.search_path), ''),
+       paused_at = case when @paused::boolean is null then s.paused_at
+                        when @paused::boolean then coalesce(s.paused_at, @now::timestamptz, now()) end,
+       paused_reason = case when @paused::boolean is distinct from false then s.paused_reason end
+ where s.id = @id`
 
 // Set changes of the views' schedules what settings give, all of them or none.
 func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) error {
 	return s.editAll(ctx, "changing a schedule", views, func(ctx context.Context, tx pgx.Tx, ids []int64) error {
+		args := s.arguments(settings)
 		for _, id := range ids {
-			if _, err := tx.Exec(ctx, setSQL, s.arguments(id, settings)...); err != nil {
+			args["id"] = id
+			if _, err := tx.Exec(ctx, setSQL, args); err != nil {
 				return refusedSetting(err, settings)
 			}
 		}
@@ -269,12 +364,25 @@ func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) er
 	})
 }
 
-// refusedSetting gives the one setting that only the server can judge its name.
+// refusedSetting gives settings their names that only the server can judge, or only together with what is there already.
 func refusedSetting(err error, settings Settings) error {
-	if sqlState(err) == pgerrcode.InvalidParameterValue && settings.SearchPath != nil {
+	var pgErr *pgconn.PgError
+	switch {
+	case !errors.As(err, &pgErr):
+	case pgErr.Code == pgerrcode.InvalidParameterValue && settings.SearchPath != nil:
 		return &InvalidError{
 			What: "search_path", Value: *settings.SearchPath, Problem: "the server does not accept it",
 			Hint: `write schemas as in SQL, separated by commas: cinema, "Sales 2026", public`,
+		}
+	case pgErr.Code == pgerrcode.InvalidParameterValue && settings.Timezone != nil:
+		return &InvalidError{What: "time zone", Value: *settings.Timezone, Problem: "the server does not know it"}
+	case pgErr.ConstraintName == "debounce_is_for_on_change" && settings.Debounce != nil:
+		return &InvalidError{What: "debounce", Value: FormatDuration(*settings.Debounce), Problem: "it is for --on-change"}
+	case pgErr.ConstraintName == "at_most_every_is_for_on_change" && settings.AtMostEvery != nil:
+		return &InvalidError{What: "at-most-every", Value: FormatDuration(*settings.AtMostEvery), Problem: "it is for --on-change"}
+	case pgErr.ConstraintName == "jitter_fits_the_interval":
+		return &InvalidError{
+			What: "jitter", Value: "", Problem: "it is longer than the interval", Hint: "shorten it with --jitter, or take it away: --jitter none",
 		}
 	}
 	return err
@@ -306,7 +414,7 @@ func (s *Store) Pause(ctx context.Context, views []ViewName, reason *string) err
 
 const resumeSQL = `
 update mvsched.materialized_view_refresh_schedule s
-   set paused_at = null, paused_reason = null, suspended_at = null,
+   set paused_at = null, paused_reason = null, suspended_at = null, suspended_reason = null,
        consecutive_failures = case when s.suspended_at is null then s.consecutive_failures else 0 end
  where s.id = any ($1::bigint[])
     or ($1::bigint[] is null and (s.paused_at is not null or s.suspended_at is not null))`

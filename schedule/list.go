@@ -10,11 +10,17 @@ import (
 
 const listSQL = `
 select s.id, coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
-       extract(epoch from s.refresh_interval)::float8, s.after_parents, s.on_parent_failure, s.skip_unchanged,
-       extract(epoch from s.max_staleness)::float8,
+       case when s.after_parents then 'after_parents' when s.on_change then 'on_change' when s.cron is not null then 'cron'
+            when s.refresh_delay is not null then 'after' when s.max_lag is not null then 'max_lag' else 'every' end,
+       extract(epoch from s.refresh_interval)::float8, extract(epoch from s.refresh_delay)::float8, s.cron,
+       extract(epoch from s.max_lag)::float8, s.timezone, extract(epoch from s.debounce)::float8,
+       extract(epoch from s.at_most_every)::float8, extract(epoch from s.jitter)::float8,
+       extract(epoch from s.window_start)::float8, extract(epoch from s.window_end)::float8, s.retries, s.suspend_after,
+       s.on_parent_failure, s.skip_unchanged, extract(epoch from s.max_staleness)::float8,
        extract(epoch from s.maximum_execution_duration)::float8, extract(epoch from s.lock_timeout)::float8,
        s.strategy, s.vacuum, s.queue, s.priority, s.search_path, s.next_run_at, s.paused_at, s.paused_reason, s.suspended_at,
-       s.consecutive_failures
+       s.suspended_reason, s.consecutive_failures, extract(epoch from s.predicted_duration)::float8,
+       extract(epoch from s.reachable_lag)::float8
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
  cross join lateral (
@@ -25,20 +31,33 @@ select s.id, coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
 func (s *Store) List(ctx context.Context) ([]Schedule, error) {
 	ctx, cancel := withDeadline(ctx, "reading the schedules")
 	defer cancel()
-	return read(ctx, s, "reading the schedules", func(row pgx.CollectableRow) (sc Schedule, err error) {
-		var timeout, maxStaleness float64
-		var every, lockTimeout *float64
-		err = row.Scan(&sc.ID, &sc.View, &every, &sc.AfterParents, &sc.OnParentFailure, &sc.SkipUnchanged, &maxStaleness, &timeout, &lockTimeout, &sc.Strategy, &sc.Vacuum, &sc.Queue, &sc.Priority,
-			&sc.SearchPath, &sc.NextRunAt, &sc.PausedAt, &sc.PausedReason, &sc.SuspendedAt, &sc.ConsecutiveFailures)
-		sc.Every, sc.Timeout, sc.LockTimeout = durationOrNil(every), duration(timeout), durationOrNil(lockTimeout)
-		sc.MaxStaleness = duration(maxStaleness)
-		return sc, err
-	}, listSQL)
+	return read(ctx, s, "reading the schedules", scanSchedule, listSQL)
+}
+
+func scanSchedule(row pgx.CollectableRow) (sc Schedule, err error) {
+	var timeout, maxStaleness float64
+	var every, after, maxLag, debounce, atMostEvery, jitter, start, end, lockTimeout, predicted, reachable *float64
+	err = row.Scan(&sc.ID, &sc.View, &sc.Kind, &every, &after, &sc.Cron, &maxLag, &sc.Timezone, &debounce, &atMostEvery,
+		&jitter, &start, &end, &sc.Retries, &sc.SuspendAfter, &sc.OnParentFailure, &sc.SkipUnchanged, &maxStaleness,
+		&timeout, &lockTimeout, &sc.Strategy, &sc.Vacuum, &sc.Queue, &sc.Priority, &sc.SearchPath, &sc.NextRunAt,
+		&sc.PausedAt, &sc.PausedReason, &sc.SuspendedAt, &sc.SuspendedReason, &sc.ConsecutiveFailures, &predicted, &reachable)
+	if err != nil {
+		return Schedule{}, err
+	}
+	sc.Every, sc.After, sc.MaxLag = durationOrNil(every), durationOrNil(after), durationOrNil(maxLag)
+	sc.Debounce, sc.AtMostEvery, sc.Jitter = durationOrNil(debounce), durationOrNil(atMostEvery), durationOrNil(jitter)
+	sc.MaxStaleness, sc.Timeout, sc.LockTimeout = duration(maxStaleness), duration(timeout), durationOrNil(lockTimeout)
+	sc.PredictedDuration, sc.ReachableLag = durationOrNil(predicted), durationOrNil(reachable)
+	if start != nil && end != nil {
+		sc.Window = &Window{Start: TimeOfDay(duration(*start)), End: TimeOfDay(duration(*end))}
+	}
+	return sc, nil
 }
 
 // The ages are differences on the database's clock, so that a reader whose own clock is wrong shows the right ones.
 const statusSQL = `
-select st.view_name, st.state, st.data_as_of, extract(epoch from st.age)::float8, st.next_run_at,
+select st.view_name, st.state, st.data_as_of, extract(epoch from st.age)::float8, extract(epoch from st.max_lag)::float8,
+       extract(epoch from st.reachable_lag)::float8, st.next_run_at,
        extract(epoch from st.next_run_at - now())::float8, extract(epoch from now() - st.running_since)::float8,
        st.last_execution_id, st.last_status, st.last_reason, st.last_method, st.last_scheduled_at,
        st.last_started_at, st.last_ended_at, st.last_rows_inserted, st.last_rows_deleted,
@@ -60,18 +79,19 @@ func (s *Store) Status(ctx context.Context, views []ViewName) ([]Standing, error
 }
 
 func scanStanding(row pgx.CollectableRow) (st Standing, err error) {
-	var age, nextIn, runningFor *float64
+	var age, maxLag, reachable, nextIn, runningFor *float64
 	var lastID *int64
 	var lastStatus *Status
 	var lastStarted *time.Time
 	var last Execution
-	err = row.Scan(&st.View, &st.State, &st.DataAsOf, &age, &st.NextRunAt, &nextIn, &runningFor,
+	err = row.Scan(&st.View, &st.State, &st.DataAsOf, &age, &maxLag, &reachable, &st.NextRunAt, &nextIn, &runningFor,
 		&lastID, &lastStatus, &last.Reason, &last.Method, &last.ScheduledAt, &lastStarted, &last.EndedAt,
 		&last.RowsInserted, &last.RowsDeleted, &last.ErrorName, &last.ErrorMessage,
 		&st.ConsecutiveFailures, &st.Queue, &st.SizeBytes, &st.Parents)
 	if err != nil {
 		return Standing{}, err
 	}
+	st.MaxLag, st.ReachableLag = durationOrNil(maxLag), durationOrNil(reachable)
 	st.Age, st.NextRunIn, st.RunningFor = durationOrNil(age), durationOrNil(nextIn), durationOrNil(runningFor)
 	if lastID != nil {
 		last.ID, last.View, last.Status, last.StartedAt = *lastID, st.View, *lastStatus, *lastStarted

@@ -13,11 +13,15 @@ type Outlook struct {
 	Now       time.Time      // the database's clock
 	Due       int            // claimable schedules, counted up to the number asked for
 	Held      bool           // something due waits for an ancestor
-	Waiting   bool           // something due waits for an ancestor that is running or has just ended
-	LookAgain *time.Duration // until something due may be claimed that has to wait for a retry or a second look; nil: nothing
+	Waiting   bool           // something due waits for an ancestor that is running or has just ended, or for room (settings.max_concurrent_refreshes)
+	LookAgain *time.Duration // until something of the round may be claimed that waits for a retry or a second look; nil: nothing
+	Next      *time.Duration // until something else becomes due; nil: nothing is planned
+	Watching  bool           // there are schedules whose sources have to be looked at for changes
+	Open      bool           // an execution is running, or has ended and is still to be settled
 	Unbegun   int            // claims whose refresh has not begun and whose grace ends within a few seconds
 	Abandoned []Execution    // runs found dead and recorded as such just now
 	Moved     []Moved        // schedules whose view was not where it had been
+	Suspended []Suspended    // schedules that nobody can plan, suspended just now
 }
 
 // Moved says that a schedule's view was found under another OID than the stored one.
@@ -27,17 +31,61 @@ type Moved struct {
 	Restored bool // the database is another than the one in which the OID was stored
 }
 
+// TendOptions say what a worker looks at.
+type TendOptions struct {
+	Round  *time.Time // the instant that a one-shot began: it stops at what was due then; nil: what is due now
+	Queues []string   // nil: all
+	Limit  int        // count so many claimable schedules at the most
+	Look   bool       // also look whether anything has changed for the schedules that wait for that
+}
+
+// requestsSQL makes views due that somebody has asked for (mvsched.request_refresh). A request that comes after a calm
+// is answered at once. Those that follow one another without a pause, each within the debounce, wait until there is one,
+// but not for longer than at_most_every after the start of the last refresh.
+const requestsSQL = `
+with pending as materialized (
+  select r.materialized_view_refresh_schedule_id as id, min(r.requested_at) as first, max(r.requested_at) as last
+    from mvsched.materialized_view_refresh_request r
+   group by 1
+), ripe as materialized (
+  select s.id
+    from pending
+    join mvsched.materialized_view_refresh_schedule s using (id)
+   where s.open_execution_id is null
+     and coalesce(s.next_run_at > coalesce($1::timestamptz, now()), true)
+     and s.next_run_reason is distinct from 'retry'
+     and coalesce($1::timestamptz, clock_timestamp()) >= ` + requestRipeSQL + `
+     for no key update of s skip locked
+)
+update mvsched.materialized_view_refresh_schedule s
+   set next_run_at = coalesce($1::timestamptz, now()),
+       next_run_offset = coalesce(coalesce($1::timestamptz, now()) - (s.next_run_at - s.next_run_offset), interval '0'),
+       next_run_reason = 'request'
+  from ripe
+ where s.id = ripe.id`
+
+// requestRipeSQL is when the requests in pending are to be answered.
+const requestRipeSQL = `coalesce(greatest(
+         s.last_attempted_at + s.at_most_every,
+         case when coalesce(pending.first > s.requested_at + coalesce(s.debounce, interval '500 milliseconds'), true) then pending.first
+              else least(pending.last + coalesce(s.debounce, interval '500 milliseconds'),
+                         s.last_attempted_at + coalesce(s.at_most_every, interval '10 seconds')) end), '-infinity')`
+
 // planSQL gives every unplanned schedule its next slot: a new one is due at once (for a one-shot: since it began), one
-// with a changed interval an interval after its last attempt. One without a clock is due when something that it reads
-// got new data since; mostly that is settled with the end of that refresh, but not where the refresh was by hand and
-// without a schedule, or where somebody held a row. A row that somebody is editing is left to the next look; the lock on the others,
-// held to the end of the statement, is the fence against an edit in between.
+// with a changed interval an interval after its last attempt, one with a delay so long after its last end. One after
+// parents is due when something that it reads got new data since; mostly that is settled with the end of that refresh,
+// but not where the refresh was by hand and without a schedule, or where somebody held a row. A row that somebody is
+// editing is left to the next look; the lock on the others, held to the end of the statement, is the fence against an
+// edit in between. What SQL cannot compute is planned by the program (planByClock).
 const planSQL = `
 with unplanned as materialized (
   select s.id
     from mvsched.materialized_view_refresh_schedule s
    where s.next_run_at is null
-     and (not s.after_parents or s.last_attempted_at is null or exists (
+     and (s.last_attempted_at is null
+          or s.refresh_interval is not null
+          or s.refresh_delay is not null and s.open_execution_id is null
+          or s.after_parents and exists (
             select
               from mvsched.materialized_view_graph g
              cross join lateral unnest(g.parents) parent (oid)
@@ -52,13 +100,58 @@ with unplanned as materialized (
    order by s.id
    limit 10000
      for no key update skip locked
+), slotted as materialized (
+  select s.id, greatest(
+           least($2::timestamptz, coalesce($1::timestamptz, now())),
+           s.last_attempted_at + make_interval(secs => extract(epoch from s.refresh_interval)::float8),
+           case when s.refresh_delay is not null then (
+             select e.ended_at + make_interval(secs => extract(epoch from s.refresh_delay)::float8)
+               from mvsched.materialized_view_refresh_schedule_execution e
+              where e.materialized_view_refresh_schedule_id = s.id
+              order by e.id desc
+              limit 1) end) as slot
+    from unplanned
+    join mvsched.materialized_view_refresh_schedule s using (id)
 )
 update mvsched.materialized_view_refresh_schedule s
-   set next_run_at = least('9999-12-31 00:00+00', greatest(
-         least($2::timestamptz, coalesce($1::timestamptz, now())),
-         s.last_attempted_at + make_interval(secs => extract(epoch from s.refresh_interval)::float8)))
-  from unplanned
- where s.id = unplanned.id`
+   set next_run_at = case when s.last_attempted_at is null
+                          then mvsched.in_window(slotted.slot, s.window_start, s.window_end, s.timezone) else p.next_run_at end,
+       next_run_offset = case when s.last_attempted_at is null then interval '0' else p.next_run_offset end,
+       next_run_reason = null
+  from slotted
+ cross join lateral mvsched.planned(
+        (select x from mvsched.materialized_view_refresh_schedule x where x.id = slotted.id), slotted.slot) p
+ where s.id = slotted.id`
+
+// changesSQL makes views due whose sources have changed since their last refresh, or that have not been refreshed for
+// max_staleness: not everything can be seen. The counters in a fingerprint come late, so a change that follows a refresh
+// closely is mostly one that this has seen already; hence the pause between two of them.
+const changesSQL = `
+with watched as materialized (
+  select s.id
+    from mvsched.materialized_view_refresh_schedule s
+   cross join lateral (
+          select e.fingerprint, e.refreshed_at
+            from mvsched.materialized_view_refresh_schedule_execution e
+           where e.view_oid = s.view_oid and e.data_as_of is not null
+           order by e.id desc
+           limit 1
+        ) known
+   where s.on_change and s.next_run_at is null and s.open_execution_id is null
+     and s.paused_at is null and s.suspended_at is null
+     and s.last_attempted_at + coalesce(s.at_most_every, interval '10 seconds') <= coalesce($1::timestamptz, now())
+     and (known.refreshed_at + s.max_staleness <= coalesce($1::timestamptz, now())
+          or mvsched.fingerprint(s.view_oid) <> coalesce(known.fingerprint, ''))
+   limit 1000
+     for no key update of s skip locked
+)
+update mvsched.materialized_view_refresh_schedule s
+   set next_run_at = p.next_run_at, next_run_offset = p.next_run_offset, next_run_reason = null
+  from watched
+ cross join lateral (select x from mvsched.materialized_view_refresh_schedule x where x.id = watched.id) it (schedule)
+ cross join lateral mvsched.planned(it.schedule,
+        coalesce($1::timestamptz, now()) + coalesce((it.schedule).debounce, interval '0')) p
+ where s.id = watched.id`
 
 // locateSQL finds the views of due schedules whose stored OID does not count: it was stored in another database (a
 // restore), or its view has been dropped and created again. Only due ones: nobody else is going to use the OID.
@@ -92,76 +185,123 @@ returning s.materialized_view_name, s.view_oid is not null,
 const outlookSQL = `
 with clock as materialized (
   select coalesce($3::timestamptz, clock_timestamp()) as now
-), due as (
-  select s.id, s.view_oid, s.next_run_at, greatest(s.retry_at, s.look_again_at) as not_before
-    from mvsched.materialized_view_refresh_schedule s
-   where s.next_run_at <= coalesce($1::timestamptz, (select now from clock))
+), served as materialized (
+  select unnest(coalesce($4::text[], mvsched.queues())) as queue
+), due as materialized (
+  select s.id, s.view_oid, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) as slot
+    from clock, served
+    join mvsched.materialized_view_refresh_schedule s using (queue)
+   where s.next_run_at <= clock.now
      and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+     and ($1::timestamptz is null or s.next_run_at <= $1::timestamptz
+          or s.next_run_reason in ('retry', 'second_look') and s.next_run_at - s.next_run_offset <= $1::timestamptz)
 ), held as materialized (
   select count(*) > 0 as held, coalesce(bool_or(a.because <> 'due'), false) as waiting
     from due
     join mvsched.materialized_view_graph g on g.view_oid = due.view_oid
-   cross join lateral mvsched.awaited(due.view_oid, due.next_run_at, $1::timestamptz, (select now from clock)) a
+   cross join lateral mvsched.awaited(due.view_oid, due.slot, $1::timestamptz, (select now from clock), $4::text[]) a
    where cardinality(g.ancestors) > 0
+), running as materialized (
+  select count(*) as executions,
+         count(*) filter (where e.xmax::text = '0' and e.started_at + e.start_grace < clock_timestamp() + interval '4 seconds') as unbegun
+    from mvsched.materialized_view_refresh_schedule_execution e
+   where e.status = 'running'
+), room as materialized (
+  select coalesce(running.executions < settings.max_concurrent_refreshes, true) as any from running, mvsched.settings
 )
 select now(),
-       (select count(*)
-          from (select
-                  from due
-                  left join mvsched.materialized_view_graph g on g.view_oid = due.view_oid
-                 where coalesce(due.not_before <= (select now from clock), true)
-                   and not exists (select
-                                     from mvsched.materialized_view_refresh_schedule_execution e
-                                    where e.status = 'running' and e.view_oid = due.view_oid)
-                   and case when cardinality(g.ancestors) > 0
-                            then not exists (select from mvsched.awaited(due.view_oid, due.next_run_at, $1::timestamptz, (select now from clock)))
-                            else true end
-                 limit $2) claimable),
-       held.held, held.waiting,
-       (select extract(epoch from min(due.not_before) - clock_timestamp())::float8 from due
-         where due.not_before > (select now from clock)
-           and due.not_before < (select now from clock) + interval '1 minute'), -- later ones are somebody's own doing
-       (select count(*)
-          from mvsched.materialized_view_refresh_schedule_execution e
-         where e.status = 'running' and e.xmax::text = '0'
-           and e.started_at + e.start_grace < clock_timestamp() + interval '4 seconds'),
-       (select c.sign <> mvsched.catalog_sign() from mvsched.catalog_state c)
-  from held`
+       case when room.any then
+         (select count(*)
+            from (select
+                    from due
+                    left join mvsched.materialized_view_graph g on g.view_oid = due.view_oid
+                   where not exists (select
+                                       from mvsched.materialized_view_refresh_schedule_execution e
+                                      where e.status = 'running' and e.view_oid = due.view_oid)
+                     and case when cardinality(g.ancestors) > 0
+                              then not exists (select
+                                                 from mvsched.awaited(due.view_oid, due.slot, $1::timestamptz, clock.now, $4::text[]))
+                              else true end
+                   limit $2) claimable)
+         else 0 end,
+       held.held, held.waiting or not room.any and exists (select from due),
+       (select extract(epoch from min(s.next_run_at) - clock.now)::float8
+          from served
+          join mvsched.materialized_view_refresh_schedule s using (queue)
+         where s.next_run_reason in ('retry', 'second_look')
+           and s.next_run_at > clock.now and s.next_run_at < clock.now + interval '1 minute' -- later ones are somebody's own doing
+           and ($1::timestamptz is null or s.next_run_at - s.next_run_offset <= $1::timestamptz)
+           and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null),
+       (select extract(epoch from min(n.at) - clock.now)::float8
+          from (select (select s.next_run_at
+                          from mvsched.materialized_view_refresh_schedule s
+                         where s.queue = served.queue and s.next_run_at > clock.now
+                           and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+                         order by s.next_run_at
+                         limit 1) as at
+                  from served
+                union all
+                select ` + requestRipeSQL + `
+                  from (select r.materialized_view_refresh_schedule_id as id, min(r.requested_at) as first, max(r.requested_at) as last
+                          from mvsched.materialized_view_refresh_request r
+                         group by 1) pending
+                  join mvsched.materialized_view_refresh_schedule s using (id)
+                 where s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+                   and s.next_run_reason is distinct from 'request') n),
+       exists (select
+                 from mvsched.materialized_view_refresh_schedule s
+                where s.on_change and s.next_run_at is null and s.paused_at is null and s.suspended_at is null),
+       running.executions > 0
+         or exists (select from mvsched.materialized_view_refresh_schedule s where s.open_execution_id is not null),
+       running.unbegun,
+       (select c.sign <> mvsched.catalog_sign() from mvsched.catalog_state c),
+       exists (` + unplannedByClockSQL + `)
+  from held, running, room, clock`
 
 // Tend does what is to be done before a claim, in one round trip: it rescues dead runs, settles ended ones into their
-// schedules, plans the unplanned and finds views that have moved; then it looks how much is due, counting up to limit.
-// Where the catalog has changed, it works out anew what reads what. A round is the instant that a one-shot began: it
-// stops at what was due then. Any worker may do this at any time; rows that another one is busy with are skipped.
-func (s *Store) Tend(ctx context.Context, round *time.Time, limit int) (Outlook, error) {
+// schedules, plans the unplanned and finds views that have moved; then it looks how much is due. Where the catalog has
+// changed, it works out anew what reads what; what SQL cannot plan, it plans here. Any worker may do this at any time;
+// rows that another one is busy with are skipped.
+func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 	ctx, cancel := withDeadline(ctx, "looking after the schedules")
 	defer cancel()
 
-	due := round
+	due := opts.Round
 	if due == nil {
 		due = s.now()
 	}
 	var outlook Outlook
-	for range 2 {
-		var stale bool
+	for range 3 {
+		var stale, unplanned bool
 		err := s.send(ctx, func(batch *pgx.Batch) {
 			batch.Queue(rescueSQL).Query(collect(&outlook.Abandoned, ScanExecution))
 			batch.Queue(settleSQL)
 			batch.Queue(planSQL, s.now(), due)
+			batch.Queue(requestsSQL, s.now())
+			if opts.Look {
+				batch.Queue(changesSQL, s.now())
+			}
 			batch.Queue(locateSQL, s.now()).Query(collect(&outlook.Moved, scanMoved))
-			batch.Queue(outlookSQL, due, limit, s.now()).QueryRow(func(row pgx.Row) error {
-				var lookAgain *float64
-				err := row.Scan(&outlook.Now, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &outlook.Unbegun, &stale)
-				outlook.LookAgain = durationOrNil(lookAgain)
+			batch.Queue(outlookSQL, opts.Round, opts.Limit, s.now(), opts.Queues).QueryRow(func(row pgx.Row) error {
+				var lookAgain, next *float64
+				err := row.Scan(&outlook.Now, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next,
+					&outlook.Watching, &outlook.Open, &outlook.Unbegun, &stale, &unplanned)
+				outlook.LookAgain, outlook.Next = durationOrNil(lookAgain), durationOrNil(next)
 				return err
 			})
 		})
 		if err == nil && stale {
 			err = s.arrange(ctx)
 		}
+		if err == nil && unplanned {
+			var suspended []Suspended
+			suspended, err = s.planByClock(ctx)
+			outlook.Suspended = append(outlook.Suspended, suspended...)
+		}
 		if err != nil {
 			return Outlook{}, fmt.Errorf("looking after the schedules: %w", err)
 		}
-		if !stale {
+		if !stale && !unplanned {
 			break
 		}
 	}
@@ -188,11 +328,13 @@ select coalesce(mvsched.view_name(v.oid), s.materialized_view_name), s.next_run_
  cross join (select mvsched.database_identity() as identity offset 0) here
  cross join lateral (
         select mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity) as oid offset 0) v
- where (s.next_run_at is null or s.next_run_at <= coalesce($1::timestamptz, now()))
+ where (s.next_run_at <= coalesce($1::timestamptz, now())
+        or s.next_run_at is null and (s.last_attempted_at is null or s.refresh_interval is not null))
    and s.paused_at is null and s.suspended_at is null
    and not exists (select
                      from mvsched.materialized_view_refresh_schedule_execution e
                     where e.status = 'running' and e.view_oid = v.oid)
+   and ($3::text[] is null or s.queue = any ($3::text[]))
  order by coalesce(s.next_run_at, now()) - make_interval(mins => s.priority), s.id
  limit nullif($2::integer, 0)`
 
@@ -202,12 +344,12 @@ type Due struct {
 	ScheduledAt *time.Time // nil: new, or changed, and not planned yet
 }
 
-// Due returns what a worker would claim now, at most limit views, and changes nothing.
-func (s *Store) Due(ctx context.Context, limit int) ([]Due, error) {
+// Due returns what a worker of these queues (nil: of all) would claim now, at most limit views, and changes nothing.
+func (s *Store) Due(ctx context.Context, queues []string, limit int) ([]Due, error) {
 	ctx, cancel := withDeadline(ctx, "reading what is due")
 	defer cancel()
 	return read(ctx, s, "reading what is due", func(row pgx.CollectableRow) (d Due, err error) {
 		err = row.Scan(&d.View, &d.ScheduledAt)
 		return d, err
-	}, dueSQL, s.now(), limit)
+	}, dueSQL, s.now(), limit, queues)
 }

@@ -14,6 +14,19 @@ const (
 	Plain        Strategy = "plain"
 )
 
+// Kind is one of the ways to say when a view is to be refreshed.
+type Kind string
+
+// The kinds of schedules. Each has exactly one.
+const (
+	KindEvery        Kind = "every"         // from slot to slot
+	KindAfter        Kind = "after"         // from the end of a run to the start of the next
+	KindCron         Kind = "cron"          // by a cron expression in a time zone
+	KindAfterParents Kind = "after_parents" // no clock: whenever a view that it reads got new data
+	KindOnChange     Kind = "on_change"     // whenever what it reads has changed, or somebody asks
+	KindMaxLag       Kind = "max_lag"       // as late as possible for its data to be no older than that
+)
+
 // ParentFailure is what becomes of a view's slot when a view that it reads has failed.
 type ParentFailure string
 
@@ -45,12 +58,29 @@ const (
 // MaxPriority bounds a priority on both sides of 0.
 const MaxPriority = 1000
 
+// What a schedule may count; the CHECKs of its table have the same. MaxQueueName is in bytes.
+const (
+	MaxRetries      = 100
+	MaxSuspendAfter = 1_000_000
+	MaxQueueName    = 63
+)
+
 // Schedule is one row of the schedule table: what is configured for a view.
 type Schedule struct {
 	ID                  int64
 	View                string         // canonical name
+	Kind                Kind
 	Every               *time.Duration // nil: another kind of schedule
-	AfterParents        bool           // no clock: due whenever a view that it reads got new data
+	After               *time.Duration // as Every
+	Cron                *string        // as Every
+	MaxLag              *time.Duration // as Every
+	Timezone            string         // of Cron and Window
+	Debounce            *time.Duration // nil: the default
+	AtMostEvery         *time.Duration // nil: the default
+	Jitter              *time.Duration // nil: none
+	Window              *Window        // nil: none
+	Retries             int            // how often a slot is tried again after an error that may pass
+	SuspendAfter        *int           // failed slots in a row; nil: never
 	OnParentFailure     ParentFailure
 	SkipUnchanged       bool
 	MaxStaleness        time.Duration  // refreshed after this time even if nothing seems to have changed
@@ -65,7 +95,15 @@ type Schedule struct {
 	PausedAt            *time.Time
 	PausedReason        *string
 	SuspendedAt         *time.Time
+	SuspendedReason     *string
 	ConsecutiveFailures int
+	PredictedDuration   *time.Duration // with MaxLag: what its next slot was planned with; nil: nothing is known yet
+	ReachableLag        *time.Duration // with MaxLag: the shortest that could be kept; nil: nothing is known yet
+}
+
+// Unreachable reports whether the schedule's MaxLag cannot be kept, as far as history tells.
+func (s Schedule) Unreachable() bool {
+	return s.MaxLag != nil && s.ReachableLag != nil && *s.ReachableLag > *s.MaxLag
 }
 
 // Status is how an execution stands or ended.
@@ -97,6 +135,7 @@ const (
 	ReasonUnchanged      = "unchanged"         // skipped: nothing that its query reads has changed
 	ReasonUpstreamFailed = "upstream_failed"   // skipped: a view that it reads has failed since it last ran
 	ReasonLockBusy       = "lock_busy"         // skipped: the lock was not to be had within lock_timeout
+	ReasonOutlasted      = "outlasted_prediction" // succeeded: took longer than its max_lag was planned with
 	ReasonShutdown       = "shutdown"          // cancelled: its worker was told to stop; the slot stays due
 	ReasonRequested      = "requested"         // cancelled: somebody else asked the server to
 	ReasonTimeLimit      = "time_limit"        // timed_out
@@ -145,6 +184,8 @@ type Standing struct {
 	State               State
 	DataAsOf            *time.Time
 	Age                 *time.Duration
+	MaxLag              *time.Duration // how old the data may get; nil: the schedule does not say
+	ReachableLag        *time.Duration // the shortest that could be kept; nil: not known, or no MaxLag
 	NextRunAt           *time.Time
 	NextRunIn           *time.Duration // by the database's clock; negative: overdue
 	RunningFor          *time.Duration

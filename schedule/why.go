@@ -41,7 +41,9 @@ const (
 	WhyUnplanned     = "unplanned"      // its slot is still to be computed
 	WhyNotDue        = "not_due"
 	WhyLockBusy      = "lock_busy"
-	WhyLookAgain     = "look_again" // seemed unchanged; a second look will tell
+	WhyRetry         = "retry"
+	WhyAwaitsChange  = "awaits_change" // on_change: until what it reads changes, or somebody asks
+	WhyLookAgain     = "look_again"    // seemed unchanged; a second look will tell
 	WhyAwaited       = "awaited"    // waits for an ancestor
 	WhyMoved         = "moved"      // its view is still to be found again, after a restore or a drop
 	WhyDue           = "due"
@@ -64,13 +66,15 @@ type circumstances struct {
 	State           State
 	Exists          bool
 	AfterParents    bool
+	OnChange        bool
 	Paused          *time.Time
 	PausedReason    *string
 	Suspended       *time.Time
 	Failures        int
 	NextRunAt       *time.Time
-	RetryAt         *time.Time
-	LookAgainAt     *time.Time
+	Slot            *time.Time
+	NextRunReason   string // "retry", "second_look", "request", or ""
+	SuspendedReason *string
 	LastAttemptedAt *time.Time
 	Unsettled       bool // it has a claim whose end is still to be settled
 	Moved           bool // the stored OID does not count
@@ -105,8 +109,9 @@ const circumstancesSQL = whyScheduleSQL + `
 select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_name),
        coalesce((select st.state from mvsched.status st where st.materialized_view_refresh_schedule_id = it.id),
                 case when running.id is not null then 'running' else 'unscheduled' end),
-       v.oid is not null, coalesce(it.after_parents, false), it.paused_at, it.paused_reason, it.suspended_at,
-       coalesce(it.consecutive_failures, 0), it.next_run_at, it.retry_at, it.look_again_at, it.last_attempted_at,
+       v.oid is not null, coalesce(it.after_parents, false), coalesce(it.on_change, false), it.paused_at, it.paused_reason, it.suspended_at,
+       coalesce(it.consecutive_failures, 0), it.next_run_at, mvsched.slot(it.next_run_at, it.next_run_offset, it.next_run_reason),
+       coalesce(it.next_run_reason, ''), it.suspended_reason, it.last_attempted_at,
        it.open_execution_id is not null,
        it.id is not null and (it.view_oid is distinct from it.oid or it.database_identity is distinct from it.identity),
        running.started_at,
@@ -169,7 +174,7 @@ select distinct on (named.name) named.name, a.because,
          when 'due' then p.next_run_at + p.maximum_execution_duration
        end
   from it
- cross join lateral mvsched.awaited(it.oid, it.next_run_at, null, it.now) a
+ cross join lateral mvsched.awaited(it.oid, mvsched.slot(it.next_run_at, it.next_run_offset, it.next_run_reason), null, it.now, null) a
  cross join lateral (select mvsched.view_name(a.view_oid) collate pg_catalog."C" as name) named
   left join mvsched.materialized_view_refresh_schedule p on p.view_oid = a.view_oid
   left join mvsched.materialized_view_refresh_schedule_execution running

@@ -5,9 +5,6 @@ import (
 	"strings"
 )
 
-// lockBusyAttempts is how often a slot is tried whose lock is not to be had (mvsched.settle).
-const lockBusyAttempts = 4
-
 // explain puts the answer first and its grounds after it.
 func (c circumstances) explain(last *Execution, awaited []awaitedView, parents []parentView) []Reason {
 	reasons := c.answer(last, awaited, parents)
@@ -75,15 +72,15 @@ func (c circumstances) answer(last *Execution, awaited []awaitedView, parents []
 		return []Reason{r}
 	case c.NextRunAt == nil:
 		return []Reason{c.unplanned(parents)}
-	case c.NextRunAt.After(c.Now):
-		return []Reason{{Code: WhyNotDue, Message: "it is not due yet", Until: c.NextRunAt}}
-	case c.RetryAt != nil && c.RetryAt.After(c.Now):
+	case c.NextRunReason == "retry" && c.NextRunAt.After(c.Now):
 		return []Reason{c.retry(last)}
-	case c.LookAgainAt != nil && c.LookAgainAt.After(c.Now):
+	case c.NextRunReason == "second_look" && c.NextRunAt.After(c.Now):
 		return []Reason{{
-			Code: WhyLookAgain, Since: c.NextRunAt, Until: c.LookAgainAt,
+			Code: WhyLookAgain, Since: c.Slot, Until: c.NextRunAt,
 			Message: "it is due, but nothing that it reads seems to have changed: it waits for a second look",
 		}}
+	case c.NextRunAt.After(c.Now):
+		return []Reason{{Code: WhyNotDue, Message: "it is not due yet", Until: c.NextRunAt}}
 	case c.Moved && c.Exists:
 		return []Reason{{
 			Code: WhyMoved, Since: c.NextRunAt,
@@ -127,16 +124,17 @@ func (c circumstances) paused() Reason {
 
 func (c circumstances) suspended() Reason {
 	message := "mvsched has suspended it"
-	if c.Failures > 0 {
-		message += fmt.Sprintf(" after failures in a row: %d", c.Failures)
+	if c.SuspendedReason != nil {
+		message += ": " + *c.SuspendedReason
 	}
+	message += " (mvsched resume ends that, as does a refresh by hand that succeeds)"
 	return Reason{Code: WhySuspended, Message: message, Since: c.Suspended}
 }
 
 // unplanned is why there is no slot: planSQL knows when one is given.
 func (c circumstances) unplanned(parents []parentView) Reason {
 	var names []string
-	newer := !c.AfterParents || c.LastAttemptedAt == nil
+	newer := !c.AfterParents && !c.OnChange || c.LastAttemptedAt == nil
 	for _, p := range parents {
 		names = append(names, p.View)
 		newer = newer || p.Newer
@@ -144,6 +142,11 @@ func (c circumstances) unplanned(parents []parentView) Reason {
 	switch {
 	case newer:
 		return Reason{Code: WhyUnplanned, Message: "its slot is still to be planned, by the next worker that looks"}
+	case c.OnChange:
+		return Reason{
+			Code: WhyAwaitsChange, Since: c.LastAttemptedAt,
+			Message: "it waits for a change in what it reads, or for a request",
+		}
 	case len(names) == 0:
 		return Reason{Code: WhyAwaitsParents, Message: "it waits for new data in what it reads, but reads no materialized view"}
 	default:
@@ -155,15 +158,17 @@ func (c circumstances) unplanned(parents []parentView) Reason {
 }
 
 func (c circumstances) retry(last *Execution) Reason {
-	message := "it waits for another try, since a lock was not to be had"
+	r := Reason{Code: WhyRetry, Message: "it waits for another try", Since: c.Slot, Until: c.NextRunAt}
 	if last != nil && last.Reason != nil && *last.Reason == ReasonLockBusy {
-		message = fmt.Sprintf("it waits for try %d of %d, since a lock was not to be had",
-			min(last.Attempt+1, lockBusyAttempts), lockBusyAttempts)
-		if last.ErrorMessage != nil {
-			message += ": " + *last.ErrorMessage
-		}
+		r.Code = WhyLockBusy
+		r.Message = fmt.Sprintf("it waits for try %d, since a lock was not to be had", last.Attempt+1)
+	} else if last != nil {
+		r.Message = fmt.Sprintf("it waits for try %d, since its error may pass", last.Attempt+1)
 	}
-	return Reason{Code: WhyLockBusy, Message: message, Since: c.NextRunAt, Until: c.RetryAt}
+	if last != nil && last.ErrorMessage != nil {
+		r.Message += ": " + *last.ErrorMessage
+	}
+	return r
 }
 
 func (a awaitedView) reason() Reason {

@@ -144,6 +144,17 @@ create table mvsched.materialized_view_refresh_schedule (
   id                         bigint           generated always as identity,
   materialized_view_name     text             not null,
   refresh_interval           mvsched.duration,
+  refresh_delay              mvsched.duration,
+  cron                       text,
+  timezone                   text             not null default 'UTC',
+  after_parents              boolean          not null default false,
+  on_change                  boolean          not null default false,
+  debounce                   mvsched.duration,
+  at_most_every              mvsched.duration,
+  max_lag                    mvsched.duration,
+  jitter                     mvsched.duration,
+  window_start               time,
+  window_end                 time,
   last_attempted_at          timestamptz,
   maximum_execution_duration mvsched.duration not null default interval '30 minutes',
   lock_timeout               mvsched.duration,
@@ -151,17 +162,23 @@ create table mvsched.materialized_view_refresh_schedule (
   queue                      text             not null default 'default',
   priority                   integer          not null default 0,
   search_path                text,
-  after_parents              boolean          not null default false,
+  retries                    integer          not null default 3,
+  suspend_after              integer,
   on_parent_failure          text             not null default 'skip',
   skip_unchanged             boolean          not null default false,
   max_staleness              mvsched.duration not null default interval '1 hour',
   vacuum                     text             not null default 'auto',
   next_run_at                timestamptz,
-  retry_at                   timestamptz,
-  look_again_at              timestamptz,
+  next_run_offset            interval         not null default interval '0',
+  next_run_reason            text,
+  spec_changed_at            timestamptz,
+  requested_at               timestamptz,
+  predicted_duration         interval,
+  reachable_lag              interval,
   paused_at                  timestamptz,
   paused_reason              text,
   suspended_at               timestamptz,
+  suspended_reason           text,
   consecutive_failures       integer          not null default 0,
   start_grace                interval         not null default interval '3 seconds',
   view_oid                   oid,
@@ -172,22 +189,35 @@ create table mvsched.materialized_view_refresh_schedule (
   constraint materialized_view_refresh_schedule_name_key unique (materialized_view_name),
   -- Two identifiers, quoted, have 255 bytes at the most.
   constraint materialized_view_name_is_a_name check (pg_catalog.octet_length(materialized_view_name) between 1 and 255),
-  constraint schedule_has_exactly_one_spec check (pg_catalog.num_nonnulls(refresh_interval) + after_parents::integer = 1),
+  constraint schedule_has_exactly_one_spec check (
+    pg_catalog.num_nonnulls(refresh_interval, refresh_delay, cron, max_lag) + after_parents::integer + on_change::integer = 1),
+  -- The form only. Whether the fields are right is for the program to say, which suspends what it cannot read.
+  constraint cron_looks_like_one check (
+    pg_catalog.octet_length(cron) <= 255 and cron ~ '^[[:space:]]*(@[A-Za-z]+|([0-9A-Za-z*,/?-]+[[:space:]]+){4}[0-9A-Za-z*,/?-]+)[[:space:]]*$'),
+  constraint debounce_is_for_on_change check (debounce is null or on_change),
+  constraint at_most_every_is_for_on_change check (at_most_every is null or on_change),
+  constraint jitter_fits_the_interval check (jitter <= refresh_interval),
+  constraint window_has_two_ends check ((window_start is null) = (window_end is null) and window_start <> window_end),
+  constraint retries_is_a_count check (retries between 0 and 100),
+  constraint suspend_after_is_a_count check (suspend_after between 1 and 1000000),
   constraint on_parent_failure_is_known check (on_parent_failure in ('skip', 'run')),
   constraint vacuum_is_known check (vacuum in ('auto', 'never', 'always')),
-  constraint retry_at_is_in_reach check (retry_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
-  constraint look_again_at_is_in_reach check (look_again_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
+  constraint next_run_reason_is_known check (next_run_reason in ('retry', 'second_look', 'request')),
+  constraint next_run_offset_is_in_reach check (next_run_offset between interval '-3660 days' and interval '3660 days'),
   -- statement_timeout and lock_timeout are 32-bit milliseconds: 24.8 days.
   constraint maximum_execution_duration_fits_statement_timeout check (maximum_execution_duration <= interval '24 days'),
   constraint lock_timeout_fits check (lock_timeout <= interval '24 days'),
   constraint strategy_is_known check (strategy in ('auto', 'concurrently', 'plain')),
   constraint priority_is_in_reach check (priority between -1000 and 1000),
-  constraint queue_has_a_name check (queue <> ''),
+  constraint queue_has_a_name check (pg_catalog.octet_length(queue) between 1 and 63),
   -- The refresh transaction has to fit into one network buffer of the server, 8 kB.
   constraint search_path_is_short check (pg_catalog.octet_length(search_path) <= 4000),
   constraint paused_at_is_in_reach check (paused_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
   constraint suspended_at_is_in_reach check (suspended_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
   constraint paused_reason_needs_a_pause check (paused_reason is null or paused_at is not null),
+  constraint suspended_reason_needs_a_suspension check (suspended_reason is null or suspended_at is not null),
+  constraint spec_changed_at_is_in_reach check (spec_changed_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
+  constraint requested_at_is_in_reach check (requested_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
   -- Far enough from the ends of time that adding an interval cannot overflow and stop the claim for every view.
   constraint last_attempted_at_is_in_reach check (last_attempted_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
   constraint next_run_at_is_in_reach check (next_run_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
@@ -199,6 +229,9 @@ comment on table mvsched.materialized_view_refresh_schedule is
 comment on column mvsched.materialized_view_refresh_schedule.id is 'Identity; executions carry it without a foreign key, so that they outlive the schedule';
 comment on column mvsched.materialized_view_refresh_schedule.materialized_view_name is 'The view, as in SQL; stored canonical: schema-qualified, quoted where needed. It follows a rename';
 comment on column mvsched.materialized_view_refresh_schedule.refresh_interval is 'From slot to slot, anchored at the first run; a missed slot is run once, not n times. Null for other kinds of schedule';
+comment on column mvsched.materialized_view_refresh_schedule.refresh_delay is 'From the end of a run to the start of the next. Null for other kinds of schedule';
+comment on column mvsched.materialized_view_refresh_schedule.cron is 'Five fields as in crontab, or @daily and the like, read in timezone. Null for other kinds of schedule';
+comment on column mvsched.materialized_view_refresh_schedule.timezone is 'The time zone that cron and the window are read in';
 comment on column mvsched.materialized_view_refresh_schedule.last_attempted_at is 'When the view was last claimed for this schedule';
 comment on column mvsched.materialized_view_refresh_schedule.maximum_execution_duration is 'The refresh is cancelled by the server (statement_timeout) when it takes longer';
 comment on column mvsched.materialized_view_refresh_schedule.lock_timeout is 'How long a refresh may wait for a lock; null: 5 s concurrently, 1.5 s plain. Concurrently never below deadlock_timeout, since autovacuum gives way only after that';
@@ -207,26 +240,40 @@ comment on column mvsched.materialized_view_refresh_schedule.queue is 'The queue
 comment on column mvsched.materialized_view_refresh_schedule.priority is 'Higher goes first: one step is worth a minute of waiting';
 comment on column mvsched.materialized_view_refresh_schedule.search_path is 'search_path for the refresh; null: the one of the worker''s session. PostgreSQL 17 and newer ignore it (REFRESH sets its own)';
 comment on column mvsched.materialized_view_refresh_schedule.after_parents is 'No clock: due whenever a materialized view that this one reads got new data';
+comment on column mvsched.materialized_view_refresh_schedule.on_change is 'Due when what its query reads has changed (PostgreSQL 15 and newer), when somebody asks (mvsched.request_refresh), and after max_staleness';
+comment on column mvsched.materialized_view_refresh_schedule.debounce is 'Changes that follow each other within this time are refreshed together. Null: half a second for requests, and no wait for changes that were seen';
+comment on column mvsched.materialized_view_refresh_schedule.at_most_every is 'From the start of one refresh to the next at least. Null: 10 s for changes that were seen, and for requests without a pause';
+comment on column mvsched.materialized_view_refresh_schedule.max_lag is 'As late as possible, but early enough that the data is never older than this. Null for other kinds of schedule';
+comment on column mvsched.materialized_view_refresh_schedule.jitter is 'Spreads next_run_at around the slot, by up to half of this before and after it; the same for the same slot every time';
+comment on column mvsched.materialized_view_refresh_schedule.window_start is 'Refreshes begin only from this time of the day on, in timezone';
+comment on column mvsched.materialized_view_refresh_schedule.window_end is 'And before this one, which may be on the next day';
+comment on column mvsched.materialized_view_refresh_schedule.retries is 'How often a slot is tried again after an error that may pass';
+comment on column mvsched.materialized_view_refresh_schedule.suspend_after is 'Suspended after so many failed slots in a row; null: never';
 comment on column mvsched.materialized_view_refresh_schedule.on_parent_failure is 'What becomes of a slot in which a view that this one reads has failed: skip, or run on the old data';
 comment on column mvsched.materialized_view_refresh_schedule.skip_unchanged is 'Leave the view alone when nothing that its query reads has changed since its last refresh (PostgreSQL 15 and newer)';
 comment on column mvsched.materialized_view_refresh_schedule.max_staleness is 'Refresh after this time even if nothing seems to have changed';
 comment on column mvsched.materialized_view_refresh_schedule.vacuum is 'VACUUM and ANALYZE of the view after its refresh: auto (when dead rows or lost statistics call for it), never, always';
-comment on column mvsched.materialized_view_refresh_schedule.retry_at is 'Not claimed before this instant, after a lock was not to be had; such a view holds none that read it';
-comment on column mvsched.materialized_view_refresh_schedule.look_again_at is 'Seemed unchanged; not claimed before this instant, when a second look will tell';
-comment on column mvsched.materialized_view_refresh_schedule.next_run_at is 'The next slot; null: to be planned by the next worker that looks';
+comment on column mvsched.materialized_view_refresh_schedule.next_run_at is 'When the next run may be claimed; null: to be planned by the next worker that looks';
+comment on column mvsched.materialized_view_refresh_schedule.next_run_offset is 'How far next_run_at lies behind its slot (a retry, a second look) or beside it (jitter): the slot is next_run_at minus this';
+comment on column mvsched.materialized_view_refresh_schedule.next_run_reason is 'Why next_run_at is not what the schedule alone says: retry, after a failure that may pass or a lock that was not to be had (such a view holds none that read it); second_look, since it seemed unchanged; request, as somebody asked for it, and the slot stays';
+comment on column mvsched.materialized_view_refresh_schedule.spec_changed_at is 'When the schedule was changed last; slots before that do not count';
+comment on column mvsched.materialized_view_refresh_schedule.requested_at is 'The last request (mvsched.request_refresh) that a run has answered';
+comment on column mvsched.materialized_view_refresh_schedule.predicted_duration is 'Of a schedule with max_lag: how long the next refresh will take, as was assumed for next_run_at';
+comment on column mvsched.materialized_view_refresh_schedule.reachable_lag is 'Of a schedule with max_lag: the shortest that could be kept, as far as history tells; where it is longer than max_lag, that cannot be kept';
 comment on column mvsched.materialized_view_refresh_schedule.paused_at is 'Since when a person has paused it; null: not paused';
 comment on column mvsched.materialized_view_refresh_schedule.paused_reason is 'Why, in that person''s words';
 comment on column mvsched.materialized_view_refresh_schedule.suspended_at is 'Since when mvsched has given up on it after repeated failures; null: not suspended';
-comment on column mvsched.materialized_view_refresh_schedule.consecutive_failures is 'Failed, timed-out and lost runs since the last success';
+comment on column mvsched.materialized_view_refresh_schedule.suspended_reason is 'Why it was suspended';
+comment on column mvsched.materialized_view_refresh_schedule.consecutive_failures is 'Failed slots since the last success; a refresh by hand that fails does not count';
 comment on column mvsched.materialized_view_refresh_schedule.start_grace is 'How long a claim may go without beginning its refresh before it counts as never started; doubled each time that happens, reset by a success';
 comment on column mvsched.materialized_view_refresh_schedule.view_oid is 'The view''s OID, which follows a rename; null: no such view when last looked';
 comment on column mvsched.materialized_view_refresh_schedule.database_identity is 'Where view_oid was read (mvsched.database_identity()); elsewhere, as after a restore, the view is found again by name';
 comment on column mvsched.materialized_view_refresh_schedule.open_execution_id is 'The claimed execution whose end has not been settled into this row yet; null: none';
 comment on column mvsched.materialized_view_refresh_schedule.created_at is 'When the schedule was added';
 
--- The claim reads this one in order of next_run_at and nothing else.
+-- The claim reads this one, queue by queue in order of next_run_at, and nothing else.
 create index materialized_view_refresh_schedule_due
-    on mvsched.materialized_view_refresh_schedule (next_run_at)
+    on mvsched.materialized_view_refresh_schedule (queue, next_run_at)
  where paused_at is null and suspended_at is null and open_execution_id is null;
 create index materialized_view_refresh_schedule_after_parents
     on mvsched.materialized_view_refresh_schedule (view_oid)
@@ -292,10 +339,22 @@ begin
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   end if;
 
+  if tg_op = 'INSERT' or new.timezone is distinct from old.timezone then
+    perform timezone(new.timezone, now()); -- raises where there is no such zone
+  end if;
+
   if tg_op = 'UPDATE'
-     and (new.refresh_interval, new.after_parents) is distinct from (old.refresh_interval, old.after_parents)
-     and new.next_run_at is not distinct from old.next_run_at then
-    new.next_run_at := null;
+     and (new.refresh_interval, new.refresh_delay, new.cron, new.timezone, new.after_parents, new.on_change, new.max_lag,
+          new.jitter, new.window_start, new.window_end)
+         is distinct from
+         (old.refresh_interval, old.refresh_delay, old.cron, old.timezone, old.after_parents, old.on_change, old.max_lag,
+          old.jitter, old.window_start, old.window_end) then
+    new.spec_changed_at := now();
+    if new.next_run_at is not distinct from old.next_run_at then
+      new.next_run_at := null;
+    end if;
+    new.next_run_offset := interval '0';
+    new.next_run_reason := null;
   end if;
 
   perform pg_catalog.set_config('search_path', path, true);
@@ -307,7 +366,8 @@ comment on function mvsched.check_schedule() is
 
 -- Only these columns: what workers write (next_run_at, last_attempted_at, …) passes without it.
 create trigger check_schedule
-  before insert or update of materialized_view_name, refresh_interval, after_parents, search_path
+  before insert or update of materialized_view_name, refresh_interval, refresh_delay, cron, timezone, after_parents, on_change,
+                             max_lag, jitter, window_start, window_end, search_path
   on mvsched.materialized_view_refresh_schedule
   for each row execute function mvsched.check_schedule();
 
@@ -322,7 +382,8 @@ $$;
 comment on function mvsched.announce_schedule() is 'Wakes workers that listen on channel mvsched_schedule: something may be due sooner than they think';
 
 create trigger announce_schedule
-  after insert or update of materialized_view_name, refresh_interval, after_parents, paused_at, suspended_at, queue
+  after insert or update of materialized_view_name, refresh_interval, refresh_delay, cron, timezone, after_parents, on_change,
+                            max_lag, jitter, window_start, window_end, paused_at, suspended_at, queue
   on mvsched.materialized_view_refresh_schedule
   for each statement execute function mvsched.announce_schedule();
 
@@ -362,6 +423,117 @@ $$;
 comment on function mvsched.find_schedule(text, oid, name[]) is
   'The schedule that a name, written as in SQL, means: of the relation that it stands for in the caller''s session (find_relation), or under that name in one of the schemas (current_schemas); null when there is none';
 
+create function mvsched.slot(next_run_at timestamptz, next_run_offset interval, next_run_reason text) returns timestamptz
+  language sql immutable as $$
+  select case when next_run_reason operator(pg_catalog.=) 'request' then next_run_at else next_run_at operator(pg_catalog.-) next_run_offset end
+$$;
+comment on function mvsched.slot(timestamptz, interval, text) is
+  'The slot that a schedule is claimed for next; a request is its own, and leaves the schedule''s where it is';
+
+create function mvsched.in_window(at timestamptz, window_start time, window_end time, zone text) returns timestamptz
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  wall  timestamp := at at time zone zone;
+  opens timestamp;
+begin
+  if case when window_start < window_end then wall::time >= window_start and wall::time < window_end
+          else wall::time >= window_start or wall::time < window_end end is not false then
+    return at; -- also where there is no window
+  end if;
+  opens := wall::date + window_start;
+  if opens <= wall then
+    opens := opens + interval '1 day';
+  end if;
+  -- An hour that the clocks skip is mapped behind the gap; one that they repeat may be over already.
+  return greatest(at, opens at time zone zone);
+end
+$$;
+comment on function mvsched.in_window(timestamptz, time, time, text) is
+  'The instant itself when it lies in the daily window, else when the window opens next';
+
+create function mvsched.planned(schedule mvsched.materialized_view_refresh_schedule, slot timestamptz)
+  returns mvsched.materialized_view_refresh_schedule
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  opens   timestamptz;
+  seconds float8;
+begin
+  slot := least(slot, '9999-12-31 00:00+00');
+  if schedule.window_start is not null then
+    opens := mvsched.in_window(slot, schedule.window_start, schedule.window_end, schedule.timezone);
+    if opens > slot and schedule.refresh_interval is not null then
+      -- The grid goes on through the closed hours; only where none of it falls into the window, that is when it opens.
+      seconds := extract(epoch from schedule.refresh_interval);
+      slot := slot + make_interval(secs => ceil(extract(epoch from opens - slot)::float8 / seconds) * seconds);
+      if mvsched.in_window(slot, schedule.window_start, schedule.window_end, schedule.timezone) > slot then
+        slot := opens;
+      end if;
+    else
+      slot := opens;
+    end if;
+  end if;
+  schedule.next_run_at := slot;
+  if schedule.jitter is not null then
+    -- From the slot and the schedule, so that whoever plans it comes to the same.
+    seconds := (hashint8extended(schedule.id, extract(epoch from slot)::bigint) & 1048575) / 1048575.0 - 0.5;
+    schedule.next_run_at := slot + make_interval(secs => seconds * extract(epoch from schedule.jitter)::float8);
+    if mvsched.in_window(schedule.next_run_at, schedule.window_start, schedule.window_end, schedule.timezone)
+       > schedule.next_run_at then
+      schedule.next_run_at := slot;
+    end if;
+  end if;
+  schedule.next_run_offset := schedule.next_run_at - slot;
+  schedule.next_run_reason := null;
+  return schedule;
+end
+$$;
+comment on function mvsched.planned(mvsched.materialized_view_refresh_schedule, timestamptz) is
+  'The schedule with this slot as its next one: moved into its window, and jittered';
+
+------------------------------------------------------------------------------------------------------------------------
+-- Requests
+------------------------------------------------------------------------------------------------------------------------
+
+create table mvsched.materialized_view_refresh_request (
+  materialized_view_refresh_schedule_id bigint      not null,
+  transaction                           xid8        not null default pg_catalog.pg_current_xact_id(),
+  requested_at                          timestamptz not null default pg_catalog.clock_timestamp(),
+  constraint materialized_view_refresh_request_pkey primary key (materialized_view_refresh_schedule_id, transaction)
+);
+comment on table mvsched.materialized_view_refresh_request is
+  'Requests that no run has answered yet (mvsched.request_refresh). One a transaction, and never merged with one of another: that might be answered by a refresh that does not see this one''s changes';
+comment on column mvsched.materialized_view_refresh_request.materialized_view_refresh_schedule_id is 'The schedule of the view';
+comment on column mvsched.materialized_view_refresh_request.transaction is 'The transaction that asks';
+comment on column mvsched.materialized_view_refresh_request.requested_at is 'When it asked first';
+
+-- It runs with its owner's rights and under its caller's search_path, which says what an unqualified name stands for. So
+-- everything in it is qualified until the path is a safe one.
+create function mvsched.request_refresh(view pg_catalog.text) returns pg_catalog.void
+  language plpgsql security definer as $$
+declare
+  path     pg_catalog.text := pg_catalog.current_setting('search_path');
+  relation pg_catalog.oid  := mvsched.find_relation(view);
+  schemas  pg_catalog.name[] := pg_catalog.current_schemas(true);
+  schedule pg_catalog.int8;
+begin
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  schedule := mvsched.find_schedule(view, relation, schemas);
+  if schedule is null then
+    raise exception 'materialized view % has no schedule', view
+      using errcode = 'undefined_object', hint = 'Schedule it with: mvsched add ' || view || ' --on-change';
+  end if;
+  insert into mvsched.materialized_view_refresh_request (materialized_view_refresh_schedule_id)
+  values (schedule) on conflict do nothing;
+  perform pg_notify('mvsched_schedule', '');
+  perform set_config('search_path', path, true);
+end
+$$;
+comment on function mvsched.request_refresh(text) is
+  'Asks for a refresh of a scheduled view as soon as this transaction has committed; its slots stay where they are. From any SQL client or trigger: grant execute to whom it is for';
+revoke execute on function mvsched.request_refresh(text) from public;
+
 ------------------------------------------------------------------------------------------------------------------------
 -- Executions
 ------------------------------------------------------------------------------------------------------------------------
@@ -390,6 +562,7 @@ create table mvsched.materialized_view_refresh_schedule_execution (
   refreshed_at                          timestamptz,
   fingerprint                           text,
   tuples_written                        bigint,
+  predicted_duration                    interval,
   error_name                            text,
   error_message                         text,
   worker                                text,
@@ -439,6 +612,7 @@ comment on column mvsched.materialized_view_refresh_schedule_execution.rows_kept
 comment on column mvsched.materialized_view_refresh_schedule_execution.refreshed_at is 'When the refresh began whose contents the view had at the end: this one, or, when skipped as unchanged, an earlier one';
 comment on column mvsched.materialized_view_refresh_schedule_execution.fingerprint is 'What the view''s query reads looked like at the claim (mvsched.fingerprint); null: not asked for, or not to be judged';
 comment on column mvsched.materialized_view_refresh_schedule_execution.tuples_written is 'The view''s counters of rows inserted and deleted after this refresh: what goes beyond, somebody else has written';
+comment on column mvsched.materialized_view_refresh_schedule_execution.predicted_duration is 'How long it would take, as was assumed to keep its schedule''s max_lag; null for other schedules';
 comment on column mvsched.materialized_view_refresh_schedule_execution.rows_inserted is 'Rows that the refresh wrote into the view; null for plain';
 comment on column mvsched.materialized_view_refresh_schedule_execution.rows_deleted is 'Rows that the refresh removed from the view; null for plain. A changed row counts in both';
 comment on column mvsched.materialized_view_refresh_schedule_execution.data_as_of is 'The view''s contents are at least as new as this instant';
@@ -807,18 +981,37 @@ comment on function mvsched.nobody_else_here() is
 -- Settle, wait, claim
 ------------------------------------------------------------------------------------------------------------------------
 
+create function mvsched.may_pass(error_name text) returns boolean
+  language sql immutable
+  set search_path = pg_catalog, pg_temp as $$
+  select coalesce(error_name = any (array[
+    'serialization_failure', 'deadlock_detected', 'transaction_rollback', 'statement_completion_unknown', 'lock_not_available',
+    'insufficient_resources', 'disk_full', 'out_of_memory', 'too_many_connections', 'configuration_limit_exceeded',
+    'operator_intervention', 'admin_shutdown', 'crash_shutdown', 'cannot_connect_now', 'idle_session_timeout',
+    'connection_exception', 'connection_does_not_exist', 'connection_failure', 'sqlclient_unable_to_establish_sqlconnection',
+    'sqlserver_rejected_establishment_of_sqlconnection', 'transaction_resolution_unknown', 'protocol_violation',
+    'read_only_sql_transaction']), false)
+$$;
+comment on function mvsched.may_pass(text) is
+  'Whether an error, by its condition name, may be over at the next try: of classes 40, 53, 57P and 08, a lock that was not to be had, a server that has become a standby';
+
 -- Carries the end of executions into their schedules: failures are counted, a success resets them, and a slot that was
 -- claimed for nothing becomes due again.
 --
 --   - never started: the worker died between claim and refresh, or could not begin in time. No failure; due again, with
 --     twice the grace, up to 5 minutes.
 --   - worker lost: the transaction is gone without a record. Due again, but at most three times a slot, or a view that
---     crashes its server would do so without end; it counts as a failure.
+--     crashes its server would do so without end.
 --   - shutdown: the worker was told to stop and cancelled its refresh. No failure; due again.
---   - lock busy: due again after 1, 2 and 4 seconds, unless its next slot comes first.
+--   - lock busy, and errors that may pass: tried again after 1 second, 2, 4, and so on, up to 5 minutes, within a fifth,
+--     so that what failed together does not come together; as often as the schedule says, and before its next slot.
+--   - everything else waits for the next slot.
 --
--- A changed spec (next_run_at null) wins over the old slot. The row of a schedule that somebody holds is skipped and
--- settled by whoever looks next; until then it is not claimed. An execution that was deleted settles as nothing.
+-- A slot that has failed for good counts once, and when there are as many in a row as the schedule says, it is suspended.
+-- A refresh by hand that fails does not count; one that succeeds ends the row, and a suspension.
+--
+-- The row of a schedule that somebody holds is skipped and settled by whoever looks next; until then it is not claimed.
+-- An execution that was deleted settles as nothing.
 create function mvsched.settle() returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp as $$
@@ -827,11 +1020,12 @@ declare
   slots     timestamptz[];
 begin
   with ended as materialized (
-    select s.id, e.status, e.reason, e.scheduled_at,
+    select s.id, e.status, e.reason, e.scheduled_at, e.trigger,
            e.trigger <> 'manual' and (
              e.reason = 'never_started' or e.reason = 'shutdown' or e.reason = 'worker_lost' and e.attempt < 3) as again,
-           case when e.trigger <> 'manual' and e.reason = 'lock_busy' and e.attempt < 4
-                then e.ended_at + interval '1 second' * 2 ^ (e.attempt - 1) end as retry_at
+           case when e.trigger <> 'manual' and e.attempt <= s.retries
+                     and (e.reason = 'lock_busy' or e.status = 'failed' and mvsched.may_pass(e.error_name))
+                then e.ended_at + make_interval(secs => least(300, 2 ^ (e.attempt - 1)) * (0.8 + 0.4 * random())) end as retry_at
       from mvsched.materialized_view_refresh_schedule s
       left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
      where s.open_execution_id is not null
@@ -839,29 +1033,45 @@ begin
      order by s.open_execution_id
      limit 1000
        for no key update of s skip locked
+  ), judged as materialized (
+    select ended.*, coalesce(ended.again, false) as due_again,
+           coalesce(ended.retry_at < s.next_run_at, ended.retry_at is not null) as retried
+      from ended
+      join mvsched.materialized_view_refresh_schedule s using (id)
   ), settled as (
     update mvsched.materialized_view_refresh_schedule s
        set open_execution_id = null,
-           consecutive_failures = case
-             when ended.status = 'succeeded' then 0
-             when ended.status in ('failed', 'timed_out') or ended.reason = 'worker_lost' then least(s.consecutive_failures + 1, 1000000)
-             else s.consecutive_failures
-           end,
+           consecutive_failures = case when judged.status = 'succeeded' then 0
+                                       when lost.slot then least(s.consecutive_failures + 1, 1000000)
+                                       else s.consecutive_failures end,
+           suspended_at = case when judged.status = 'succeeded' then null
+                               when lost.slot and s.consecutive_failures + 1 >= s.suspend_after
+                                 then coalesce(s.suspended_at, now())
+                               else s.suspended_at end,
+           suspended_reason = case when judged.status = 'succeeded' then null
+                                   when lost.slot and s.consecutive_failures + 1 >= s.suspend_after
+                                     then coalesce(s.suspended_reason, s.consecutive_failures + 1 || ' failed slots in a row')
+                                   else s.suspended_reason end,
            start_grace = case
-             when ended.status = 'succeeded' then interval '3 seconds'
-             when ended.reason = 'never_started' then least(s.start_grace * 2, interval '5 minutes')
+             when judged.status = 'succeeded' then interval '3 seconds'
+             when judged.reason = 'never_started' then least(s.start_grace * 2, interval '5 minutes')
              else s.start_grace
            end,
-           next_run_at = case
-             when ended.again and (s.next_run_at is not null or s.after_parents)
-               or ended.retry_at < s.next_run_at or ended.retry_at is not null and s.after_parents and s.next_run_at is null
-               then least(s.next_run_at, ended.scheduled_at)
-             else s.next_run_at
-           end,
-           retry_at = case when ended.retry_at < s.next_run_at or s.after_parents then ended.retry_at end
-      from ended
-     where s.id = ended.id
-    returning s.view_oid, ended.status, ended.scheduled_at
+           next_run_at = case when judged.due_again then least(s.next_run_at, judged.scheduled_at)
+                              when judged.retried then judged.retry_at
+                              else s.next_run_at end,
+           next_run_offset = case when judged.due_again and judged.scheduled_at < coalesce(s.next_run_at, 'infinity') then interval '0'
+                                  when judged.retried and not judged.due_again then judged.retry_at - judged.scheduled_at
+                                  else s.next_run_offset end,
+           next_run_reason = case when judged.due_again and judged.scheduled_at < coalesce(s.next_run_at, 'infinity') then null
+                                  when judged.retried and not judged.due_again then 'retry'
+                                  else s.next_run_reason end
+      from judged
+     cross join lateral (
+            select judged.trigger <> 'manual' and not judged.due_again and not judged.retried
+                   and (judged.status in ('failed', 'timed_out') or judged.reason = 'worker_lost') as slot) lost
+     where s.id = judged.id
+    returning s.view_oid, judged.status, judged.scheduled_at
   )
   select array_agg(settled.view_oid), array_agg(settled.scheduled_at)
     into refreshed, slots
@@ -885,8 +1095,10 @@ begin
          for no key update of c skip locked
     )
     update mvsched.materialized_view_refresh_schedule c
-       set next_run_at = woken.slot
+       set next_run_at = p.next_run_at, next_run_offset = p.next_run_offset, next_run_reason = p.next_run_reason
       from woken join free using (id)
+     cross join lateral mvsched.planned(
+            (select f from mvsched.materialized_view_refresh_schedule f where f.id = woken.id), woken.slot) p
      where c.id = woken.id;
   end if;
 end
@@ -897,7 +1109,7 @@ comment on function mvsched.settle() is
 -- A view waits for each ancestor whose slot is not later than its own, once: the slot of an ancestor moves past it when
 -- the ancestor is claimed, and a later run is not waited for. In a round (a one-shot run), what was due when it began
 -- counts as one slot.
-create function mvsched.awaited(view oid, slot timestamptz, round timestamptz, clock timestamptz)
+create function mvsched.awaited(view oid, slot timestamptz, round timestamptz, clock timestamptz, queues text[])
   returns table (view_oid oid, because text)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp as $$
@@ -911,10 +1123,17 @@ begin
     select p.view_oid, 'due'
       from ancestor
       join mvsched.materialized_view_refresh_schedule p on p.view_oid = ancestor.oid
-     where p.next_run_at <= horizon
-       and p.paused_at is null and p.suspended_at is null and p.retry_at is null
+     where mvsched.slot(p.next_run_at, p.next_run_offset, p.next_run_reason) <= horizon
+       and p.paused_at is null and p.suspended_at is null and p.next_run_reason is distinct from 'retry'
        -- One that nobody begins for so long, because its row is held or there are not workers enough, holds nothing up.
        and clock < greatest(p.next_run_at, round) + p.maximum_execution_duration
+       -- A queue of others, in which nothing runs although this one is due, is one that nobody serves.
+       and (queues is null or p.queue = any (queues) or clock < greatest(p.next_run_at, round) + interval '10 seconds'
+            or exists (
+              select
+                from mvsched.materialized_view_refresh_schedule_execution e
+                join mvsched.materialized_view_refresh_schedule r on r.id = e.materialized_view_refresh_schedule_id
+               where e.status = 'running' and r.queue = p.queue))
     union all
     select e.view_oid, 'running'
       from ancestor
@@ -931,8 +1150,8 @@ begin
        and e.ended_at > clock - interval '10 seconds';
 end
 $$;
-comment on function mvsched.awaited(oid, timestamptz, timestamptz, timestamptz) is
-  'The ancestors that a view due in this slot (or round) has to wait for at this instant, and whether they are due, running or just ended';
+comment on function mvsched.awaited(oid, timestamptz, timestamptz, timestamptz, text[]) is
+  'The ancestors that a view due in this slot (or round) has to wait for at this instant, and whether they are due, running or just ended. The queues are those that the asking worker serves; null: all';
 
 create function mvsched.failed_ancestor(view oid, since timestamptz) returns text
   language plpgsql stable
@@ -981,12 +1200,12 @@ comment on column mvsched.refreshable.populated is 'It has contents: CONCURRENTL
 comment on column mvsched.refreshable.unique_index is 'It has a unique index that CONCURRENTLY can use';
 comment on column mvsched.refreshable.owner_temp is 'Its owner may create temporary tables, as CONCURRENTLY has to';
 
-create function mvsched.usual_seconds(name text) returns double precision
+create function mvsched.usual_seconds(name text, fraction float8 default 0.5) returns double precision
   language plpgsql stable
   set search_path = pg_catalog, pg_temp as $$
 begin
   return (
-    select percentile_cont(0.5) within group (order by extract(epoch from e.ended_at - e.started_at)::float8)
+    select percentile_cont(fraction) within group (order by extract(epoch from e.ended_at - e.started_at)::float8)
       from (select e.started_at, e.ended_at
               from mvsched.materialized_view_refresh_schedule_execution e
              where e.view_name = name and e.status = 'succeeded'
@@ -994,7 +1213,7 @@ begin
              limit 20) e);
 end
 $$;
-comment on function mvsched.usual_seconds(text) is 'The median duration of the last 20 successes of a view, in seconds; null: there is none';
+comment on function mvsched.usual_seconds(text, float8) is 'The duration, in seconds, that so large a fraction of a view''s last 20 successes stayed within; null: there is none';
 
 create type mvsched.claim as (
   execution_id  bigint,
@@ -1018,20 +1237,64 @@ create type mvsched.claim as (
 );
 comment on type mvsched.claim is 'One claimed view, or, with the reason in skipped, one whose execution ended with its claim';
 
+create function mvsched.queues() returns text[]
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off
+  set enable_bitmapscan = off as $$
+begin
+  return array(
+    with recursive q as (
+      select min(s.queue) as queue
+        from mvsched.materialized_view_refresh_schedule s
+       where s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+      union all
+      select (select min(s.queue)
+                from mvsched.materialized_view_refresh_schedule s
+               where s.queue > q.queue and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null)
+        from q
+       where q.queue is not null
+    )
+    select q.queue from q where q.queue is not null);
+end
+$$;
+comment on function mvsched.queues() is 'The queues that have schedules which could be claimed, found by steps through the index';
+
+create table mvsched.settings (singleton boolean not null default true primary key, max_concurrent_refreshes integer);
+insert into mvsched.settings default values;
+
+create function mvsched.free_runs() returns bigint
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  cap integer := (select settings.max_concurrent_refreshes from mvsched.settings);
+begin
+  if cap is null then
+    return 1000000;
+  end if;
+  -- Two claims that count at the same time would both find room. The lock ends with the claim's transaction.
+  perform pg_advisory_xact_lock(hashtextextended('mvsched.max_concurrent_refreshes', 0));
+  return greatest(0, cap - (select count(*) from mvsched.materialized_view_refresh_schedule_execution e where e.status = 'running'));
+end
+$$;
+comment on function mvsched.free_runs() is
+  'How many refreshes may begin under settings.max_concurrent_refreshes. Where there is such a cap, it keeps other claims waiting until this transaction has ended';
+
 -- Claims what has been due for longest. The lock on the schedule, the execution and the advanced slot commit together, so
 -- no claim is without its record and no record without its claim. A row that another claimer holds is skipped; the
 -- conditions are checked again with the lock. An execution of another transaction is caught by the unique index on
 -- running executions: "do nothing" then leaves the slot where it is.
 --
 -- One step of priority is worth a minute of waiting, and a chain of views behind it as much as it usually takes, so
--- nothing starves. That reorders only what has been due for longest, a window of the index in order of next_run_at; when
--- nothing in it can be claimed, because it is held or waits, a wider one is looked at.
+-- nothing starves. That reorders only what has been due for longest, in each queue a window of the index in order of
+-- next_run_at; when nothing in it can be claimed, because it is held or waits, a wider one is looked at.
 --
 -- A schedule whose OID does not count, or not any more, is left to the next look at the schedules.
 --
--- The slot advances by whole intervals from itself, so there is no drift, past now, so there is no backlog. An interval
--- is added as seconds: a day is 24 hours whatever the session's time zone.
-create function mvsched.claim(worker text, wanted integer, round timestamptz, clock timestamptz, with_usual boolean)
+-- The slot of an interval advances by whole intervals from itself, so there is no drift, past now, so there is no
+-- backlog. An interval is added as seconds: a day is 24 hours whatever the session's time zone. Of every other kind the
+-- next slot is left open: it is planned when it can be known.
+create function mvsched.claim(worker text, wanted integer, queues text[], round timestamptz, clock timestamptz, with_usual boolean)
   returns setof mvsched.claim
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -1041,7 +1304,7 @@ create function mvsched.claim(worker text, wanted integer, round timestamptz, cl
 #variable_conflict use_variable
 declare
   instant    timestamptz := coalesce(clock, clock_timestamp());
-  due_by     timestamptz := least(round, instant);
+  served     text[]      := coalesce(queues, mvsched.queues());
   here       text        := mvsched.database_identity();
   depth      integer     := 100 + wanted;
   seen       integer;
@@ -1052,6 +1315,9 @@ declare
   last       mvsched.materialized_view_refresh_schedule_execution;
   known      mvsched.materialized_view_refresh_schedule_execution;
   claimed    mvsched.claim;
+  slot       timestamptz;
+  next_slot  timestamptz;
+  requested  timestamptz;
   reason     text;
   message    text;
   print      text;
@@ -1059,15 +1325,22 @@ declare
   looked_at  timestamptz;
   sure       boolean;
 begin
+  wanted := least(wanted, mvsched.free_runs());
+  if wanted <= 0 then
+    return;
+  end if;
   loop
     seen := 0;
     for candidate in
-      select w.id, w.view_oid, w.next_run_at, g.ancestors
-        from (select x.id, x.view_oid, x.next_run_at, x.priority
+      select w.id, w.view_oid, mvsched.slot(w.next_run_at, w.next_run_offset, w.next_run_reason) as slot, g.ancestors
+        from unnest(served) as q (queue)
+       cross join lateral (
+              select x.id, x.view_oid, x.next_run_at, x.next_run_offset, x.next_run_reason, x.priority
                 from mvsched.materialized_view_refresh_schedule x
-               where x.next_run_at <= due_by
+               where x.queue = q.queue and x.next_run_at <= instant
                  and x.paused_at is null and x.suspended_at is null and x.open_execution_id is null
-                 and coalesce(x.retry_at <= instant, true) and coalesce(x.look_again_at <= instant, true)
+                 and (round is null or x.next_run_at <= round
+                      or x.next_run_reason in ('retry', 'second_look') and x.next_run_at - x.next_run_offset <= round)
                order by x.next_run_at
                limit depth) w
         left join mvsched.materialized_view_graph g on g.view_oid = w.view_oid
@@ -1078,20 +1351,29 @@ begin
         select from mvsched.materialized_view_refresh_schedule_execution e
          where e.status = 'running' and e.view_oid = candidate.view_oid);
       continue when cardinality(candidate.ancestors) > 0 and exists (
-        select from mvsched.awaited(candidate.view_oid, candidate.next_run_at, round, instant));
+        select from mvsched.awaited(candidate.view_oid, candidate.slot, round, instant, queues));
 
       select x.* into s
         from mvsched.materialized_view_refresh_schedule x
-       where x.id = candidate.id and x.next_run_at <= due_by
+       where x.id = candidate.id and x.next_run_at <= instant
+         and mvsched.slot(x.next_run_at, x.next_run_offset, x.next_run_reason) = candidate.slot
          and x.paused_at is null and x.suspended_at is null and x.open_execution_id is null
-         and coalesce(x.retry_at <= instant, true) and coalesce(x.look_again_at <= instant, true)
          and x.database_identity = here
          for no key update skip locked;
       continue when not found;
       select x.* into v from mvsched.refreshable x where x.oid = s.view_oid;
       continue when not found and s.view_oid is not null;
 
+      if s.window_start is not null and mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) > instant then
+        s := mvsched.planned(s, mvsched.in_window(instant, s.window_start, s.window_end, s.timezone));
+        update mvsched.materialized_view_refresh_schedule x
+           set next_run_at = s.next_run_at, next_run_offset = s.next_run_offset, next_run_reason = s.next_run_reason
+         where x.id = s.id;
+        continue;
+      end if;
+
       reason := null; message := null; print := null; data := null; known := null; last := null;
+      slot := candidate.slot;
       select e.* into last
         from mvsched.materialized_view_refresh_schedule_execution e
        where e.materialized_view_refresh_schedule_id = s.id
@@ -1106,9 +1388,11 @@ begin
         end if;
       end if;
 
-      if s.skip_unchanged and v.populated and reason is null then
+      if (s.skip_unchanged or s.on_change) and v.populated and reason is null then
         looked_at := clock_timestamp();
         print := mvsched.fingerprint(s.view_oid);
+      end if;
+      if s.skip_unchanged and print is not null and s.next_run_reason is distinct from 'request' then
         select e.* into known
           from mvsched.materialized_view_refresh_schedule_execution e
          where e.view_oid = s.view_oid and e.data_as_of is not null
@@ -1118,9 +1402,11 @@ begin
           -- The counters are late. What was written before the slot is in them 15 seconds after it, or when nobody else
           -- can have written.
           sure := mvsched.nobody_else_here();
-          if not sure and instant < greatest(s.next_run_at, round) + interval '15 seconds' then
+          if not sure and instant < greatest(slot, round) + interval '15 seconds' then
             update mvsched.materialized_view_refresh_schedule x
-               set look_again_at = greatest(s.next_run_at, round) + interval '15 seconds'
+               set next_run_at = greatest(slot, round) + interval '15 seconds',
+                   next_run_offset = greatest(slot, round) + interval '15 seconds' - slot,
+                   next_run_reason = 'second_look'
              where x.id = s.id;
             continue;
           end if;
@@ -1132,31 +1418,55 @@ begin
 
       claimed := null;
       claimed.view_name := coalesce(mvsched.view_name(s.view_oid), s.materialized_view_name);
-      claimed.attempt := case when last.scheduled_at = s.next_run_at then least(last.attempt + 1, 1000000) else 1 end;
+      claimed.attempt := case when last.scheduled_at = slot then least(last.attempt + 1, 1000000) else 1 end;
       insert into mvsched.materialized_view_refresh_schedule_execution as e
              (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, scheduled_at, attempt, worker, start_grace,
-              fingerprint, status, reason, error_message, ended_at, data_as_of, refreshed_at)
+              fingerprint, status, reason, error_message, ended_at, data_as_of, refreshed_at, predicted_duration)
       values (s.id, claimed.view_name, s.view_oid,
-              case when last.scheduled_at = s.next_run_at then 'retry' when s.after_parents then 'parent' else 'schedule' end,
-              s.next_run_at, claimed.attempt, worker, s.start_grace,
+              case when last.scheduled_at = slot then 'retry' when s.on_change or s.next_run_reason = 'request' then 'change'
+                   when s.after_parents then 'parent' else 'schedule' end,
+              slot, claimed.attempt, worker, s.start_grace,
               print, case when reason is null then 'running' else 'skipped' end, reason, message,
-              case when reason is not null then clock_timestamp() end, data, case when data is not null then known.refreshed_at end)
+              case when reason is not null then clock_timestamp() end, data, case when data is not null then known.refreshed_at end,
+              s.predicted_duration)
       on conflict (view_oid) where status = 'running' do nothing
       returning e.id into claimed.execution_id;
       continue when not found;
 
+      -- Those that can be seen: what they asked for is committed, and this refresh is going to see it.
+      if exists (select from mvsched.materialized_view_refresh_request r where r.materialized_view_refresh_schedule_id = s.id) then
+        with answered as (
+          delete from mvsched.materialized_view_refresh_request r
+           where r.materialized_view_refresh_schedule_id = s.id
+          returning r.requested_at
+        )
+        select max(answered.requested_at) into requested from answered;
+        s.requested_at := requested;
+      end if;
+
+      claimed.schedule_id := s.id;
+      claimed.scheduled_at := slot;
+      next_slot := case
+        when s.next_run_reason = 'request' and s.next_run_at - s.next_run_offset > instant and num_nonnulls(s.refresh_interval, s.cron) > 0
+          then s.next_run_at - s.next_run_offset -- a request leaves the clock alone
+        else slot + make_interval(secs =>
+               greatest(1, floor(extract(epoch from instant - slot) / extract(epoch from s.refresh_interval)) + 1)::float8
+               * extract(epoch from s.refresh_interval)::float8) end;
+      s.next_run_at := next_slot;
+      s.next_run_offset := interval '0';
+      s.next_run_reason := null;
+      if next_slot is not null and num_nonnulls(s.jitter, s.window_start) > 0 then
+        s := mvsched.planned(s, next_slot);
+      end if;
       update mvsched.materialized_view_refresh_schedule x
          set last_attempted_at = instant,
              open_execution_id = case when reason is null then claimed.execution_id end,
-             retry_at = null,
-             look_again_at = null,
-             next_run_at = s.next_run_at + make_interval(secs =>
-               (floor(extract(epoch from instant - s.next_run_at) / extract(epoch from s.refresh_interval)) + 1)::float8
-               * extract(epoch from s.refresh_interval)::float8)
+             requested_at = s.requested_at,
+             next_run_at = least(s.next_run_at, '9999-12-31 00:00+00'),
+             next_run_offset = s.next_run_offset,
+             next_run_reason = null
        where x.id = s.id;
 
-      claimed.schedule_id := s.id;
-      claimed.scheduled_at := s.next_run_at;
       claimed.time_limit := extract(epoch from s.maximum_execution_duration);
       claimed.lock_limit := extract(epoch from s.lock_timeout);
       claimed.strategy := s.strategy;
@@ -1179,8 +1489,8 @@ begin
   end loop;
 end
 $$;
-comment on function mvsched.claim(text, integer, timestamptz, timestamptz, boolean) is
-  'Claims up to so many due views for a worker. A round is the instant that a one-shot run began: what was due then counts as one slot, and nothing else is claimed. The clock is null but in tests';
+comment on function mvsched.claim(text, integer, text[], timestamptz, timestamptz, boolean) is
+  'Claims up to so many due views of these queues (null: of all) for a worker. A round is the instant that a one-shot run began: what was due then counts as one slot, and nothing else is claimed. The clock is null but in tests';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- The two ends of a refresh transaction
@@ -1258,6 +1568,7 @@ begin
   return query
     update mvsched.materialized_view_refresh_schedule_execution e
        set status = 'succeeded',
+           reason = case when pg_catalog.clock_timestamp() - e.started_at > e.predicted_duration then 'outlasted_prediction' end,
            ended_at = greatest(e.started_at, pg_catalog.clock_timestamp()),
            method = refresh_succeeded.method,
            method_reason = refresh_succeeded.method_reason,
@@ -1311,14 +1622,20 @@ select s.id                                                as materialized_view_
          when s.next_run_at <= pg_catalog.now() and s.open_execution_id is null
               and exists (select from mvsched.materialized_view_graph g
                            where g.view_oid = v.oid and pg_catalog.cardinality(g.ancestors) > 0)
-              and exists (select from mvsched.awaited(v.oid, s.next_run_at, null, pg_catalog.now())) then 'blocked'
+              and exists (select
+                            from mvsched.awaited(v.oid, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason), null,
+                                                 pg_catalog.now(), null)) then 'blocked'
          when data.data_as_of is null then 'never'
-         when pg_catalog.now() - data.data_as_of > 2 * s.refresh_interval then 'late'
-         when s.next_run_at is null and not s.after_parents or s.next_run_at <= pg_catalog.now() then 'due'
+         when pg_catalog.now() - data.data_as_of > coalesce(s.max_lag, 2 * s.refresh_interval) then 'late'
+         when pg_catalog.num_nonnulls(s.max_lag, s.refresh_interval) = 0 and s.next_run_at < pg_catalog.now() - interval '1 minute' then 'late'
+         when s.next_run_at is null and pg_catalog.num_nonnulls(s.refresh_interval, s.cron) > 0 and s.open_execution_id is null
+              or s.next_run_at <= pg_catalog.now() then 'due'
          else 'fresh'
        end                                                 as state,
        data.data_as_of,
        pg_catalog.now() - data.data_as_of                  as age,
+       s.max_lag::interval                                 as max_lag,
+       s.reachable_lag,
        s.next_run_at,
        running.started_at                                  as running_since,
        last.id                                             as last_execution_id,
@@ -1368,10 +1685,12 @@ select s.id                                                as materialized_view_
 comment on view mvsched.status is 'One row a schedule: how its view stands. What `mvsched status` prints; it waits for no lock on any view';
 comment on column mvsched.status.materialized_view_refresh_schedule_id is 'The schedule';
 comment on column mvsched.status.view_name is 'The view''s canonical name, the new one after a rename';
-comment on column mvsched.status.state is 'The first that holds: missing, running, paused, suspended, failing (the last run was neither success nor skip), blocked (a lock was not to be had, or it waits for what it reads), never (no success yet), late (older than two intervals), due, fresh';
+comment on column mvsched.status.state is 'The first that holds: missing, running, paused, suspended, failing (the last run was neither success nor skip), blocked (a lock was not to be had, or it waits for what it reads), never (no success yet), late (older than max_lag, or than two intervals, or a slot missed by a minute), due, fresh';
 comment on column mvsched.status.data_as_of is 'The view''s contents are at least as new as this instant; null: never refreshed by mvsched';
 comment on column mvsched.status.age is 'Now minus data_as_of';
-comment on column mvsched.status.next_run_at is 'The next slot; null: about to be planned';
+comment on column mvsched.status.max_lag is 'How old the data may get, where the schedule says so';
+comment on column mvsched.status.reachable_lag is 'The shortest max_lag that could be kept, as far as history tells; longer than max_lag: that cannot be kept';
+comment on column mvsched.status.next_run_at is 'When the next run may begin; null: about to be planned, or nothing to do';
 comment on column mvsched.status.running_since is 'When the refresh that is running now was claimed';
 comment on column mvsched.status.last_execution_id is 'The last execution that has ended';
 comment on column mvsched.status.last_status is 'How it ended';

@@ -22,17 +22,25 @@ func newAddCmd(a *app) *cobra.Command {
 	var all bool
 	var schema string
 	cmd := &cobra.Command{
-		Use:     "add {VIEW... | --all [--schema S]} {--every D | --after-parents}",
+		Use:     "add {VIEW... | --all [--schema S]} {--every D | --after D | --cron EXPR | --after-parents | --on-change | --max-lag D}",
 		Short:   "Schedule materialized views",
 		GroupID: groupSchedule,
 		Long: `Schedules materialized views. All of them are added, or none.
 
---every D refreshes from slot to slot, anchored at the first run: no drift, and after an outage one run, not many.
---after-parents has no clock: the view is due once whenever a materialized view that it reads got new data.
+When is one of these:
+  --every D         from slot to slot, anchored at the first run: no drift, and after an outage one run, not many
+  --after D         so long after the end of the last run
+  --cron EXPR       five fields as in crontab, or @daily and the like, in --timezone
+  --after-parents   no clock: once whenever a materialized view that it reads got new data
+  --on-change       no clock: when what it reads has changed, or mvsched.request_refresh() asks
+  --max-lag D       as late as possible, early enough that its data is never older than that
+
 --all takes every materialized view that has no schedule, of one schema with --schema.
 A new schedule is due at once.`,
 		Example: `  mvsched add cinema.venue_view --every 5m
   mvsched add '"Sales 2026"."By Day"' --every '1 day' --timeout 1h --strategy plain
+  mvsched add cinema.report_view --cron '30 6 * * 1-5' --timezone Europe/Berlin
+  mvsched add cinema.sales_view --max-lag 10m
   mvsched add cinema.top_venues_view --after-parents
   mvsched add --all --schema cinema --every 1h`,
 		ValidArgsFunction: a.completeViews,
@@ -52,11 +60,14 @@ A new schedule is due at once.`,
 		if opts.settings, err = flags.settings(cmd); err != nil {
 			return err
 		}
-		if opts.settings.Every == nil && opts.settings.AfterParents == nil {
-			return &usageError{problem: "say when to refresh", hint: "for example --every 5m, or --after-parents"}
+		if opts.settings.When() == "" {
+			return &usageError{
+				problem: "say when to refresh",
+				hint:    `for example --every 5m, --cron "0 3 * * *", --on-change, --max-lag 10m, or --after-parents`,
+			}
 		}
-		if skip := opts.settings.SkipUnchanged; opts.settings.MaxStaleness != nil && (skip == nil || !*skip) {
-			return &usageError{problem: "--max-staleness is for --skip-unchanged", hint: "give both, or neither"}
+		if err = flags.complete(opts.settings); err != nil {
+			return err
 		}
 		return runAdd(ctx, a, opts)
 	})
@@ -82,11 +93,7 @@ func runAdd(ctx context.Context, a *app, opts addOptions) error {
 	if err != nil {
 		return err
 	}
-	when := "after parents"
-	if opts.settings.Every != nil {
-		when = "every " + schedule.FormatDuration(*opts.settings.Every)
-	}
-	a.say("%d added, %s", added, when)
+	a.say("%d added, %s", added, opts.settings.When())
 	return nil
 }
 

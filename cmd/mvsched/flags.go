@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +17,19 @@ import (
 // settingsFlags are the flags that configure a schedule, as written; settings reads them.
 type settingsFlags struct {
 	every           string
+	after           string
+	cron            string
 	afterParents    bool
+	onChange        bool
+	maxLag          string
+	timezone        string
+	debounce        string
+	atMostEvery     string
+	jitter          string
+	between         string
+	retries         int
+	suspendAfter    int
+	queue           string
 	onParentFailure string
 	skipUnchanged   bool
 	maxStaleness    string
@@ -45,7 +59,19 @@ func (f *settingsFlags) registerSchedule(cmd *cobra.Command) {
 	f.register(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.every, "every", "", "refresh at this interval, from slot to slot")
+	flags.StringVar(&f.after, "after", "", "refresh so long after the end of the last run")
+	flags.StringVar(&f.cron, "cron", "", `refresh by a cron expression: "0 3 * * *", @daily`)
 	flags.BoolVar(&f.afterParents, "after-parents", false, "no clock: refresh whenever a view that it reads got new data")
+	flags.BoolVar(&f.onChange, "on-change", false, "no clock: refresh when what it reads has changed, or mvsched.request_refresh() asks")
+	flags.StringVar(&f.maxLag, "max-lag", "", "refresh as late as possible for its data never to be older than this")
+	flags.StringVar(&f.timezone, "timezone", "", "time zone of --cron and --between (default UTC)")
+	flags.StringVar(&f.debounce, "debounce", "", `with --on-change: refresh together what changes within this time ("default": 0.5s for requests)`)
+	flags.StringVar(&f.atMostEvery, "at-most-every", "", `with --on-change: leave this time between two refreshes ("default": 10s without a pause)`)
+	flags.StringVar(&f.jitter, "jitter", "", `spread the runs by up to half of this before and after their slots; "none"`)
+	flags.StringVar(&f.between, "between", "", `begin refreshes only in this part of the day: 22:00-06:00; "none"`)
+	flags.IntVar(&f.retries, "retries", 0, "try a slot again so often after an error that may pass (default 3)")
+	flags.IntVar(&f.suspendAfter, "suspend-after", 0, "give up on it after so many failed slots in a row; 0 for never (default 0)")
+	flags.StringVar(&f.queue, "queue", "", `the queue whose workers refresh it (default "default")`)
 	flags.StringVar(&f.onParentFailure, "on-parent-failure", "",
 		"skip, or run on the old data, when a view that it reads has failed (default skip)")
 	flags.BoolVar(&f.skipUnchanged, "skip-unchanged", false, "leave it alone when nothing that it reads has changed")
@@ -61,7 +87,13 @@ func (f *settingsFlags) registerSchedule(cmd *cobra.Command) {
 // settings reads the flags that were given; the others stay nil.
 func (f *settingsFlags) settings(cmd *cobra.Command) (s schedule.Settings, err error) {
 	given := func(name string) bool { return cmd.Flags().Changed(name) }
-	if s.Every, err = durationFlag(given("every"), "every", f.every, schedule.MaxDuration); err != nil {
+	if err = f.spec(given, &s); err != nil {
+		return s, err
+	}
+	if err = f.clock(given, &s); err != nil {
+		return s, err
+	}
+	if err = f.failure(given, &s); err != nil {
 		return s, err
 	}
 	if err = f.dependence(given, &s); err != nil {
@@ -70,9 +102,7 @@ func (f *settingsFlags) settings(cmd *cobra.Command) (s schedule.Settings, err e
 	if s.Timeout, err = durationFlag(given("timeout"), "timeout", f.timeout, schedule.MaxTimeout); err != nil {
 		return s, err
 	}
-	if given("lock-timeout") && f.lockTimeout == "default" {
-		s.LockTimeout = new(time.Duration)
-	} else if s.LockTimeout, err = durationFlag(given("lock-timeout"), "lock-timeout", f.lockTimeout, schedule.MaxTimeout); err != nil {
+	if s.LockTimeout, err = resettable(given("lock-timeout"), "lock-timeout", f.lockTimeout, "default", schedule.MaxTimeout); err != nil {
 		return s, err
 	}
 	if given("strategy") {
@@ -114,17 +144,142 @@ func (f *settingsFlags) settings(cmd *cobra.Command) (s schedule.Settings, err e
 	return s, nil
 }
 
-// dependence reads the flags that say how a view goes with those that it reads.
-func (f *settingsFlags) dependence(given func(string) bool, s *schedule.Settings) (err error) {
-	if given("after-parents") {
-		switch {
-		case f.afterParents && s.Every != nil:
-			return &usageError{problem: "--every and --after-parents exclude each other", hint: "give one of the two"}
-		case !f.afterParents && s.Every == nil:
-			return &usageError{problem: "say when to refresh instead", hint: "for example --every 5m"}
+// spec reads the flags that say when to refresh: one of them at the most.
+func (f *settingsFlags) spec(given func(string) bool, s *schedule.Settings) (err error) {
+	var specs []string
+	for _, name := range []string{"every", "after", "cron", "after-parents", "on-change", "max-lag"} {
+		if given(name) && (name != "after-parents" || f.afterParents) && (name != "on-change" || f.onChange) {
+			specs = append(specs, "--"+name)
 		}
+	}
+	switch {
+	case len(specs) > 1:
+		return &usageError{
+			problem: fmt.Sprintf("%s and %s exclude each other", specs[0], specs[1]), hint: "give one of the two",
+		}
+	case len(specs) == 0 && (given("after-parents") || given("on-change")):
+		return &usageError{problem: "say when to refresh instead", hint: "for example --every 5m"}
+	}
+	if s.Every, err = durationFlag(given("every"), "every", f.every, schedule.MaxDuration); err != nil {
+		return err
+	}
+	if s.After, err = durationFlag(given("after"), "after", f.after, schedule.MaxDuration); err != nil {
+		return err
+	}
+	if s.MaxLag, err = durationFlag(given("max-lag"), "max-lag", f.maxLag, schedule.MaxDuration); err != nil {
+		return err
+	}
+	if f.afterParents {
 		s.AfterParents = &f.afterParents
 	}
+	if f.onChange {
+		s.OnChange = &f.onChange
+	}
+	if given("cron") {
+		s.Cron = &f.cron
+	}
+	return nil
+}
+
+// clock reads the flags that belong to some of the ways to say when.
+func (f *settingsFlags) clock(given func(string) bool, s *schedule.Settings) (err error) {
+	if given("timezone") {
+		s.Timezone = &f.timezone
+	}
+	if given("cron") || given("timezone") {
+		// A zone alone is read with an expression that is one.
+		cron, err := schedule.ParseCron(cmp.Or(f.cron, "@daily"), cmp.Or(f.timezone, "UTC"))
+		if err != nil {
+			return err
+		}
+		if given("cron") {
+			expression := cron.String()
+			s.Cron = &expression
+		}
+	}
+	if given("cron") && f.cron == "" {
+		_, err := schedule.ParseCron("", "UTC")
+		return err
+	}
+	if s.Debounce, err = resettable(given("debounce"), "debounce", f.debounce, "default", schedule.Day); err != nil {
+		return err
+	}
+	if s.AtMostEvery, err = resettable(given("at-most-every"), "at-most-every", f.atMostEvery, "default", schedule.MaxDuration); err != nil {
+		return err
+	}
+	if s.Jitter, err = resettable(given("jitter"), "jitter", f.jitter, "none", schedule.MaxDuration); err != nil {
+		return err
+	}
+	if s.Jitter != nil && s.Every != nil && *s.Jitter > *s.Every {
+		return &usageError{problem: "--jitter: it is longer than --every", hint: "it spreads a slot by up to half of it to both sides"}
+	}
+	if given("between") {
+		s.Window = &schedule.Window{}
+		if f.between != "none" {
+			if *s.Window, err = schedule.ParseWindow(f.between); err != nil {
+				return named(err, "--between")
+			}
+		}
+	}
+	return nil
+}
+
+// failure reads the flags that say what is done about failures, and by whom.
+func (f *settingsFlags) failure(given func(string) bool, s *schedule.Settings) error {
+	if given("retries") {
+		if f.retries < 0 || f.retries > schedule.MaxRetries {
+			return &usageError{problem: fmt.Sprintf("--retries: %d is not between 0 and %d", f.retries, schedule.MaxRetries)}
+		}
+		s.Retries = &f.retries
+	}
+	if given("suspend-after") {
+		if f.suspendAfter < 0 || f.suspendAfter > schedule.MaxSuspendAfter {
+			return &usageError{problem: fmt.Sprintf("--suspend-after: %d is not between 0 and %d", f.suspendAfter, schedule.MaxSuspendAfter)}
+		}
+		s.SuspendAfter = &f.suspendAfter
+	}
+	if given("queue") {
+		if err := checkQueue(f.queue); err != nil {
+			return err
+		}
+		s.Queue = &f.queue
+	}
+	return nil
+}
+
+// complete refuses flags of a new schedule that belong to another one that was not given.
+func (f *settingsFlags) complete(s schedule.Settings) error {
+	skip, change := s.SkipUnchanged != nil && *s.SkipUnchanged, s.OnChange != nil && *s.OnChange
+	for _, c := range []struct {
+		given, fits bool
+		flag, needs string
+	}{
+		{s.MaxStaleness != nil, skip || change, "--max-staleness", "--skip-unchanged or --on-change"},
+		{s.Debounce != nil, change, "--debounce", "--on-change"},
+		{s.AtMostEvery != nil, change, "--at-most-every", "--on-change"},
+		{s.Timezone != nil, s.Cron != nil || s.Window != nil, "--timezone", "--cron or --between"},
+	} {
+		if c.given && !c.fits {
+			return &usageError{problem: c.flag + " is for " + c.needs, hint: "give both, or neither"}
+		}
+	}
+	return nil
+}
+
+// checkQueue refuses names that a list of queues could not hold.
+func checkQueue(name string) error {
+	if name == "" || len(name) > schedule.MaxQueueName || strings.ContainsFunc(name, func(r rune) bool {
+		return r == ',' || r == '=' || unicode.IsSpace(r) || !unicode.IsPrint(r)
+	}) {
+		return &usageError{
+			problem: fmt.Sprintf("--queue: %q is no name for a queue", name), hint: "use letters, digits and dashes: default, heavy",
+		}
+	}
+	return nil
+}
+
+// dependence reads the flags that say how a view goes with those that it reads.
+func (f *settingsFlags) dependence(given func(string) bool, s *schedule.Settings) (err error) {
 	if given("on-parent-failure") {
 		failure := schedule.ParentFailure(f.onParentFailure)
 		if failure != schedule.ParentFailureSkip && failure != schedule.ParentFailureRun {
@@ -144,17 +299,29 @@ func (f *settingsFlags) dependence(given func(string) bool, s *schedule.Settings
 // maxSearchPath is the CHECK of the column, in bytes.
 const maxSearchPath = 4000
 
+// resettable reads a duration flag that also takes a word, for which it returns 0.
+func resettable(given bool, name, text, word string, most time.Duration) (*time.Duration, error) {
+	if given && text == word {
+		return new(time.Duration), nil
+	}
+	return durationFlag(given, name, text, most)
+}
+
+// named says in which flag what is wrong was.
+func named(err error, flag string) error {
+	if invalid := (*schedule.InvalidError)(nil); errors.As(err, &invalid) {
+		invalid.What = flag
+	}
+	return err
+}
+
 func durationFlag(given bool, name, text string, most time.Duration) (*time.Duration, error) {
 	if !given {
 		return nil, nil //nolint:nilnil // not given
 	}
 	d, err := schedule.ParseDuration(text)
 	if err != nil {
-		var invalid *schedule.InvalidError
-		if errors.As(err, &invalid) {
-			invalid.What = "--" + name
-		}
-		return nil, err
+		return nil, named(err, "--"+name)
 	}
 	if d > most {
 		return nil, &usageError{problem: fmt.Sprintf("--%s: %s is longer than %s", name, text, schedule.FormatDuration(most))}

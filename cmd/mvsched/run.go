@@ -17,6 +17,7 @@ import (
 type runOptions struct {
 	jobs           int
 	limit          int
+	queues         []string
 	dryRun         bool
 	allowSuperuser bool
 }
@@ -41,9 +42,15 @@ The first Ctrl-C (or SIGTERM) cancels what is running, records that, and exits w
 		if opts.limit < 0 {
 			return &usageError{problem: fmt.Sprintf("--limit: %d is negative", opts.limit)}
 		}
+		for _, queue := range opts.queues {
+			if err := checkQueue(queue); err != nil {
+				return err
+			}
+		}
 		return runRun(ctx, a, opts)
 	})
 	jobsFlag(cmd, &opts.jobs, 2)
+	cmd.Flags().StringSliceVar(&opts.queues, "queue", nil, "refresh only views of these queues; all without")
 	cmd.Flags().IntVar(&opts.limit, "limit", 0, "refresh at most so many views; 0 for all")
 	cmd.Flags().BoolVar(&opts.dryRun, "dry-run", false, "only show what is due")
 	superuserFlag(cmd, &opts.allowSuperuser)
@@ -62,14 +69,14 @@ func runRun(ctx context.Context, a *app, opts runOptions) error {
 	}
 	defer pool.Close()
 	if opts.dryRun {
-		due, err := store.Due(ctx, opts.limit)
+		due, err := store.Due(ctx, opts.queues, opts.limit)
 		if err != nil {
 			return err
 		}
 		return a.print(func(p report.Printer) error { return p.Due(due) })
 	}
 	return a.work(ctx, pool, store, opts.jobs, opts.allowSuperuser, func(w *refresh.Worker) ([]schedule.Execution, error) {
-		w.Limit = opts.limit
+		w.Limit, w.Queues = opts.limit, opts.queues
 		return w.RunDue(ctx)
 	})
 }

@@ -126,7 +126,7 @@ func TestForcedParallelPlans(t *testing.T) {
 	if _, err := b.store.Status(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
-	if _, err := b.store.Due(t.Context(), 10); err != nil {
+	if _, err := b.store.Due(t.Context(), nil, 10); err != nil {
 		t.Error(err)
 	}
 }

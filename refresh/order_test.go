@@ -235,7 +235,7 @@ func (l *lattice) round(tick int64) (after int64) {
 	l.Exec("update public.tick set n = $1", tick)
 	// What the last round left behind is not in the way of this one.
 	l.Exec(`update mvsched.materialized_view_refresh_schedule
-		set next_run_at = now() - make_interval(secs => (id * 7919 % 100)), retry_at = null, last_attempted_at = null`)
+		set next_run_at = now() - make_interval(secs => (id * 7919 % 100)), next_run_offset = '0', next_run_reason = null, last_attempted_at = null`)
 	if err := l.Pool.QueryRow(l.Context(), `select coalesce(max(id), 0) from mvsched.materialized_view_refresh_schedule_execution`).
 		Scan(&after); err != nil {
 		l.Fatal(err)

@@ -134,7 +134,7 @@ func TestRunDue(t *testing.T) {
 	t.Run("stops_when_all_that_is_due_is_held_by_somebody", func(t *testing.T) {
 		b := setup(t)
 		b.view("a", "select 1 as id")
-		if _, err := b.store.Tend(t.Context(), nil, 1); err != nil {
+		if _, err := b.store.Tend(t.Context(), schedule.TendOptions{Limit: 1}); err != nil {
 			t.Fatal(err)
 		}
 		b.Hold(`select from mvsched.materialized_view_refresh_schedule for update`)
@@ -148,7 +148,7 @@ func TestRunDue(t *testing.T) {
 	t.Run("takes_over_from_a_worker_that_died_before_its_refresh", func(t *testing.T) { // L1
 		b := setup(t)
 		b.view("a", "select 1 as id")
-		if _, err := b.store.Tend(t.Context(), nil, 1); err != nil {
+		if _, err := b.store.Tend(t.Context(), schedule.TendOptions{Limit: 1}); err != nil {
 			t.Fatal(err)
 		}
 		if claims, err := b.store.Claim(t.Context(), schedule.ClaimOptions{Worker: "dead", Limit: 1}); err != nil || len(claims) != 1 {
@@ -289,7 +289,7 @@ func TestLockBusy(t *testing.T) {
 	}
 	b.Check("blocked", `select state from mvsched.status where view_name = 'public.v'`)
 	b.Check("0", `select consecutive_failures from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v'`)
-	b.Check("true", `select next_run_at > now() and retry_at is null from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v'`)
+	b.Check("true", `select next_run_at > now() and next_run_reason is null from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v'`)
 }
 
 // An idle session that holds or deletes the schedule row can neither throw the refresh away nor has it to wait.

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -19,8 +20,12 @@ func (s *Store) Arrange(ctx context.Context) error {
 	return s.arrange(ctx)
 }
 
-// Under this lock one worker at a time reads the catalog and writes what it found, so the newer state stays.
-const catalogLockSQL = `select from mvsched.catalog_state for no key update`
+// Under this lock one worker at a time reads the catalog and writes what it found, so the newer state stays. Where
+// somebody holds it, what was found before has to do.
+const catalogLockSQL = `select true from mvsched.catalog_state for no key update skip locked`
+
+// A worker that freezes in between must not hold the lock for ever.
+const idleTimeoutSQL = `set local idle_in_transaction_session_timeout = '15s'`
 
 const catalogSignSQL = `select mvsched.catalog_sign()`
 
@@ -69,7 +74,14 @@ const arrangedStateSQL = `update mvsched.catalog_state c set sign = $1, read_at 
 
 func (s *Store) arrange(ctx context.Context) error {
 	err := s.transaction(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, catalogLockSQL); err != nil {
+		var locked bool
+		switch err := tx.QueryRow(ctx, catalogLockSQL).Scan(&locked); {
+		case errors.Is(err, pgx.ErrNoRows):
+			return nil
+		case err != nil:
+			return err
+		}
+		if _, err := tx.Exec(ctx, idleTimeoutSQL); err != nil {
 			return err
 		}
 		// The sign before the edges: what changes in between is seen the next time.

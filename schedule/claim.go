@@ -101,11 +101,11 @@ with view as materialized (
                       where e.status = 'running' and e.view_oid = view.oid)
 ), execution as (
   insert into mvsched.materialized_view_refresh_schedule_execution as e
-         (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, worker, fingerprint,
+         (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, worker, fingerprint, started_at,
           status, reason, ended_at, data_as_of, refreshed_at)
-  select schedule.id, mvsched.view_name(view.oid), view.oid, 'manual', $4::text, look.fingerprint,
+  select schedule.id, mvsched.view_name(view.oid), view.oid, 'manual', $4::text, look.fingerprint, coalesce(look.at, clock_timestamp()),
          case when unchanged.refreshed_at is null then 'running' else 'skipped' end, case when unchanged.refreshed_at is not null then 'unchanged' end,
-         case when unchanged.refreshed_at is not null then clock_timestamp() end, unchanged.data_as_of, unchanged.refreshed_at
+         case when unchanged.refreshed_at is not null then look.at end, unchanged.data_as_of, unchanged.refreshed_at
     from view
     left join schedule on true
     left join look on true

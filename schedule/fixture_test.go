@@ -37,7 +37,7 @@ func (b *bundle) view(name, every string) {
 
 func (b *bundle) tend() schedule.Outlook {
 	b.Helper()
-	outlook, err := b.store.Tend(b.Context(), nil, 1000)
+	outlook, err := b.store.Tend(b.Context(), schedule.TendOptions{Limit: 1000})
 	if err != nil {
 		b.Fatal(err)
 	}

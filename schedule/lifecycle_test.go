@@ -51,7 +51,7 @@ func TestSettle(t *testing.T) {
 		"cancelled":   {schedule.Ending{Status: schedule.Cancelled, Reason: schedule.ReasonRequested}, "5", false},
 		"shutdown":    {schedule.Ending{Status: schedule.Cancelled, Reason: schedule.ReasonShutdown}, "5", true},
 		"skipped":     {schedule.Ending{Status: schedule.Skipped, Reason: schedule.ReasonLockBusy}, "5", false},
-		"worker_lost": {schedule.Ending{Status: schedule.Abandoned, Reason: schedule.ReasonWorkerLost}, "6", true},
+		"worker_lost": {schedule.Ending{Status: schedule.Abandoned, Reason: schedule.ReasonWorkerLost}, "5", true},
 		"started_not": {schedule.Ending{Status: schedule.Abandoned, Reason: schedule.ReasonNeverStarted}, "5", true},
 	} {
 		t.Run(name, func(t *testing.T) {

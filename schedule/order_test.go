@@ -72,7 +72,7 @@ func TestOrder(t *testing.T) {
 
 	t.Run("an_ancestor_that_cannot_run_holds_nobody", func(t *testing.T) {
 		for _, change := range []string{
-			"paused_at = now()", "suspended_at = now()", "retry_at = now() + interval '1 minute'",
+			"paused_at = now()", "suspended_at = now()", "next_run_at = now() + interval '1 minute', next_run_offset = interval '1 minute', next_run_reason = 'retry'",
 			"next_run_at = now() + interval '1 minute'",
 		} {
 			t.Run(change, func(t *testing.T) {
@@ -121,7 +121,7 @@ func TestOrder(t *testing.T) {
 		b := setup(t)
 		b.view("a", "1 hour")
 		b.tend()
-		b.change("a", "retry_at = now() + interval '1 day'")
+		b.change("a", "next_run_at = now() + interval '1 day', next_run_offset = interval '1 day', next_run_reason = 'retry'")
 		if outlook := b.tend(); outlook.Due != 0 || outlook.LookAgain != nil {
 			t.Errorf("%+v", outlook)
 		}

@@ -85,18 +85,7 @@ with unplanned as materialized (
      and (s.last_attempted_at is null
           or s.refresh_interval is not null
           or s.refresh_delay is not null and s.open_execution_id is null
-          or s.after_parents and exists (
-            select
-              from mvsched.materialized_view_graph g
-             cross join lateral unnest(g.parents) parent (oid)
-             cross join lateral (
-                    select e.status, e.ended_at
-                      from mvsched.materialized_view_refresh_schedule_execution e
-                     where e.view_oid = parent.oid and e.data_as_of is not null
-                     order by e.id desc
-                     limit 1
-                  ) data
-             where g.view_oid = s.view_oid and data.status = 'succeeded' and data.ended_at > s.last_attempted_at))
+          or s.after_parents and s.open_execution_id is null and mvsched.newer_parent(s.view_oid) is not null)
    order by s.id
    limit 10000
      for no key update skip locked
@@ -229,7 +218,7 @@ select now(),
           from served
           join mvsched.materialized_view_refresh_schedule s using (queue)
          where s.next_run_reason in ('retry', 'second_look')
-           and s.next_run_at > clock.now and s.next_run_at < clock.now + interval '1 minute' -- later ones are somebody's own doing
+           and s.next_run_at > clock.now and s.next_run_at < clock.now + interval '20 seconds' -- later ones are for the next run
            and ($1::timestamptz is null or s.next_run_at - s.next_run_offset <= $1::timestamptz)
            and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null),
        (select extract(epoch from min(n.at) - clock.now)::float8
@@ -330,6 +319,7 @@ select coalesce(mvsched.view_name(v.oid), s.materialized_view_name), s.next_run_
         select mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity) as oid offset 0) v
  where (s.next_run_at <= coalesce($1::timestamptz, now())
         or s.next_run_at is null and (s.last_attempted_at is null or s.refresh_interval is not null))
+   and s.open_execution_id is null
    and s.paused_at is null and s.suspended_at is null
    and not exists (select
                      from mvsched.materialized_view_refresh_schedule_execution e

@@ -77,7 +77,7 @@ func TestPlanForAOneShot(t *testing.T) {
 	b := setup(t)
 	began := b.tend().Now
 	b.view("new", "1 hour")
-	outlook, err := b.store.Tend(t.Context(), &began, 10)
+	outlook, err := b.store.Tend(t.Context(), schedule.TendOptions{Round: &began, Limit: 10})
 	if err != nil || outlook.Due != 1 {
 		t.Errorf("%+v, %v", outlook, err)
 	}

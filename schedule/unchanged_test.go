@@ -177,7 +177,7 @@ func TestUnchanged(t *testing.T) {
 	if c := claim(); c != nil {
 		t.Fatalf("%+v, want a second look", c)
 	}
-	outlook, err := b.store.Tend(t.Context(), nil, 1)
+	outlook, err := b.store.Tend(t.Context(), schedule.TendOptions{Limit: 1})
 	if err != nil || outlook.Due != 0 || outlook.LookAgain == nil {
 		t.Errorf("%+v, %v", outlook, err)
 	}

@@ -75,6 +75,7 @@ type circumstances struct {
 	Slot            *time.Time
 	NextRunReason   string // "retry", "second_look", "request", or ""
 	SuspendedReason *string
+	Retries         int
 	LastAttemptedAt *time.Time
 	Unsettled       bool // it has a claim whose end is still to be settled
 	Moved           bool // the stored OID does not count
@@ -111,7 +112,7 @@ select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_n
                 case when running.id is not null then 'running' else 'unscheduled' end),
        v.oid is not null, coalesce(it.after_parents, false), coalesce(it.on_change, false), it.paused_at, it.paused_reason, it.suspended_at,
        coalesce(it.consecutive_failures, 0), it.next_run_at, mvsched.slot(it.next_run_at, it.next_run_offset, it.next_run_reason),
-       coalesce(it.next_run_reason, ''), it.suspended_reason, it.last_attempted_at,
+       coalesce(it.next_run_reason, ''), it.suspended_reason, coalesce(it.retries, 0), it.last_attempted_at,
        it.open_execution_id is not null,
        it.id is not null and (it.view_oid is distinct from it.oid or it.database_identity is distinct from it.identity),
        running.started_at,
@@ -187,18 +188,18 @@ select distinct on (named.name) named.name, a.because,
 type parentView struct {
 	View     string
 	DataAsOf *time.Time
-	Newer    bool // it got data since the view was last claimed
+	Newer    bool // it got new data since the view was refreshed
 }
 
 // From the catalog itself: the graph that workers keep may not have been worked out yet.
 const whyParentsSQL = whyScheduleSQL + `
 select named.name, data.data_as_of,
-       coalesce(data.status = 'succeeded' and data.ended_at > it.last_attempted_at, false)
+       coalesce(d.parent = mvsched.newer_parent(it.oid), false)
   from it
   join mvsched.materialized_view_dependency d on d.child = it.oid and d.parent <> d.child
  cross join lateral (select mvsched.view_name(d.parent) collate pg_catalog."C" as name) named
   left join lateral (
-         select e.data_as_of, e.status, e.ended_at
+         select e.data_as_of
            from mvsched.materialized_view_refresh_schedule_execution e
           where e.view_oid = d.parent and e.data_as_of is not null
           order by e.id desc

@@ -45,7 +45,7 @@ func (c circumstances) explain(last *Execution, awaited []awaitedView, parents [
 		}
 		add(c.method())
 	}
-	if answered != WhyNotDue && c.Paused == nil && c.Suspended == nil && c.NextRunAt != nil && c.NextRunAt.After(c.Now) {
+	if answered != WhyNotDue && c.NextRunReason == "" && c.Paused == nil && c.Suspended == nil && c.NextRunAt != nil && c.NextRunAt.After(c.Now) {
 		add(Reason{Code: WhyNextSlot, Message: "its next slot is still to come", Until: c.NextRunAt})
 	}
 	return reasons
@@ -161,9 +161,9 @@ func (c circumstances) retry(last *Execution) Reason {
 	r := Reason{Code: WhyRetry, Message: "it waits for another try", Since: c.Slot, Until: c.NextRunAt}
 	if last != nil && last.Reason != nil && *last.Reason == ReasonLockBusy {
 		r.Code = WhyLockBusy
-		r.Message = fmt.Sprintf("it waits for try %d, since a lock was not to be had", last.Attempt+1)
+		r.Message = fmt.Sprintf("it waits for try %d of %d, since a lock was not to be had", last.Attempt+1, c.Retries+1)
 	} else if last != nil {
-		r.Message = fmt.Sprintf("it waits for try %d, since its error may pass", last.Attempt+1)
+		r.Message = fmt.Sprintf("it waits for try %d of %d, since its error may pass", last.Attempt+1, c.Retries+1)
 	}
 	if last != nil && last.ErrorMessage != nil {
 		r.Message += ": " + *last.ErrorMessage

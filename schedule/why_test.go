@@ -103,8 +103,8 @@ func TestWhyAnswers(t *testing.T) {
 		},
 		{
 			name: "suspended", state: schedule.StateSuspended,
-			provoke: func(b *bundle) { b.change("b", "suspended_at = now(), consecutive_failures = 7") },
-			codes:   []string{"suspended", "last_run", "method"}, answer: "in a row: 7", since: true,
+			provoke: func(b *bundle) { b.change("b", "suspended_at = now(), suspended_reason = '7 failed slots in a row'") },
+			codes:   []string{"suspended", "last_run", "method"}, answer: "7 failed slots in a row", since: true,
 		},
 		{
 			name: "just_ended", state: schedule.StateFailing, provoke: func(b *bundle) {
@@ -122,13 +122,13 @@ func TestWhyAnswers(t *testing.T) {
 				b.change("b", due)
 				b.end(b.claimAll()[0], schedule.Ending{Status: schedule.Skipped, Reason: schedule.ReasonLockBusy, ErrorMessage: "held by 4711"})
 				b.tend()
-				b.change("b", "retry_at = now() + interval '1 minute'")
+				b.change("b", "next_run_at = now() + interval '1 minute', next_run_offset = interval '1 minute', next_run_reason = 'retry'")
 			},
 			codes: []string{"lock_busy", "last_run", "method"}, answer: "try 2 of 4, since a lock was not to be had: held by 4711", since: true, until: true,
 		},
 		{
 			name: "second_look", state: schedule.StateDue,
-			provoke: func(b *bundle) { b.change("b", due+", look_again_at = now() + interval '15 seconds'") },
+			provoke: func(b *bundle) { b.change("b", "next_run_at = now() + interval '14 seconds', next_run_offset = interval '15 seconds', next_run_reason = 'second_look'") },
 			codes:   []string{"look_again", "last_run", "method"}, answer: "second look", since: true, until: true,
 		},
 		{

@@ -437,8 +437,8 @@ declare
   wall  timestamp := at at time zone zone;
   opens timestamp;
 begin
-  if case when window_start < window_end then wall::time >= window_start and wall::time < window_end
-          else wall::time >= window_start or wall::time < window_end end is not false then
+  if (case when window_start < window_end then wall::time >= window_start and wall::time < window_end
+           else wall::time >= window_start or wall::time < window_end end) is not false then
     return at; -- also where there is no window
   end if;
   opens := wall::date + window_start;
@@ -1005,7 +1005,8 @@ comment on function mvsched.may_pass(text) is
 --   - shutdown: the worker was told to stop and cancelled its refresh. No failure; due again.
 --   - lock busy, and errors that may pass: tried again after 1 second, 2, 4, and so on, up to 5 minutes, within a fifth,
 --     so that what failed together does not come together; as often as the schedule says, and before its next slot.
---   - everything else waits for the next slot.
+--   - everything else waits for the next slot; where there is no clock, it is called again after a minute, 2, 4, up to an
+--     hour, or the view would stay as it is until what it reads changes once more.
 --
 -- A slot that has failed for good counts once, and when there are as many in a row as the schedule says, it is suspended.
 -- A refresh by hand that fails does not count; one that succeeds ends the row, and a suspension.
@@ -1020,36 +1021,50 @@ declare
   slots     timestamptz[];
 begin
   with ended as materialized (
-    select s.id, e.status, e.reason, e.scheduled_at, e.trigger,
-           e.trigger <> 'manual' and (
-             e.reason = 'never_started' or e.reason = 'shutdown' or e.reason = 'worker_lost' and e.attempt < 3) as again,
-           case when e.trigger <> 'manual' and e.attempt <= s.retries
+    select s.id, e.status, e.reason, e.scheduled_at, e.trigger, e.ended_at,
+           not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false) as new_data,
+           scheduled and (e.reason = 'never_started' or e.reason = 'shutdown' or e.reason = 'worker_lost' and e.attempt < 3)
+             as due_again,
+           scheduled and (e.status in ('failed', 'timed_out') or e.reason = 'worker_lost' and e.attempt >= 3) as failed,
+           case when scheduled and e.attempt <= s.retries
                      and (e.reason = 'lock_busy' or e.status = 'failed' and mvsched.may_pass(e.error_name))
-                then e.ended_at + make_interval(secs => least(300, 2 ^ (e.attempt - 1)) * (0.8 + 0.4 * random())) end as retry_at
+                then e.ended_at + make_interval(secs => least(300, 2 ^ (e.attempt - 1)) * (0.8 + 0.4 * random())) end as retry_at,
+           case when scheduled and (s.after_parents or s.on_change)
+                     and (e.status in ('failed', 'timed_out', 'cancelled', 'abandoned') or e.reason = 'lock_busy')
+                then e.ended_at + make_interval(mins => least(60, 2 ^ least(s.consecutive_failures, 6))::integer) end as call_again_at
       from mvsched.materialized_view_refresh_schedule s
       left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
+     -- A schedule that was changed meanwhile counts anew.
+     cross join lateral (select e.trigger <> 'manual' and coalesce(s.spec_changed_at <= e.started_at, true)) of (scheduled)
      where s.open_execution_id is not null
        and e.status is distinct from 'running'
      order by s.open_execution_id
      limit 1000
        for no key update of s skip locked
   ), judged as materialized (
-    select ended.*, coalesce(ended.again, false) as due_again,
-           coalesce(ended.retry_at < s.next_run_at, ended.retry_at is not null) as retried
+    select ended.*, ended.failed and next.reason is distinct from 'retry' as slot_failed, next.at as next_at, next.reason as next_reason
       from ended
       join mvsched.materialized_view_refresh_schedule s using (id)
+     cross join lateral (
+            select case when ended.due_again and coalesce(ended.scheduled_at < s.next_run_at, true) then 'again'
+                        when coalesce(ended.retry_at < s.next_run_at, ended.retry_at is not null) then 'retry'
+                        when ended.call_again_at is not null then 'call' end) choice (made)
+     cross join lateral (
+            select case choice.made when 'again' then ended.scheduled_at when 'retry' then ended.retry_at
+                                    when 'call' then ended.call_again_at end as at,
+                   choice.made as reason) next
   ), settled as (
     update mvsched.materialized_view_refresh_schedule s
        set open_execution_id = null,
            consecutive_failures = case when judged.status = 'succeeded' then 0
-                                       when lost.slot then least(s.consecutive_failures + 1, 1000000)
+                                       when judged.slot_failed then least(s.consecutive_failures + 1, 1000000)
                                        else s.consecutive_failures end,
            suspended_at = case when judged.status = 'succeeded' then null
-                               when lost.slot and s.consecutive_failures + 1 >= s.suspend_after
+                               when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
                                  then coalesce(s.suspended_at, now())
                                else s.suspended_at end,
            suspended_reason = case when judged.status = 'succeeded' then null
-                                   when lost.slot and s.consecutive_failures + 1 >= s.suspend_after
+                                   when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
                                      then coalesce(s.suspended_reason, s.consecutive_failures + 1 || ' failed slots in a row')
                                    else s.suspended_reason end,
            start_grace = case
@@ -1057,35 +1072,40 @@ begin
              when judged.reason = 'never_started' then least(s.start_grace * 2, interval '5 minutes')
              else s.start_grace
            end,
-           next_run_at = case when judged.due_again then least(s.next_run_at, judged.scheduled_at)
-                              when judged.retried then judged.retry_at
-                              else s.next_run_at end,
-           next_run_offset = case when judged.due_again and judged.scheduled_at < coalesce(s.next_run_at, 'infinity') then interval '0'
-                                  when judged.retried and not judged.due_again then judged.retry_at - judged.scheduled_at
-                                  else s.next_run_offset end,
-           next_run_reason = case when judged.due_again and judged.scheduled_at < coalesce(s.next_run_at, 'infinity') then null
-                                  when judged.retried and not judged.due_again then 'retry'
-                                  else s.next_run_reason end
+           next_run_at = coalesce(judged.next_at, s.next_run_at),
+           next_run_offset = case judged.next_reason
+             when 'again' then interval '0'
+             when 'retry' then judged.next_at - judged.scheduled_at
+             when 'call' then interval '0'
+             else s.next_run_offset
+           end,
+           next_run_reason = case when judged.next_reason = 'retry' then 'retry'
+                                  when judged.next_at is null then s.next_run_reason end
       from judged
-     cross join lateral (
-            select judged.trigger <> 'manual' and not judged.due_again and not judged.retried
-                   and (judged.status in ('failed', 'timed_out') or judged.reason = 'worker_lost') as slot) lost
      where s.id = judged.id
-    returning s.view_oid, judged.status, judged.scheduled_at
+    returning s.view_oid, judged.status, judged.scheduled_at, judged.new_data
   )
   select array_agg(settled.view_oid), array_agg(settled.scheduled_at)
     into refreshed, slots
     from settled
-   where settled.status = 'succeeded';
+   where settled.status = 'succeeded' and settled.new_data;
 
   -- In the slot of their parent, so that what waits for that slot waits for them too. Who holds a row here keeps its view
   -- waiting until the next look at the schedules.
   if refreshed is not null then
     with woken as materialized (
-      select c.id, min(coalesce(parent.slot, now())) as slot
+      -- A slot of its own after the one before, even if a parent had two runs in one. The ancestors end cycles.
+      select c.id, min(greatest(coalesce(parent.slot, now()), last.scheduled_at + interval '1 microsecond')) as slot
         from mvsched.materialized_view_refresh_schedule c
         join mvsched.materialized_view_graph g on g.view_oid = c.view_oid
-        join unnest(refreshed, slots) parent (oid, slot) on parent.oid = any (g.parents)
+        join unnest(refreshed, slots) parent (oid, slot) on parent.oid = any (g.parents) and parent.oid = any (g.ancestors)
+        left join lateral (
+               select e.scheduled_at
+                 from mvsched.materialized_view_refresh_schedule_execution e
+                where e.materialized_view_refresh_schedule_id = c.id
+                order by e.id desc
+                limit 1
+             ) last on true
        where c.after_parents and c.next_run_at is null
        group by c.id
     ), free as materialized (
@@ -1152,6 +1172,36 @@ end
 $$;
 comment on function mvsched.awaited(oid, timestamptz, timestamptz, timestamptz, text[]) is
   'The ancestors that a view due in this slot (or round) has to wait for at this instant, and whether they are due, running or just ended. The queues are those that the asking worker serves; null: all';
+
+create function mvsched.newer_parent(view oid) returns oid
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  refreshed timestamptz := (
+    select e.refreshed_at
+      from mvsched.materialized_view_refresh_schedule_execution e
+     where e.view_oid = view and e.data_as_of is not null
+     order by e.id desc
+     limit 1);
+begin
+  return (
+    select parent.oid
+      from mvsched.materialized_view_graph g
+     cross join lateral unnest(g.parents) parent (oid)
+     cross join lateral (
+            select e.ended_at
+              from mvsched.materialized_view_refresh_schedule_execution e
+             where e.view_oid = parent.oid and e.status = 'succeeded' and not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false)
+             order by e.id desc
+             limit 1
+          ) data
+     where g.view_oid = view and parent.oid = any (g.ancestors)
+       and data.ended_at > coalesce(refreshed, '-infinity')
+     limit 1);
+end
+$$;
+comment on function mvsched.newer_parent(oid) is
+  'A materialized view that this one reads and that got new data since this one was refreshed; null: none';
 
 create function mvsched.failed_ancestor(view oid, since timestamptz) returns text
   language plpgsql stable
@@ -1452,6 +1502,12 @@ begin
         else slot + make_interval(secs =>
                greatest(1, floor(extract(epoch from instant - slot) / extract(epoch from s.refresh_interval)) + 1)::float8
                * extract(epoch from s.refresh_interval)::float8) end;
+      if next_slot > '9999-12-31 00:00+00' then
+        next_slot := '9999-12-31 00:00+00';
+      end if;
+      if reason = 'upstream_failed' and (s.after_parents or s.on_change) then
+        next_slot := instant + interval '1 minute'; -- without a clock nobody else would call again
+      end if;
       s.next_run_at := next_slot;
       s.next_run_offset := interval '0';
       s.next_run_reason := null;
@@ -1462,7 +1518,7 @@ begin
          set last_attempted_at = instant,
              open_execution_id = case when reason is null then claimed.execution_id end,
              requested_at = s.requested_at,
-             next_run_at = least(s.next_run_at, '9999-12-31 00:00+00'),
+             next_run_at = s.next_run_at,
              next_run_offset = s.next_run_offset,
              next_run_reason = null
        where x.id = s.id;
@@ -1626,10 +1682,12 @@ select s.id                                                as materialized_view_
                             from mvsched.awaited(v.oid, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason), null,
                                                  pg_catalog.now(), null)) then 'blocked'
          when data.data_as_of is null then 'never'
-         when pg_catalog.now() - data.data_as_of > coalesce(s.max_lag, 2 * s.refresh_interval) then 'late'
+         when pg_catalog.now() - data.data_as_of > s.max_lag then 'late'
+         -- By its own runs: how old its data is may be the doing of what it reads.
+         when pg_catalog.now() - data.ended_at > 2 * s.refresh_interval then 'late'
          when pg_catalog.num_nonnulls(s.max_lag, s.refresh_interval) = 0 and s.next_run_at < pg_catalog.now() - interval '1 minute' then 'late'
          when s.next_run_at is null and pg_catalog.num_nonnulls(s.refresh_interval, s.cron) > 0 and s.open_execution_id is null
-              or s.next_run_at <= pg_catalog.now() then 'due'
+              or mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) <= pg_catalog.now() then 'due'
          else 'fresh'
        end                                                 as state,
        data.data_as_of,
@@ -1675,7 +1733,7 @@ select s.id                                                as materialized_view_
           limit 1
        ) last on true
   left join lateral (
-         select e.data_as_of
+         select e.data_as_of, e.ended_at
            from mvsched.materialized_view_refresh_schedule_execution e
           where e.view_oid = v.oid and e.data_as_of is not null
           order by e.id desc
@@ -1685,7 +1743,7 @@ select s.id                                                as materialized_view_
 comment on view mvsched.status is 'One row a schedule: how its view stands. What `mvsched status` prints; it waits for no lock on any view';
 comment on column mvsched.status.materialized_view_refresh_schedule_id is 'The schedule';
 comment on column mvsched.status.view_name is 'The view''s canonical name, the new one after a rename';
-comment on column mvsched.status.state is 'The first that holds: missing, running, paused, suspended, failing (the last run was neither success nor skip), blocked (a lock was not to be had, or it waits for what it reads), never (no success yet), late (older than max_lag, or than two intervals, or a slot missed by a minute), due, fresh';
+comment on column mvsched.status.state is 'The first that holds: missing, running, paused, suspended, failing (the last run was neither success nor skip), blocked (a lock was not to be had, or it waits for what it reads), never (no success yet), late (its data older than max_lag, not refreshed for two intervals, or a slot missed by a minute), due, fresh';
 comment on column mvsched.status.data_as_of is 'The view''s contents are at least as new as this instant; null: never refreshed by mvsched';
 comment on column mvsched.status.age is 'Now minus data_as_of';
 comment on column mvsched.status.max_lag is 'How old the data may get, where the schedule says so';

@@ -291,7 +291,12 @@ func TestWhyGrounds(t *testing.T) {
 		b.chain("a", "b")
 		b.run()
 		b.change("b", "after_parents = true, refresh_interval = null")
-		b.change("b", "last_attempted_at = now() - interval '1 hour'")
+		b.tend()
+		c, err := b.store.ClaimView(t.Context(), schedule.ViewName{Schema: "public", Name: "a"}, schedule.Settings{}, schedule.ClaimOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Exec(`select mvsched.refresh_succeeded($1, $2::bigint::oid, 'public', 'a', 'plain')`, c.ExecutionID, int64(c.OID))
 		if got := codes(b.why("public.b")); got[0] != "unplanned" {
 			t.Errorf("%v", got)
 		}

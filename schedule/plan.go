@@ -97,27 +97,25 @@ with clock as materialized (
     from mvsched.materialized_view_refresh_schedule s
    where s.next_run_at <= coalesce($1::timestamptz, (select now from clock))
      and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
-), held as materialized (
-  select count(*) > 0 as held, coalesce(bool_or(a.because <> 'due'), false) as waiting
+), waiting as materialized (
+  select due.id, bool_or(a.because <> 'due') as for_an_end
     from due
     join mvsched.materialized_view_graph g on g.view_oid = due.view_oid
    cross join lateral mvsched.awaited(due.view_oid, due.next_run_at, $1::timestamptz, (select now from clock)) a
    where cardinality(g.ancestors) > 0
+   group by due.id
 )
 select now(),
        (select count(*)
           from (select
                   from due
-                  left join mvsched.materialized_view_graph g on g.view_oid = due.view_oid
                  where coalesce(due.not_before <= (select now from clock), true)
                    and not exists (select
                                      from mvsched.materialized_view_refresh_schedule_execution e
                                     where e.status = 'running' and e.view_oid = due.view_oid)
-                   and case when cardinality(g.ancestors) > 0
-                            then not exists (select from mvsched.awaited(due.view_oid, due.next_run_at, $1::timestamptz, (select now from clock)))
-                            else true end
+                   and due.id not in (select waiting.id from waiting)
                  limit $2) claimable),
-       held.held, held.waiting,
+       exists (select from waiting), coalesce((select bool_or(waiting.for_an_end) from waiting), false),
        (select extract(epoch from min(due.not_before) - clock_timestamp())::float8 from due
          where due.not_before > (select now from clock)
            and due.not_before < (select now from clock) + interval '1 minute'), -- later ones are somebody's own doing
@@ -125,8 +123,7 @@ select now(),
           from mvsched.materialized_view_refresh_schedule_execution e
          where e.status = 'running' and e.xmax::text = '0'
            and e.started_at + e.start_grace < clock_timestamp() + interval '4 seconds'),
-       (select c.sign <> mvsched.catalog_sign() from mvsched.catalog_state c)
-  from held`
+       (select c.sign <> mvsched.catalog_sign() from mvsched.catalog_state c)`
 
 // Tend does what is to be done before a claim, in one round trip: it rescues dead runs, settles ended ones into their
 // schedules, plans the unplanned and finds views that have moved; then it looks how much is due, counting up to limit.

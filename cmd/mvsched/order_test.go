@@ -189,3 +189,44 @@ func TestWarehouse(t *testing.T) {
 	l.Exec(due)
 	round(map[int]bool{7: true})
 }
+
+// A parent that is always due, since it takes longer than its interval, with a child every 5 s.
+func TestBusyParent(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewDB(t)
+	p := processes{TB: t, dsn: pgtest.DSN(t)}
+	db.Exec(`create materialized view public.parent as select 1 as id, pg_sleep(1.2)::text as slept`)
+	db.Exec(`create unique index on public.parent (id)`)
+	db.Exec(`create materialized view public.child as select id from public.parent`)
+	p.run([]int{0}, "add", "parent", "--every", "1s")
+	p.run([]int{0}, "add", "child", "--every", "5s")
+
+	// Two of them, so that the parent is hardly ever at rest.
+	var loops sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	defer loops.Wait()
+	defer stop()
+	for range 2 {
+		loops.Go(func() {
+			for ctx.Err() == nil && !t.Failed() {
+				p.runAll([]int{0}, 2)
+			}
+		})
+	}
+	const succeeded = ` from mvsched.materialized_view_refresh_schedule_execution e where e.view_name = $1 and e.status = 'succeeded'`
+	db.Await("true", `select count(*) >= 3`+succeeded, "public.child") // at 0, 5 and 10 s
+	db.Check("true", `select count(*) = count(distinct e.scheduled_at)`+succeeded, "public.child")
+	db.Check("true", `select count(*) > 3`+succeeded, "public.parent")
+	db.Check("0", `select count(*) from mvsched.materialized_view_refresh_schedule_execution e where e.status not in ('running', 'succeeded')`)
+
+	// One that is due but paused or suspended holds nothing.
+	for _, rest := range []string{"paused_at = now()", "paused_at = null, suspended_at = now()"} {
+		db.Exec(`update mvsched.materialized_view_refresh_schedule set ` + rest + ` where materialized_view_name = 'public.parent'`)
+		db.Await("0", `select count(*) from mvsched.materialized_view_refresh_schedule_execution e
+			where e.view_name = 'public.parent' and e.status = 'running'`)
+		last := db.Value(`select max(id) from mvsched.materialized_view_refresh_schedule_execution`)
+		db.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now()`)
+		db.Await("true", `select count(*) > 0`+succeeded+` and e.id > $2::bigint`, "public.child", last)
+		db.Check("0", `select count(*)`+succeeded+` and e.id > $2::bigint`, "public.parent", last)
+	}
+}

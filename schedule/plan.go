@@ -143,6 +143,7 @@ func (s *Store) Tend(ctx context.Context, round *time.Time, limit int) (Outlook,
 		err := s.send(ctx, func(batch *pgx.Batch) {
 			batch.Queue(rescueSQL).Query(collect(&outlook.Abandoned, ScanExecution))
 			batch.Queue(settleSQL)
+			commitSoFar(batch) // a claim passes over what it finds being settled
 			batch.Queue(planSQL, s.now(), due)
 			batch.Queue(locateSQL, s.now()).Query(collect(&outlook.Moved, scanMoved))
 			batch.Queue(outlookSQL, due, limit, s.now()).QueryRow(func(row pgx.Row) error {

@@ -332,6 +332,11 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 	store := r.Store.On(conn)
 	for ctx.Err() == nil && !conn.IsClosed() {
 		claim, err := r.source.claim(ctx, store, patient)
+		if end.claims > 0 {
+			// Not before: the control loop would be settling what has just ended while this claim wants to see it settled,
+			// and would pass over the views that have waited for it.
+			r.wakeForHeld()
+		}
 		if err != nil && conn.IsClosed() && r.mayLose() {
 			r.refresher.log.Debug("lost a connection while claiming", "error", err)
 			break // the control loop looks again, and says so when the server is gone
@@ -382,21 +387,31 @@ func (r *run) skipped(ctx context.Context, store *schedule.Store, claim schedule
 	r.executions = append(r.executions, execution)
 	r.mu.Unlock()
 	r.source.over(claim.ExecutionID, &execution)
-	r.madeProgress()
+	r.wakeForNamed()
 	if r.Ended != nil {
 		r.Ended(execution)
 	}
 	return nil
 }
 
-// madeProgress wakes the control loop where views wait for other ones: there may be work for more slots.
-func (r *run) madeProgress() {
+// wakeForHeld wakes the control loop where due views wait for other ones: there may be work for more slots.
+func (r *run) wakeForHeld() {
 	r.mu.Lock()
 	held := r.held
 	r.mu.Unlock()
-	if _, named := r.source.(*namedViews); !held && !named {
-		return
+	if held {
+		r.wake()
 	}
+}
+
+// wakeForNamed is the same for a refresh by hand, which knows by itself what waits for what.
+func (r *run) wakeForNamed() {
+	if _, named := r.source.(*namedViews); named {
+		r.wake()
+	}
+}
+
+func (r *run) wake() {
 	select {
 	case r.progress <- struct{}{}:
 	default: // it will look anyway
@@ -426,7 +441,7 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 	} else {
 		r.source.over(claim.ExecutionID, nil)
 	}
-	r.madeProgress()
+	r.wakeForNamed()
 	log := r.refresher.log.With("view", claim.View, "execution", claim.ExecutionID)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

@@ -64,6 +64,8 @@ func (s *Store) Claim(ctx context.Context, opts ClaimOptions) ([]Claim, error) {
 	err := s.send(ctx, func(batch *pgx.Batch) {
 		batch.Queue(asyncCommitSQL)
 		batch.Queue(settleSQL)
+		commitSoFar(batch) // other claims are to see it at once
+		batch.Queue(asyncCommitSQL)
 		batch.Queue(claimSQL, opts.Worker, opts.Limit, opts.Queues, opts.Round, s.now(), opts.Usual).Query(collect(&claims, scanClaim))
 	})
 	if err != nil {

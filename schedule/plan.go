@@ -184,12 +184,13 @@ with clock as materialized (
      and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
      and ($1::timestamptz is null or s.next_run_at <= $1::timestamptz
           or s.next_run_reason in ('retry', 'second_look') and s.next_run_at - s.next_run_offset <= $1::timestamptz)
-), held as materialized (
-  select count(*) > 0 as held, coalesce(bool_or(a.because <> 'due'), false) as waiting
+), waiting as materialized (
+  select due.id, bool_or(a.because <> 'due') as for_an_end
     from due
     join mvsched.materialized_view_graph g on g.view_oid = due.view_oid
    cross join lateral mvsched.awaited(due.view_oid, due.slot, $1::timestamptz, (select now from clock), $4::text[]) a
    where cardinality(g.ancestors) > 0
+   group by due.id
 ), running as materialized (
   select count(*) as executions,
          count(*) filter (where e.xmax::text = '0' and e.started_at + e.start_grace < clock_timestamp() + interval '4 seconds') as unbegun
@@ -203,17 +204,14 @@ select now(),
          (select count(*)
             from (select
                     from due
-                    left join mvsched.materialized_view_graph g on g.view_oid = due.view_oid
                    where not exists (select
                                        from mvsched.materialized_view_refresh_schedule_execution e
                                       where e.status = 'running' and e.view_oid = due.view_oid)
-                     and case when cardinality(g.ancestors) > 0
-                              then not exists (select
-                                                 from mvsched.awaited(due.view_oid, due.slot, $1::timestamptz, clock.now, $4::text[]))
-                              else true end
+                     and due.id not in (select waiting.id from waiting)
                    limit $2) claimable)
          else 0 end,
-       held.held, held.waiting or not room.any and exists (select from due),
+       exists (select from waiting),
+       coalesce((select bool_or(waiting.for_an_end) from waiting), false) or not room.any and exists (select from due),
        (select extract(epoch from min(s.next_run_at) - clock.now)::float8
           from served
           join mvsched.materialized_view_refresh_schedule s using (queue)
@@ -245,7 +243,7 @@ select now(),
        running.unbegun,
        (select c.sign <> mvsched.catalog_sign() from mvsched.catalog_state c),
        exists (` + unplannedByClockSQL + `)
-  from held, running, room, clock`
+  from running, room, clock`
 
 // Tend does what is to be done before a claim, in one round trip: it rescues dead runs, settles ended ones into their
 // schedules, plans the unplanned and finds views that have moved; then it looks how much is due. Where the catalog has
@@ -265,6 +263,7 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 		err := s.send(ctx, func(batch *pgx.Batch) {
 			batch.Queue(rescueSQL).Query(collect(&outlook.Abandoned, ScanExecution))
 			batch.Queue(settleSQL)
+			commitSoFar(batch) // a claim passes over what it finds being settled
 			batch.Queue(planSQL, s.now(), due)
 			batch.Queue(requestsSQL, s.now())
 			if opts.Look {

@@ -147,6 +147,13 @@ func (s *Store) send(ctx context.Context, queue func(*pgx.Batch)) error {
 	return err
 }
 
+// commitSoFar ends the transaction of a batch and begins another.
+func commitSoFar(batch *pgx.Batch) {
+	batch.Queue(`commit`)
+	batch.Queue(beginSQL)
+	batch.Queue(safePathSQL)
+}
+
 // read runs one query as send does, and collects its rows.
 func read[T any](ctx context.Context, s *Store, what string, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
 	var found []T

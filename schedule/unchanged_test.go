@@ -1,34 +1,18 @@
 package schedule_test
 
 import (
-	"context"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/mvsched/mvsched/schedule"
 )
 
-// aside runs statements in a session of its own, which reports its counters when it ends.
+// aside is Aside.
 func (b *bundle) aside(statements ...string) {
 	b.Helper()
-	conn, err := pgx.ConnectConfig(b.Context(), b.Pool.Config().ConnConfig.Copy())
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, sql := range statements {
-		if _, err := conn.Exec(b.Context(), sql, pgx.QueryExecModeSimpleProtocol); err != nil {
-			b.Fatalf("%s: %v", sql, err)
-		}
-	}
-	pid := conn.PgConn().PID()
-	if err := conn.Close(context.WithoutCancel(b.Context())); err != nil {
-		b.Fatal(err)
-	}
-	b.Await("0", `select count(*) from pg_stat_activity where pid = $1`, pid)
+	b.Aside(statements...)
 }
 
 // tellsChanges reports whether this server can tell what has changed; older ones have to say so.

@@ -175,7 +175,7 @@ select distinct on (named.name) named.name, a.because,
          when 'due' then p.next_run_at + p.maximum_execution_duration
        end
   from it
- cross join lateral mvsched.awaited(it.oid, mvsched.slot(it.next_run_at, it.next_run_offset, it.next_run_reason), null, it.now, null) a
+ cross join lateral mvsched.awaited(it.oid, mvsched.slot(it.next_run_at, it.next_run_offset, it.next_run_reason), null, it.now) a
  cross join lateral (select mvsched.view_name(a.view_oid) collate pg_catalog."C" as name) named
   left join mvsched.materialized_view_refresh_schedule p on p.view_oid = a.view_oid
   left join mvsched.materialized_view_refresh_schedule_execution running

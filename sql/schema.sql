@@ -1129,21 +1129,20 @@ comment on function mvsched.settle() is
 -- A view waits for each ancestor whose slot is not later than its own, once: the slot of an ancestor moves past it when
 -- the ancestor is claimed, and a later run is not waited for. In a round (a one-shot run), what was due when it began
 -- counts as one slot.
-create function mvsched.awaited(view oid, slot timestamptz, round timestamptz, clock timestamptz, queues text[])
+create function mvsched.awaited(
+  view oid, slot timestamptz, round timestamptz, clock timestamptz, queues text[] default null, one_will_do boolean default false)
   returns table (view_oid oid, because text)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp as $$
 declare
-  horizon timestamptz := greatest(slot, round);
+  horizon   timestamptz := greatest(slot, round);
+  ancestors oid[]       := (select g.ancestors from mvsched.materialized_view_graph g where g.view_oid = view);
 begin
   return query
-    with ancestor as materialized (
-      select unnest(g.ancestors) as oid from mvsched.materialized_view_graph g where g.view_oid = view
-    )
     select p.view_oid, 'due'
-      from ancestor
-      join mvsched.materialized_view_refresh_schedule p on p.view_oid = ancestor.oid
-     where mvsched.slot(p.next_run_at, p.next_run_offset, p.next_run_reason) <= horizon
+      from mvsched.materialized_view_refresh_schedule p
+     where p.view_oid = any (ancestors)
+       and mvsched.slot(p.next_run_at, p.next_run_offset, p.next_run_reason) <= horizon
        and p.paused_at is null and p.suspended_at is null and p.next_run_reason is distinct from 'retry'
        -- One that nobody begins for so long, because its row is held or there are not workers enough, holds nothing up.
        and clock < greatest(p.next_run_at, round) + p.maximum_execution_duration
@@ -1153,24 +1152,29 @@ begin
               select
                 from mvsched.materialized_view_refresh_schedule_execution e
                 join mvsched.materialized_view_refresh_schedule r on r.id = e.materialized_view_refresh_schedule_id
-               where e.status = 'running' and r.queue = p.queue))
-    union all
+               where e.status = 'running' and r.queue = p.queue));
+  if found and one_will_do then
+    return; -- the claim asks for every view that it passes over
+  end if;
+  return query
     select e.view_oid, 'running'
-      from ancestor
-      join mvsched.materialized_view_refresh_schedule_execution e on e.view_oid = ancestor.oid and e.status = 'running'
-     where coalesce(e.scheduled_at <= horizon, true)
-    union all
+      from mvsched.materialized_view_refresh_schedule_execution e
+     where e.view_oid = any (ancestors) and e.status = 'running'
+       and coalesce(e.scheduled_at <= horizon, true);
+  if found and one_will_do then
+    return;
+  end if;
+  return query
     -- It has ended, and what that means for those that read it is still to be settled.
     select p.view_oid, 'ended'
-      from ancestor
-      join mvsched.materialized_view_refresh_schedule p on p.view_oid = ancestor.oid
+      from mvsched.materialized_view_refresh_schedule p
       join mvsched.materialized_view_refresh_schedule_execution e on e.id = p.open_execution_id
-     where e.status <> 'running' and coalesce(e.scheduled_at <= horizon, true)
+     where p.view_oid = any (ancestors) and e.status <> 'running' and coalesce(e.scheduled_at <= horizon, true)
        -- Whoever holds the row so that it cannot be settled holds nobody else for longer than this.
        and e.ended_at > clock - interval '10 seconds';
 end
 $$;
-comment on function mvsched.awaited(oid, timestamptz, timestamptz, timestamptz, text[]) is
+comment on function mvsched.awaited(oid, timestamptz, timestamptz, timestamptz, text[], boolean) is
   'The ancestors that a view due in this slot (or round) has to wait for at this instant, and whether they are due, running or just ended. The queues are those that the asking worker serves; null: all';
 
 create function mvsched.newer_parent(view oid) returns oid
@@ -1401,7 +1405,7 @@ begin
         select from mvsched.materialized_view_refresh_schedule_execution e
          where e.status = 'running' and e.view_oid = candidate.view_oid);
       continue when cardinality(candidate.ancestors) > 0 and exists (
-        select from mvsched.awaited(candidate.view_oid, candidate.slot, round, instant, queues));
+        select from mvsched.awaited(candidate.view_oid, candidate.slot, round, instant, queues, true));
 
       select x.* into s
         from mvsched.materialized_view_refresh_schedule x

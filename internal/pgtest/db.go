@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -76,4 +77,29 @@ func (d *DB) Schedule(name, every string) {
 	d.Helper()
 	d.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval)
 		values ($1, $2::text::interval)`, name, every)
+}
+
+// Aside runs statements in a session of its own, which reports its counters when it ends, and waits until it is gone.
+func (d *DB) Aside(statements ...string) {
+	d.Helper()
+	conn, err := pgx.ConnectConfig(d.Context(), d.Pool.Config().ConnConfig.Copy())
+	if err != nil {
+		d.Fatal(err)
+	}
+	for _, sql := range statements {
+		if _, err := conn.Exec(d.Context(), sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+			d.Fatalf("%s: %v", sql, err)
+		}
+	}
+	pid := conn.PgConn().PID()
+	if err := conn.Close(context.WithoutCancel(d.Context())); err != nil {
+		d.Fatal(err)
+	}
+	d.Await("0", `select count(*) from pg_stat_activity where pid = $1`, pid)
+}
+
+// TellsChanges reports whether this server can tell whether what a view reads has changed: 15 and newer.
+func (d *DB) TellsChanges() bool {
+	d.Helper()
+	return d.Value(`select current_setting('server_version_num')::int >= 150000`) == "true"
 }

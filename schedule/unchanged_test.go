@@ -246,6 +246,7 @@ func TestSkipReadsNoData(t *testing.T) {
 	l := setupLooks(b)
 	l.refreshed("the first time")
 	b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now()`)
+	b.tend()
 	tx, err := b.Pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)

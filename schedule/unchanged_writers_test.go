@@ -6,12 +6,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/mvsched/mvsched/internal/pgtest"
-	"github.com/mvsched/mvsched/internal/throwaway"
 	"github.com/mvsched/mvsched/schedule"
-	"github.com/mvsched/mvsched/sql"
 )
 
 // writer is a session of somebody else, which stays.
@@ -126,28 +123,8 @@ func TestUnchangedAfterAWriteJustBefore(t *testing.T) {
 // The server loses all counters in a crash. What was written before it, the write itself having come back from the
 // log, is not taken for unchanged, even if the counters look as they did.
 func TestUnchangedAcrossACrash(t *testing.T) {
-	server, err := throwaway.Start(t.Context(), throwaway.Options{Fetch: true, Settings: []string{"synchronous_commit=on"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	config, err := pgxpool.ParseConfig(server.DSN("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.ConnConfig.RuntimeParams["search_path"] = ""
-	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	b := &bundle{&pgtest.DB{TB: t, Pool: pool}, schedule.NewStore(pool)}
-	b.aside(sql.Schema)
+	db := pgtest.NewServerDB(t, "synchronous_commit=on")
+	b := &bundle{db, schedule.NewStore(db.Pool)}
 	if !tellsChanges(b) {
 		return
 	}
@@ -159,12 +136,12 @@ func TestUnchangedAcrossACrash(t *testing.T) {
 	crash := func() {
 		t.Helper()
 		witness := b.writer()
-		if _, err := pool.Exec(t.Context(), `copy (select 1) to program 'kill -9 $PPID'`); err == nil {
+		if _, err := b.Pool.Exec(t.Context(), `copy (select 1) to program 'kill -9 $PPID'`); err == nil {
 			t.Fatal("it lives")
 		}
 		pgtest.WaitFor(t, t.Context(), "the server is down", func() bool { return witness.Ping(t.Context()) != nil })
-		pool.Reset()
-		pgtest.WaitFor(t, t.Context(), "the server is back", func() bool { return pool.Ping(t.Context()) == nil })
+		b.Pool.Reset()
+		pgtest.WaitFor(t, t.Context(), "the server is back", func() bool { return b.Pool.Ping(t.Context()) == nil })
 	}
 	crash()
 	l.refreshed("the first time")

@@ -20,12 +20,12 @@ type bundle struct {
 	worker *refresh.Worker
 }
 
-func setup(t *testing.T) *bundle {
+func setup(t testing.TB) *bundle {
 	t.Helper()
 	return setupJobs(t, 2)
 }
 
-func setupJobs(t *testing.T, jobs int) *bundle {
+func setupJobs(t testing.TB, jobs int) *bundle {
 	t.Helper()
 	b := &bundle{DB: pgtest.NewDB(t)}
 	config := b.Pool.Config()

@@ -258,7 +258,8 @@ func TestStop(t *testing.T) {
 	b.Check("null t", `select concat_ws(' ', coalesce(open_execution_id::text, 'null'), next_run_at <= now()) from mvsched.materialized_view_refresh_schedule`)
 }
 
-// A reader in an open transaction blocks a plain refresh; whoever holds an exclusive lock blocks any.
+// A reader in an open transaction blocks a plain refresh; whoever holds an exclusive lock blocks any. New readers wait
+// behind the refresh, but not for long: it gives up and lets them through before it tries again.
 func TestLockBusy(t *testing.T) {
 	b := setup(t)
 	b.view("v", "select 1 as id")
@@ -266,7 +267,11 @@ func TestLockBusy(t *testing.T) {
 	b.set("v", "strategy = 'plain'")
 	b.Hold(`select from public.v`)
 	pid := b.Value(`select pid from pg_stat_activity where state = 'idle in transaction' and datname = current_database()`)
+	readers := b.readersOf("public.v")
 	executions, err := b.worker.RunDue(t.Context())
+	if longest := readers(); longest < time.Second || longest > 2*time.Second {
+		t.Errorf("a new reader waited for %v", longest)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,6 +295,30 @@ func TestLockBusy(t *testing.T) {
 	b.Check("blocked", `select state from mvsched.status where view_name = 'public.v'`)
 	b.Check("0", `select consecutive_failures from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v'`)
 	b.Check("true", `select next_run_at > now() and next_run_reason is null from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v'`)
+}
+
+// readersOf reads the view again and again until the returned function is called, which returns how long the longest of
+// these readers waited.
+func (b *bundle) readersOf(view string) (stop func() time.Duration) {
+	b.Helper()
+	done, result := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		var longest time.Duration
+		for {
+			select {
+			case <-done:
+				result <- longest
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+			began := time.Now()
+			if _, err := b.Pool.Exec(b.Context(), "select from "+view); err != nil {
+				b.Error(err)
+			}
+			longest = max(longest, time.Since(began))
+		}
+	}()
+	return sync.OnceValue(func() time.Duration { close(done); return <-result })
 }
 
 // An idle session that holds or deletes the schedule row can neither throw the refresh away nor has it to wait.

@@ -2,7 +2,11 @@ package schedule_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/mvsched/mvsched/internal/pgtest"
 	"github.com/mvsched/mvsched/schedule"
@@ -37,6 +41,66 @@ func BenchmarkClaim(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+		})
+	}
+}
+
+// The skip of an untouched view of a million rows beside so many other views, in the server's time: "ms/skip", the median.
+func BenchmarkSkip(b *testing.B) {
+	for _, others := range []int{0, 2000} {
+		b.Run(fmt.Sprintf("others=%d", others), func(b *testing.B) {
+			pool := pgtest.New(b)
+			conn, err := pool.Acquire(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer conn.Release()
+			exec := func(sql string, args ...any) {
+				b.Helper()
+				if _, err := conn.Exec(b.Context(), sql, args...); err != nil {
+					b.Fatal(sql, err)
+				}
+			}
+			exec(`create table public.base as select g as id, g % 1000 as n from generate_series(1, 1000000) g`)
+			exec(`create materialized view public.v as select id, n from public.base`)
+			exec(`create unique index on public.v (id)`)
+			for i := range others {
+				exec(fmt.Sprintf(`create table public.t%d (id int)`, i))
+				exec(fmt.Sprintf(`create materialized view public.o%d as select id from public.t%d`, i, i))
+			}
+			exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval, next_run_at)
+				select c.oid::regclass, '1 hour', now() + interval '1 hour' from pg_catalog.pg_class c where c.relkind = 'm' and c.relname <> 'v'`)
+			exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval, skip_unchanged)
+				values ('public.v', '1 second', true)`)
+			exec(`vacuum analyze`)
+			store := schedule.NewStore(pool).On(conn)
+			if _, err := store.Tend(b.Context(), nil, 1); err != nil {
+				b.Fatal(err)
+			}
+			claims, err := store.Claim(b.Context(), schedule.ClaimOptions{Limit: 1})
+			if err != nil || len(claims) != 1 {
+				b.Fatal(len(claims), err)
+			}
+			exec(`select mvsched.refresh_succeeded($1, $2::bigint::oid, 'public', 'v', 'plain')`, claims[0].ExecutionID, int64(claims[0].OID))
+			exec(`select pg_stat_force_next_flush()`)
+
+			var took []float64
+			for b.Loop() {
+				exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() - interval '1 minute' where view_oid = $1::bigint`, int64(claims[0].OID))
+				var began, ended time.Time
+				var reason *string
+				var batch pgx.Batch // one transaction, in one go, as a worker sends it
+				batch.Queue(`select clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&began) })
+				batch.Queue(`select mvsched.settle()`)
+				batch.Queue(`select skipped from mvsched.claim('', 1, null, null, false)`).QueryRow(func(row pgx.Row) error { return row.Scan(&reason) })
+				batch.Queue(`select clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&ended) })
+				if err := conn.SendBatch(b.Context(), &batch).Close(); err != nil || reason == nil || *reason != schedule.ReasonUnchanged {
+					b.Fatal(reason, err)
+				}
+				took = append(took, ended.Sub(began).Seconds()*1000)
+			}
+			slices.Sort(took)
+			b.ReportMetric(took[len(took)/2], "ms/skip")
 		})
 	}
 }

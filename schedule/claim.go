@@ -84,7 +84,8 @@ with view as materialized (
     from mvsched.materialized_view_refresh_schedule s
    where s.id = $8::bigint
 ), look as materialized (
-  select mvsched.fingerprint(view.oid) as fingerprint, clock_timestamp() as at
+  -- In this order: a session that ends in between has reported its counters by the time that they are read.
+  select clock_timestamp() as at, mvsched.nobody_else_here() as sure, mvsched.fingerprint(view.oid) as fingerprint
     from view, schedule
    where schedule.skip_unchanged or schedule.on_change
 ), unchanged as materialized (
@@ -98,7 +99,7 @@ with view as materialized (
            limit 1
         ) known
    where not $9::boolean and schedule.skip_unchanged and v.oid = view.oid and v.populated and known.fingerprint = look.fingerprint
-     and known.refreshed_at > now() - schedule.max_staleness and mvsched.nobody_else_here()
+     and known.refreshed_at > now() - schedule.max_staleness and look.sure
      and not exists (select from mvsched.materialized_view_refresh_schedule_execution e
                       where e.status = 'running' and e.view_oid = view.oid)
 ), execution as (

@@ -903,7 +903,10 @@ comment on function mvsched.obstacles(mvsched.materialized_view_source) is
 
 create function mvsched.fingerprint(view oid) returns text
   language plpgsql
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  -- An array of few elements makes a custom plan look cheaper than a generic one, each time anew: planning took longer
+  -- than all else in a skip.
+  set plan_cache_mode = force_generic_plan as $$
 declare
   source mvsched.materialized_view_source;
   leaves oid[];

@@ -6,6 +6,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/mvsched/mvsched/internal/throwaway"
+	"github.com/mvsched/mvsched/sql"
 )
 
 // DB is the database of a test, and the means to look into it and to interfere, past whatever is tested. What goes wrong
@@ -19,6 +22,26 @@ type DB struct {
 func NewDB(t testing.TB) *DB {
 	t.Helper()
 	return &DB{TB: t, Pool: New(t)}
+}
+
+// NewServerDB returns a database, with the schema, on a throw-away server of this test's own, with these settings
+// ("name=value"): for what would disturb other tests.
+func NewServerDB(t testing.TB, settings ...string) *DB {
+	t.Helper()
+	server, err := throwaway.Start(t.Context(), throwaway.Options{Fetch: true, Settings: settings})
+	if err != nil {
+		t.Fatalf("pgtest: no server: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Errorf("pgtest: %v", err)
+		}
+	})
+	d := &DB{TB: t, Pool: newPool(t, server.DSN("postgres"))}
+	if _, err := d.Pool.Exec(t.Context(), sql.Schema, pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	return d
 }
 
 // Exec runs one statement.

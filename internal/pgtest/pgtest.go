@@ -56,7 +56,12 @@ func (r Runner) Run() int {
 // and prepare no statements, as behind a pooler. They never lead through one.
 func New(t testing.TB) *pgxpool.Pool {
 	t.Helper()
-	config, err := pgxpool.ParseConfig(DirectDSN(t))
+	return newPool(t, DirectDSN(t))
+}
+
+func newPool(t testing.TB, dsn string) *pgxpool.Pool {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}

@@ -1232,7 +1232,9 @@ begin
   -- The counters include what this session has not reported yet; only the difference is the refresh's.
   perform pg_catalog.set_config('mvsched.rows_inserted_before', pg_catalog.pg_stat_get_xact_tuples_inserted(view)::text, true),
           pg_catalog.set_config('mvsched.rows_deleted_before', pg_catalog.pg_stat_get_xact_tuples_deleted(view)::text, true),
-          pg_catalog.set_config('mvsched.rows_live_before', pg_catalog.pg_stat_get_live_tuples(view)::text, true);
+          -- Up to 14 the counters may not have come yet, and a crash loses them: then the catalog's count.
+          pg_catalog.set_config('mvsched.rows_live_before', coalesce(nullif(pg_catalog.pg_stat_get_live_tuples(view), 0),
+            (select greatest(c.reltuples, 0)::bigint from pg_catalog.pg_class c where c.oid = view), 0)::text, true);
 end
 $$;
 comment on function mvsched.begin_refresh(bigint, oid, text, interval, interval) is

@@ -5,7 +5,7 @@ import "time"
 // ClaimSQL is for the test of what it reads.
 const ClaimSQL = claimSQL
 
-// ServerFacts are for the test of what no test server is: a standby, old, or elsewhere in time.
+// ServerFacts are for the test of what no test server is, such as old.
 type ServerFacts struct {
 	Version, PID, ConnectedTo  int
 	InRecovery                 bool

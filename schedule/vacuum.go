@@ -48,8 +48,9 @@ type Bloat struct {
 // bloatSQL asks by the OID, so that a view that was renamed since its refresh is found, and one that is gone is no row.
 //
 // From 15 on refresh_succeeded has the counters of the refresh flushed at its commit. Up to 14 they reach the statistics
-// collector half a second late at best, so what the refresh wrote is added, by its record, or for a plain one, which
-// writes all rows, by the catalog. Should they have come already, they count twice, and a vacuum comes a little early.
+// collector half a second late at best, so it counts what the refresh wrote, by its record, or for a plain one, which
+// writes all rows, by the catalog, where that is more than the counters know. Together they would be too much once the
+// counters have come; and what is too little now is seen behind the next refresh.
 //
 // The counters are lost in a crash; the catalog's count is not. Up to 13 it is 0 when nobody has counted yet. There is no
 // page count after a plain refresh of a view without an index, and pg_relation_size takes a lock, so that is asked for
@@ -57,14 +58,13 @@ type Bloat struct {
 const bloatSQL = `
 select mvsched.view_name(c.oid), n.nspname::text, c.relname::text, clock_timestamp(), coalesce(s.vacuum, 'auto'),
        extract(epoch from s.next_run_at - clock_timestamp())::float8,
-       case when not refresh.is_late then greatest(pg_stat_get_dead_tuples(c.oid), 0)
-            when refresh.is_plain then 0
-            else greatest(pg_stat_get_dead_tuples(c.oid), 0) + refresh.deleted end,
+       case when refresh.is_late and refresh.is_plain then 0
+            else greatest(pg_stat_get_dead_tuples(c.oid), case when refresh.is_late then refresh.deleted end, 0) end,
        coalesce(nullif(case when refresh.is_late and refresh.is_plain then 0
                             else greatest(pg_stat_get_live_tuples(c.oid), 0) end, 0), catalog.rows),
-       greatest(pg_stat_get_mod_since_analyze(c.oid), 0)
-         + case when not refresh.is_late then 0 when refresh.is_plain then catalog.rows
-                else refresh.inserted + refresh.deleted end,
+       greatest(pg_stat_get_mod_since_analyze(c.oid), 0,
+                case when refresh.is_late then case when refresh.is_plain then catalog.rows
+                                                    else refresh.inserted + refresh.deleted end end),
        c.reltuples < 0 or c.reltuples = 0 and c.relpages = 0 and catalog.pages > 0 and server.version < 140000,
        catalog.pages, c.relallvisible::bigint
   from pg_catalog.pg_class c

@@ -74,7 +74,7 @@ func TestDoctorOnStandby(t *testing.T) {
 	}
 }
 
-// In a bubble of synctest the clock here is not that of the server: it begins in the year 2000, and sleeping moves it.
+// In a bubble of synctest the clock here is not that of the server: it begins in the year 2000, and waiting moves it.
 func TestDoctorOnClock(t *testing.T) {
 	dsn := pgtest.DirectDSN(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -95,7 +95,7 @@ func TestDoctorOnClock(t *testing.T) {
 			{0, "", ""}, // synchronised
 			{10 * time.Second, "advice clock", "the clock here is 10s ahead of the server's"},
 		} {
-			time.Sleep(time.Until(serverTime().Add(test.ahead)))
+			<-time.After(time.Until(serverTime().Add(test.ahead)))
 			if checks, messages := aboutServer(t, conn); checks != test.want || !strings.Contains(messages, test.says) {
 				t.Errorf("%v: %s: %s", test.ahead, checks, messages)
 			}

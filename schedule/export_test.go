@@ -5,6 +5,14 @@ import "time"
 // ClaimSQL is for the test of what it reads.
 const ClaimSQL = claimSQL
 
+// CheckNames are the checks of views that doctor makes.
+func CheckNames() (names []string) {
+	for _, c := range checks {
+		names = append(names, c.name)
+	}
+	return names
+}
+
 // ServerFacts are for the test of what no test server is, such as old.
 type ServerFacts struct {
 	Version, PID, ConnectedTo  int

@@ -4,7 +4,7 @@
 LINT_VERSION := v2.15.0
 LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 20s
-MAJORS ?= 13 17 18
+MAJORS ?= 13 14 16 17 18
 
 .PHONY: help demo test test-majors test-pooler fuzz lint bench build clean
 

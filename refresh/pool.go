@@ -32,7 +32,7 @@ func ConfigurePool(config *pgxpool.Config, jobs int) {
 	config.ConnConfig.RuntimeParams["datestyle"] = "ISO"
 	onNotice := config.ConnConfig.OnNotice
 	config.ConnConfig.OnNotice = func(conn *pgconn.PgConn, notice *pgconn.Notice) {
-		noteBusy(conn, notice)
+		noteVacuum(conn, notice)
 		if onNotice != nil {
 			onNotice(conn, notice)
 		}

@@ -40,13 +40,13 @@ var (
 	errVacuumTime    = errors.New("the view's next refresh is due, or it took an hour")
 	errRefreshAgain  = errors.New("the view is being refreshed again")
 	errVacuumStopped = errors.New("mvsched was told to stop")
+	errVacuumSkipped = errors.New("the server passed the view over: somebody holds a lock on it")
 )
 
 // refreshed is a view to look at after its refresh.
 type refreshed struct {
-	claim   schedule.Claim
-	plain   bool
-	deleted int64
+	schedule.Refreshed
+	view string
 }
 
 // janitor vacuums views behind their refreshes, one at a time, on one more connection, which it has only as long as there
@@ -81,9 +81,11 @@ func (j *janitor) hand(ctx context.Context, claim schedule.Claim, execution sche
 	if execution.Status != schedule.Succeeded || execution.Method == nil {
 		return
 	}
-	view := refreshed{claim: claim, plain: *execution.Method == schedule.MethodPlain}
-	if execution.RowsDeleted != nil {
-		view.deleted = *execution.RowsDeleted
+	view := refreshed{view: claim.View, Refreshed: schedule.Refreshed{
+		OID: claim.OID, ScheduleID: claim.ScheduleID, Plain: *execution.Method == schedule.MethodPlain,
+	}}
+	if execution.RowsInserted != nil && execution.RowsDeleted != nil {
+		view.Inserted, view.Deleted = *execution.RowsInserted, *execution.RowsDeleted
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -97,7 +99,7 @@ func (j *janitor) hand(ctx context.Context, claim schedule.Claim, execution sche
 func (j *janitor) giveWay(oid uint32) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.queue = slices.DeleteFunc(j.queue, func(v refreshed) bool { return v.claim.OID == oid })
+	j.queue = slices.DeleteFunc(j.queue, func(v refreshed) bool { return v.OID == oid })
 	if j.cancel != nil && j.current == oid {
 		j.cancel(errRefreshAgain)
 	}
@@ -154,13 +156,13 @@ func (j *janitor) next(ctx context.Context) (refreshed, context.Context, bool) {
 	view := j.queue[0]
 	j.queue = j.queue[1:]
 	ctx, j.cancel = context.WithCancelCause(ctx)
-	j.current = view.claim.OID
+	j.current = view.OID
 	return view, ctx, true
 }
 
 // clean does for one view what is to be done. Its own context ends also when the view gets in the way; ctx is the run's.
 func (j *janitor) clean(ctx, own context.Context, view refreshed) {
-	log := j.log.With("view", view.claim.View)
+	log := j.log.With("view", view.view)
 	conn, err := j.pool.Acquire(own)
 	switch {
 	case own.Err() != nil:
@@ -174,7 +176,7 @@ func (j *janitor) clean(ctx, own context.Context, view refreshed) {
 	}
 	defer conn.Release()
 
-	bloat, err := j.store.On(conn).Bloat(own, view.claim.OID, view.claim.ScheduleID, view.deleted)
+	bloat, err := j.store.On(conn).Bloat(own, view.Refreshed)
 	switch {
 	case own.Err() != nil:
 		return
@@ -184,12 +186,12 @@ func (j *janitor) clean(ctx, own context.Context, view refreshed) {
 	case bloat == nil:
 		return // it is gone
 	}
-	command := vacuumCommand(*bloat, view.plain)
+	command := vacuumCommand(*bloat, view.Plain)
 	if command == "" {
 		return
 	}
 	record := j.vacuum(ctx, own, conn.Conn(), *bloat, command)
-	record.ScheduleID, record.OID = view.claim.ScheduleID, view.claim.OID
+	record.ScheduleID, record.OID = view.ScheduleID, view.OID
 	switch record.Status {
 	case schedule.VacuumSucceeded:
 	case schedule.VacuumFailed:
@@ -212,7 +214,7 @@ func vacuumCommand(b schedule.Bloat, plain bool) string {
 	dead := b.Dead >= vacuumDeadRows && float64(b.Dead) >= vacuumDeadShare*float64(b.Live)
 	// A plain refresh writes the view anew, with an empty visibility map: index-only scans read the table then.
 	unmapped := plain && b.Pages >= vacuumPages && b.VisiblePages == 0
-	vacuum, analyze := dead || unmapped, b.Rows < 0 || changed
+	vacuum, analyze := dead || unmapped, b.NeverAnalyzed || changed
 	switch {
 	case b.Mode == schedule.VacuumNever:
 		return ""
@@ -244,17 +246,19 @@ func (j *janitor) vacuum(ctx, own context.Context, conn *pgx.Conn, b schedule.Bl
 	defer cancel()
 	forgetNotices(conn.PgConn())
 	err := conn.PgConn().Exec(limit, vacuumSQL(command, schedule.ViewName{Schema: b.Schema, Name: b.Name})).Close()
-	busy := noticedBusy(conn.PgConn())
+	done, busy := noticed(conn.PgConn())
 
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		record.ErrorName = conditionName(pgErr.Code)
 	}
 	switch {
-	case err == nil && busy == nil:
-		return record
-	case err == nil:
+	case err == nil && busy != nil:
 		record.Status, record.ErrorName, record.ErrorMessage = schedule.VacuumSkipped, conditionName(busy.Code), busy.Message
+	case err == nil && !done: // client_min_messages hides the server's reason
+		record.Status, record.ErrorMessage = schedule.VacuumSkipped, errVacuumSkipped.Error()
+	case err == nil:
+		return record
 	case ctx.Err() != nil:
 		record.Status, record.ErrorMessage = schedule.VacuumCancelled, errVacuumStopped.Error()
 	case limit.Err() != nil:
@@ -270,29 +274,40 @@ func (j *janitor) vacuum(ctx, own context.Context, conn *pgx.Conn, b schedule.Bl
 }
 
 // vacuumSQL skips a view that somebody holds a lock on: to wait for it would be to stand in the queue before the next
-// refresh.
+// refresh. It is verbose for the sake of what it does not say: see noteVacuum.
 func vacuumSQL(command string, view schedule.ViewName) string {
 	options := map[string]string{
-		"vacuum":         "vacuum (skip_locked) ",
-		"vacuum analyze": "vacuum (skip_locked, analyze) ",
-		"analyze":        "analyze (skip_locked) ",
+		"vacuum":         "vacuum (skip_locked, verbose) ",
+		"vacuum analyze": "vacuum (skip_locked, verbose, analyze) ",
+		"analyze":        "analyze (skip_locked, verbose) ",
 	}
 	return options[command] + view.Identifier().Sanitize()
 }
 
-// busyNotice is where a connection keeps the server's word that it has skipped a vacuum: it comes as a warning, and the
-// command succeeds.
-const busyNotice = "mvsched.busy"
+// Where a connection keeps what it has been told about a vacuum.
+const (
+	busyNotice = "mvsched.busy" // the view was skipped
+	doneNotice = "mvsched.done" // it was not
+)
 
-func noteBusy(conn *pgconn.PgConn, notice *pgconn.Notice) {
-	if notice.Code == pgerrcode.LockNotAvailable {
+// noteVacuum keeps the server's word on whether it has skipped a vacuum: the command succeeds either way. It says so with a
+// warning, which the client_min_messages of a role or a database may hide, and set local, the only way to change them that
+// is safe behind a pooler, does nothing outside a transaction. What a verbose vacuum reports is sent whatever they are.
+func noteVacuum(conn *pgconn.PgConn, notice *pgconn.Notice) {
+	switch {
+	case notice.Code == pgerrcode.LockNotAvailable:
 		conn.CustomData()[busyNotice] = notice
+	case notice.SeverityUnlocalized == "INFO":
+		conn.CustomData()[doneNotice] = true
 	}
 }
 
-func forgetNotices(conn *pgconn.PgConn) { delete(conn.CustomData(), busyNotice) }
+func forgetNotices(conn *pgconn.PgConn) {
+	delete(conn.CustomData(), busyNotice)
+	delete(conn.CustomData(), doneNotice)
+}
 
-func noticedBusy(conn *pgconn.PgConn) *pgconn.Notice {
-	notice, _ := conn.CustomData()[busyNotice].(*pgconn.Notice)
-	return notice
+func noticed(conn *pgconn.PgConn) (done bool, busy *pgconn.Notice) {
+	busy, _ = conn.CustomData()[busyNotice].(*pgconn.Notice)
+	return conn.CustomData()[doneNotice] != nil, busy
 }

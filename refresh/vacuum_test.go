@@ -3,7 +3,10 @@ package refresh_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +57,9 @@ func TestVacuum(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)
 			b.big("v", test.rows)
+			if test.rows < 50 { // too few for autovacuum; where that is off, an index on 18 leaves the rows uncounted
+				b.Exec(`alter materialized view public.v reset (autovacuum_enabled)`)
+			}
 			b.set("v", "vacuum = '"+test.mode+"'")
 			if test.plain {
 				b.set("v", "strategy = 'plain'")
@@ -85,15 +91,29 @@ func TestVacuum(t *testing.T) {
 		b.Check("public.v vacuum analyze succeeded", vacuums)
 	})
 
-	t.Run("skips_a_view_that_somebody_has_locked", func(t *testing.T) {
-		b := setup(t)
-		b.big("v", 20000)
-		b.change("v", 10)
-		b.worker.Ended = func(schedule.Execution) { b.Hold(`alter materialized view public.v set (fillfactor = 100)`) }
-		b.runDue()
-		b.Check("public.v vacuum analyze skipped", vacuums)
-		b.Check("lock_not_available", `select error_name from mvsched.materialized_view_vacuum`)
-	})
+	for _, level := range []string{"notice", "error"} { // at error the server hides that it skipped the view
+		t.Run("skips_a_view_that_somebody_has_locked_"+level, func(t *testing.T) {
+			b := setup(t)
+			b.with(map[string]string{"client_min_messages": level}, 2)
+			b.big("v", 20000)
+			b.big("free", 20000)
+			b.change("v", 10)
+			b.change("free", 10)
+			b.worker.Ended = func(e schedule.Execution) {
+				if e.View == "public.v" {
+					b.Hold(`alter materialized view public.v set (fillfactor = 100)`)
+				}
+			}
+			b.runDue()
+			b.Check("public.free vacuum analyze succeeded, public.v vacuum analyze skipped",
+				`select string_agg(concat_ws(' ', view_name, command, status), ', ' order by view_name) from mvsched.materialized_view_vacuum`)
+			reason := map[string]string{
+				"notice": "lock_not_available skipping vacuum of \"v\" --- lock not available",
+				"error":  "the server passed the view over: somebody holds a lock on it",
+			}[level]
+			b.Check(reason, `select concat_ws(' ', error_name, error_message) from mvsched.materialized_view_vacuum where status = 'skipped'`)
+		})
+	}
 }
 
 // slowly makes a vacuum of the worker take as long as a test may wait. The refresh analyzes what it has found, so of that
@@ -178,7 +198,58 @@ func TestVacuumEndsBeforeTheNextSlot(t *testing.T) {
 	b.Check("true", `select status = 'cancelled' and ended_at - started_at between interval '5 s' and interval '8 s' from mvsched.materialized_view_vacuum`)
 }
 
-// Without a connection to spare, views are vacuumed at the end; and a server without any leaves it out.
+// Where the server has no connection left for it, the view is left as it is, and nothing else suffers.
+func TestVacuumWithoutConnection(t *testing.T) {
+	b := setup(t)
+	role := "few_connections_" + b.Value("current_database()")
+	b.Exec(fmt.Sprintf("create role %s login connection limit 2 in role %s", role, b.Value("quote_ident(current_user)")))
+	t.Cleanup(func() {
+		if _, err := b.Pool.Exec(context.Background(), "drop role "+role); err != nil {
+			t.Error(err)
+		}
+	})
+	config := b.Pool.Config()
+	refresh.ConfigurePool(config, 1)
+	config.ConnConfig.User = role
+	b.connect(config, 1)
+	t.Cleanup(b.worker.Pool.Close) // before the role goes
+	b.big("first", 20000)
+	b.big("second", 20)
+	b.change("first", 10)
+	b.set("first", "priority = 1000")
+
+	gaveUp := make(chan struct{})
+	b.worker.Log = slog.New(slog.NewTextHandler(lineFunc(func(line string) {
+		if strings.Contains(line, "public.first") && strings.Contains(line, "there is no connection for it") {
+			close(gaveUp)
+		}
+	}), nil))
+	b.worker.Started = func(claim schedule.Claim) { // two connections are in use: the control loop's and this one
+		if claim.View != "public.second" {
+			return
+		}
+		select {
+		case <-gaveUp:
+		case <-time.After(20 * time.Second):
+			t.Error("the vacuum found a connection")
+		}
+	}
+	if executions := b.runDue(); len(executions) != 2 || executions["public.first"].Status != schedule.Succeeded ||
+		executions["public.second"].Status != schedule.Succeeded {
+		t.Errorf("%+v", executions)
+	}
+	b.Check("null", vacuums)
+}
+
+// lineFunc is told of every line of a log.
+type lineFunc func(string)
+
+func (f lineFunc) Write(line []byte) (int, error) {
+	f(string(line))
+	return len(line), nil
+}
+
+// Without a connection to spare, views are vacuumed at the end.
 func TestVacuumWithOneConnection(t *testing.T) {
 	b := setup(t)
 	config := b.Pool.Config()
@@ -238,7 +309,7 @@ func TestRowsKept(t *testing.T) {
 		b.set("v", "next_run_at = now()")
 		e := b.runDue()["public.v"]
 		if e.RowsKept == nil || *e.RowsDeleted != deleted || *e.RowsKept != 1000-deleted {
-			t.Errorf("deleted %d, kept %v", *e.RowsDeleted, e.RowsKept)
+			t.Errorf("deleted %d, kept %+v", *e.RowsDeleted, e)
 		}
 	}
 }

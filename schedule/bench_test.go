@@ -74,7 +74,7 @@ func BenchmarkSkip(b *testing.B) {
 				values ('public.v', '1 second', true)`)
 			exec(`vacuum analyze`)
 			store := schedule.NewStore(pool).On(conn)
-			if _, err := store.Tend(b.Context(), nil, 1); err != nil {
+			if _, err := store.Tend(b.Context(), schedule.TendOptions{Limit: 1}); err != nil {
 				b.Fatal(err)
 			}
 			claims, err := store.Claim(b.Context(), schedule.ClaimOptions{Limit: 1})

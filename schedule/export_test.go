@@ -5,7 +5,15 @@ import "time"
 // ClaimSQL is for the test of what it reads.
 const ClaimSQL = claimSQL
 
-// ServerFacts are for the test of what no test server is: a standby, old, or elsewhere in time.
+// CheckNames are the checks of views that doctor makes.
+func CheckNames() (names []string) {
+	for _, c := range checks {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// ServerFacts are for the test of what no test server is, such as old.
 type ServerFacts struct {
 	Version, PID, ConnectedTo  int
 	InRecovery                 bool

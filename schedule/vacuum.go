@@ -41,41 +41,66 @@ type Bloat struct {
 	NextRunIn           *time.Duration // nil: not scheduled, or not planned
 	Dead, Live          int64
 	Modified            int64
-	Rows                float64 // of the catalog; negative: never counted
+	NeverAnalyzed       bool // the catalog has no count of its rows
 	Pages, VisiblePages int64
 }
 
 // bloatSQL asks by the OID, so that a view that was renamed since its refresh is found, and one that is gone is no row.
 //
-// Up to 14 the counters of the refresh reach the statistics collector half a second late at best, so what it deleted is
-// added; from 15 on refresh_succeeded has them flushed at the commit. The catalog has no page count after a plain refresh
-// of a view without an index, and pg_relation_size takes a lock, so that is asked for only then.
+// From 15 on refresh_succeeded has the counters of the refresh flushed at its commit. Up to 14 they reach the statistics
+// collector half a second late at best, so it counts what the refresh wrote, by its record, or for a plain one, which
+// writes all rows, by the catalog, where that is more than the counters know. Together they would be too much once the
+// counters have come; and what is too little now is seen behind the next refresh.
+//
+// The counters are lost in a crash; the catalog's count is not. Up to 13 it is 0 when nobody has counted yet. There is no
+// page count after a plain refresh of a view without an index, and pg_relation_size takes a lock, so that is asked for
+// only then.
 const bloatSQL = `
 select mvsched.view_name(c.oid), n.nspname::text, c.relname::text, clock_timestamp(), coalesce(s.vacuum, 'auto'),
        extract(epoch from s.next_run_at - clock_timestamp())::float8,
-       greatest(pg_stat_get_dead_tuples(c.oid)
-         + case when current_setting('server_version_num')::integer < 150000 then $3::bigint else 0 end, 0),
-       greatest(pg_stat_get_live_tuples(c.oid), 0), greatest(pg_stat_get_mod_since_analyze(c.oid), 0),
-       c.reltuples::float8,
-       case when c.relpages > 0 then c.relpages
-            else pg_relation_size(c.oid) / current_setting('block_size')::bigint end::bigint,
-       c.relallvisible::bigint
+       case when refresh.is_late and refresh.is_plain then 0
+            else greatest(pg_stat_get_dead_tuples(c.oid), case when refresh.is_late then refresh.deleted end, 0) end,
+       coalesce(nullif(case when refresh.is_late and refresh.is_plain then 0
+                            else greatest(pg_stat_get_live_tuples(c.oid), 0) end, 0), catalog.rows),
+       greatest(pg_stat_get_mod_since_analyze(c.oid), 0,
+                case when refresh.is_late then case when refresh.is_plain then catalog.rows
+                                                    else refresh.inserted + refresh.deleted end end),
+       c.reltuples < 0 or c.reltuples = 0 and c.relpages = 0 and catalog.pages > 0 and server.version < 140000,
+       catalog.pages, c.relallvisible::bigint
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   left join mvsched.materialized_view_refresh_schedule s on s.id = $2::bigint
+ cross join lateral (select current_setting('server_version_num')::integer as version) server
+ cross join lateral (
+        select server.version < 150000 as is_late, $3::boolean as is_plain, $4::bigint as inserted, $5::bigint as deleted
+      ) refresh
+ cross join lateral (
+        select greatest(c.reltuples, 0)::bigint as rows,
+               case when c.relpages > 0 then c.relpages
+                    else pg_relation_size(c.oid) / current_setting('block_size')::bigint end::bigint as pages
+      ) catalog
  where c.oid = $1::bigint::oid and c.relkind = 'm'`
 
+// Refreshed is a view with what its refresh has just done.
+type Refreshed struct {
+	OID        uint32
+	ScheduleID *int64
+	Plain      bool
+	Inserted   int64 // 0 for plain
+	Deleted    int64 // 0 for plain
+}
+
 // Bloat looks at a view that has just been refreshed; nil when it is gone.
-func (s *Store) Bloat(ctx context.Context, oid uint32, scheduleID *int64, deleted int64) (*Bloat, error) {
+func (s *Store) Bloat(ctx context.Context, r Refreshed) (*Bloat, error) {
 	ctx, cancel := withDeadline(ctx, "looking for dead rows")
 	defer cancel()
 	found, err := read(ctx, s, "looking for dead rows", func(row pgx.CollectableRow) (b Bloat, err error) {
 		var next *float64
 		err = row.Scan(&b.View, &b.Schema, &b.Name, &b.At, &b.Mode, &next, &b.Dead, &b.Live, &b.Modified,
-			&b.Rows, &b.Pages, &b.VisiblePages)
+			&b.NeverAnalyzed, &b.Pages, &b.VisiblePages)
 		b.NextRunIn = durationOrNil(next)
 		return b, err
-	}, bloatSQL, int64(oid), scheduleID, deleted)
+	}, bloatSQL, int64(r.OID), r.ScheduleID, r.Plain, r.Inserted, r.Deleted)
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}

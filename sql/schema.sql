@@ -980,6 +980,20 @@ $$;
 comment on function mvsched.nobody_else_here() is
   'No session but ours (role, and application_name mvsched) is in this database that may have written within 15 seconds: then the counters are complete. A session reports them at its end, and after 10 seconds of idleness';
 
+create function mvsched.busy_since() returns timestamptz
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  return (
+    select min(a.state_change)
+      from pg_catalog.pg_stat_activity a
+      join pg_catalog.pg_database d on d.oid = a.datid
+     where d.datname = current_database() and a.pid <> pg_backend_pid() and a.state <> 'idle');
+end
+$$;
+comment on function mvsched.busy_since() is
+  'Since when some session of this database has not been idle, as far as this role may see: what it has committed meanwhile, as in a CALL, may not be in the counters. Null: none';
+
 ------------------------------------------------------------------------------------------------------------------------
 -- Settle, wait, claim
 ------------------------------------------------------------------------------------------------------------------------
@@ -1379,7 +1393,7 @@ declare
   message    text;
   print      text;
   data       timestamptz;
-  looked_at  timestamptz;
+  looked_at  timestamptz := clock_timestamp(); -- once: within a transaction the server reads its counters once
   sure       boolean;
 begin
   wanted := least(wanted, mvsched.free_runs());
@@ -1446,7 +1460,8 @@ begin
       end if;
 
       if (s.skip_unchanged or s.on_change) and v.populated and reason is null then
-        looked_at := clock_timestamp();
+        -- In this order: a session that ends in between has reported its counters by the time that they are read.
+        sure := mvsched.nobody_else_here();
         print := mvsched.fingerprint(s.view_oid);
       end if;
       if s.skip_unchanged and print is not null and s.next_run_reason is distinct from 'request' then
@@ -1458,7 +1473,6 @@ begin
         if print = known.fingerprint and known.refreshed_at > instant - s.max_staleness then
           -- The counters are late. What was written before the slot is in them 15 seconds after it, or when nobody else
           -- can have written.
-          sure := mvsched.nobody_else_here();
           if not sure and instant < greatest(slot, round) + interval '15 seconds' then
             update mvsched.materialized_view_refresh_schedule x
                set next_run_at = greatest(slot, round) + interval '15 seconds',
@@ -1469,7 +1483,8 @@ begin
           end if;
           reason := 'unchanged';
           data := greatest(known.data_as_of,
-            least(case when sure then looked_at else looked_at - interval '15 seconds' end, mvsched.data_of_parents(s.view_oid)));
+            least(case when sure then looked_at else least(looked_at - interval '15 seconds', mvsched.busy_since()) end,
+                  mvsched.data_of_parents(s.view_oid)));
         end if;
       end if;
 
@@ -1605,7 +1620,9 @@ begin
   -- The counters include what this session has not reported yet; only the difference is the refresh's.
   perform pg_catalog.set_config('mvsched.rows_inserted_before', pg_catalog.pg_stat_get_xact_tuples_inserted(view)::text, true),
           pg_catalog.set_config('mvsched.rows_deleted_before', pg_catalog.pg_stat_get_xact_tuples_deleted(view)::text, true),
-          pg_catalog.set_config('mvsched.rows_live_before', pg_catalog.pg_stat_get_live_tuples(view)::text, true);
+          -- Up to 14 the counters may not have come yet, and a crash loses them: then the catalog's count.
+          pg_catalog.set_config('mvsched.rows_live_before', coalesce(nullif(pg_catalog.pg_stat_get_live_tuples(view), 0),
+            (select greatest(c.reltuples, 0)::bigint from pg_catalog.pg_class c where c.oid = view), 0)::text, true);
 end
 $$;
 comment on function mvsched.begin_refresh(bigint, oid, text, interval, interval) is

@@ -243,7 +243,7 @@ func TestSkipReadsNoData(t *testing.T) {
 	for _, step := range []struct {
 		sql  string
 		into any
-	}{{blocks, &before}, {`select skipped from mvsched.claim('test', 1, null, null, false)`, &reason}, {blocks, &after}} {
+	}{{blocks, &before}, {`select skipped from mvsched.claim('test', 1, null, null, null, false)`, &reason}, {blocks, &after}} {
 		if err := tx.QueryRow(t.Context(), step.sql).Scan(step.into); err != nil {
 			t.Fatalf("%s: %v", step.sql, err)
 		}

@@ -113,7 +113,7 @@ func (c Cron) nextShown(after time.Time) time.Time {
 			return wall
 		}
 		at := wall.Add(-offset(begin))
-		_, end := begin.ZoneBounds()
+		end := evenUntil(begin)
 		if end.IsZero() || at.Before(end) {
 			return at
 		}
@@ -131,7 +131,7 @@ func (c Cron) reached(wall time.Time) time.Time {
 		if at.Before(begin.UTC()) {
 			return begin.UTC() // the clock was put forward over it
 		}
-		_, end := begin.ZoneBounds()
+		end := evenUntil(begin)
 		if end.IsZero() || at.Before(end) {
 			return at
 		}
@@ -161,6 +161,16 @@ func (c Cron) from(wall time.Time) time.Time {
 		minute = time.Date(minute.Year()+5, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
 	return time.Time{}
+}
+
+// evenUntil is an instant up to which the clock of t's location runs evenly; the zero time if it does for ever.
+func evenUntil(t time.Time) time.Time {
+	_, end := t.ZoneBounds()
+	if !end.IsZero() && !end.After(t) {
+		// On 31 December of a leap year, where a rule and no list says when clocks change (golang.org/issue/81583).
+		end = time.Date(t.UTC().Year()+1, 1, 1, 0, 0, 0, 0, time.UTC).In(t.Location())
+	}
+	return end
 }
 
 // wallClock is what the clock of t's location shows at t, written as an instant of UTC.

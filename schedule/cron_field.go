@@ -98,7 +98,7 @@ func (f cronField) item(item string) (from, to, step int, problem, hint string) 
 			text string
 			into *int
 		}{{first, &from}, {last, &to}} {
-			if value.text == "" && !isRange {
+			if value.into == &to && !isRange {
 				continue
 			}
 			n, ok := f.value(value.text)

@@ -62,7 +62,7 @@ func TestCronNext(t *testing.T) {
 		{"0 0 29 2 *", "UTC", "2026-01-01 00:00", []string{"2028-02-29 00:00", "2032-02-29 00:00"}},
 		// 2100 is no leap year, and robfig/cron looks five years ahead.
 		{"0 0 29 2 *", "UTC", "2096-03-01 00:00", []string{"2104-02-29 00:00"}},
-		{"0 * 29 2 *", "America/New_York", "2096-03-01 00:00", []string{"2104-02-29 00:00 -0500"}},
+		{"0 * 29 2 *", "America/New_York", "2096-03-02 00:00", []string{"2104-02-29 00:00 -0500"}},
 		{"0 0 29 2 */7", "UTC", "2088-03-01 00:00", []string{"2128-02-29 00:00"}}, // a Sunday
 		// Both days: */2 begins with a star, so it is a Monday of odd number; 1-31/2 does not, so it is either.
 		{"0 0 */2 * 1", "UTC", "2026-11-01 12:00", []string{"2026-11-09 00:00", "2026-11-23 00:00"}},
@@ -95,6 +95,10 @@ func TestCronNext(t *testing.T) {
 		{"*/15 * * * *", "Australia/Lord_Howe", "2026-04-04 14:45", []string{"2026-04-04 15:00", "2026-04-04 15:15"}},
 		{"0 * 24 4 *", "Africa/Cairo", "2026-04-23 12:00", []string{"2026-04-24 01:00 +0300", "2026-04-24 02:00 +0300"}},
 		{"0 * * * *", "Asia/Kathmandu", "2026-04-04 14:00", []string{"2026-04-04 14:15", "2026-04-04 15:15"}},
+
+		// Go is wrong about when clocks change next on the last day of a leap year, and would never come to an end.
+		{"30 2 * * *", "America/New_York", "2040-12-31 08:00", []string{"2041-01-01 02:30 -0500", "2041-01-02 02:30 -0500"}},
+		{"30 * 1 * *", "America/New_York", "2040-12-31 08:00", []string{"2041-01-01 00:30 -0500"}},
 
 		// A day that does not exist has no slot.
 		{"0 9 * * *", "Pacific/Apia", "2011-12-29 12:00", []string{"2011-12-29 09:00 -1000", "2011-12-31 09:00 +1400"}},

@@ -90,8 +90,8 @@ func (f cronField) item(item string) (from, to, step int, problem, hint string) 
 	}
 	values, stepText, hasStep := strings.Cut(item, "/")
 	first, last, isRange := strings.Cut(values, "-")
-	switch {
-	case values == "*":
+	switch values {
+	case "*":
 		from, to = f.low, f.high
 	default:
 		for _, value := range []struct {

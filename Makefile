@@ -6,7 +6,7 @@ LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 20s
 MAJORS ?= 13 14 16 17 18
 
-.PHONY: help demo test test-majors test-pooler fuzz lint bench build clean
+.PHONY: help demo test test-majors test-pooler test-zones fuzz lint bench build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,9 +24,13 @@ test-majors: ## the tests on other majors of PostgreSQL: make test-majors MAJORS
 test-pooler: ## the tests of the command line behind PgBouncer in transaction mode
 	MVSCHED_TEST_POOLER=pgbouncer go test ./cmd/...
 
-fuzz: ## fuzz names and durations: make fuzz FUZZTIME=5m
+test-zones: ## cron expressions in every time zone that Go brings along, minute by minute from 2015 to 2035
+	ZONEINFO=$$(go env GOROOT)/lib/time/zoneinfo.zip go test ./schedule -run TestCron -all-zones -count=1 -timeout 30m
+
+fuzz: ## fuzz names, durations and cron expressions: make fuzz FUZZTIME=5m
 	go test ./schedule -run '^$$' -fuzz FuzzParseViewName -fuzztime $(FUZZTIME)
 	go test ./schedule -run '^$$' -fuzz FuzzParseDuration -fuzztime $(FUZZTIME)
+	go test ./schedule -run '^$$' -fuzz FuzzCron -fuzztime $(FUZZTIME)
 	go test ./report -run '^$$' -fuzz FuzzClean -fuzztime $(FUZZTIME)
 
 lint: $(LINT) ## formatting, vet, the linters and the import direction

@@ -151,13 +151,13 @@ func (r *refresher) ending(ctx context.Context, err error, claim schedule.Claim,
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) {
 		if ctx.Err() != nil { // nothing was sent, or nothing more is known
-			return schedule.Ending{Status: schedule.Cancelled, Reason: schedule.ReasonShutdown, Method: method}
+			return stopped(ctx, schedule.Ending{Method: method})
 		}
 		return schedule.Ending{Status: schedule.Failed, Method: method, ErrorMessage: err.Error()}
 	}
 	ending := classify(pgErr, claim, method)
 	if ending.Status == schedule.Cancelled && ctx.Err() != nil {
-		ending.Reason = schedule.ReasonShutdown
+		ending = stopped(ctx, ending)
 	}
 	if ending.Reason == schedule.ReasonLockBusy {
 		if blocker := r.blocker(claim.ExecutionID); blocker != "" {
@@ -231,6 +231,10 @@ func (r *refresher) awaitOutcome(ctx context.Context, claim schedule.Claim, meth
 	}
 	if ctx.Err() != nil {
 		patience = outcomeAfterShutdown
+	}
+	var requested *requestedError
+	if errors.As(context.Cause(ctx), &requested) {
+		lost = stopped(ctx, lost)
 	}
 	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()

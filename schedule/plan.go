@@ -18,6 +18,7 @@ type Outlook struct {
 	Unbegun   int            // claims whose refresh has not begun and whose grace ends within a few seconds
 	Abandoned []Execution    // runs found dead and recorded as such just now
 	Moved     []Moved        // schedules whose view was not where it had been
+	PruneDue  bool           // the history has not been trimmed for an hour
 }
 
 // Moved says that a schedule's view was found under another OID than the stored one.
@@ -125,7 +126,8 @@ select now(),
           from mvsched.materialized_view_refresh_schedule_execution e
          where e.status = 'running' and e.xmax::text = '0'
            and e.started_at + e.start_grace < clock_timestamp() + interval '4 seconds'),
-       (select c.sign <> mvsched.catalog_sign() from mvsched.catalog_state c)
+       (select c.sign <> mvsched.catalog_sign() from mvsched.catalog_state c),
+       coalesce((select coalesce(st.pruned_at < clock_timestamp() - interval '1 hour', true) from mvsched.settings st), false)
   from held`
 
 // Tend does what is to be done before a claim, in one round trip: it rescues dead runs, settles ended ones into their
@@ -150,7 +152,7 @@ func (s *Store) Tend(ctx context.Context, round *time.Time, limit int) (Outlook,
 			batch.Queue(locateSQL, s.now()).Query(collect(&outlook.Moved, scanMoved))
 			batch.Queue(outlookSQL, due, limit, s.now()).QueryRow(func(row pgx.Row) error {
 				var lookAgain *float64
-				err := row.Scan(&outlook.Now, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &outlook.Unbegun, &stale)
+				err := row.Scan(&outlook.Now, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &outlook.Unbegun, &stale, &outlook.PruneDue)
 				outlook.LookAgain = durationOrNil(lookAgain)
 				return err
 			})

@@ -1417,13 +1417,14 @@ comment on function mvsched.is_decided_by(mvsched.materialized_view_refresh_sche
 create function mvsched.prune(batch integer) returns bigint
   language plpgsql
   set search_path = pg_catalog, pg_temp
-  -- Whatever the statistics say, the indexes are what finds what is old.
+  -- Whatever the statistics say, the indexes are what finds what is old. Where there is none to use, as of a table of one
+  -- row, the cost of what is off would have the JIT compiler at work for 100 ms.
   set enable_seqscan = off
-  set enable_bitmapscan = off as $$
+  set enable_bitmapscan = off
+  set jit = off as $$
 declare
   keep    mvsched.settings;
   kind    record;
-  view    record;
   before  timestamptz;
   removed bigint := 0;
   counted bigint;
@@ -1450,44 +1451,53 @@ begin
     removed := removed + counted;
   end loop;
 
-  -- From view to view along the index, to each one's oldest success.
   before := now() - keep.keep_successes;
   if removed < batch and exists (
     select from mvsched.materialized_view_refresh_schedule_execution e where e.status = 'succeeded' and e.ended_at < before)
   then
-    select '' as view_name, null::timestamptz as ended_at into view;
-    loop
-      select e.view_name, e.ended_at into view
-        from mvsched.materialized_view_refresh_schedule_execution e
-       where e.status = 'succeeded' and e.view_name > view.view_name
-       order by e.view_name, e.ended_at
-       limit 1;
-      exit when not found;
-      continue when view.ended_at >= before;
-      if keep.keep_last > 0 then
-        select e.ended_at into view.ended_at
-          from mvsched.materialized_view_refresh_schedule_execution e
-         where e.status = 'succeeded' and e.view_name = view.view_name
-         order by e.ended_at desc
-        offset keep.keep_last - 1
-         limit 1;
-        continue when not found;
-      else
-        view.ended_at := before;
-      end if;
-      with old as materialized (
-        select e.id
-          from mvsched.materialized_view_refresh_schedule_execution e
-         where e.status = 'succeeded' and e.view_name = view.view_name and e.ended_at < least(before, view.ended_at)
-           and not mvsched.is_decided_by(e)
-         limit batch - removed
-           for update of e skip locked
-      )
-      delete from mvsched.materialized_view_refresh_schedule_execution e using old where e.id = old.id;
-      get diagnostics counted = row_count;
-      removed := removed + counted;
-      exit when removed >= batch;
-    end loop;
+    -- From view to view along the index, to each one's oldest success; where that is old, to the last of those that stay.
+    with recursive oldest as (
+      (select e.view_name, e.ended_at
+         from mvsched.materialized_view_refresh_schedule_execution e
+        where e.status = 'succeeded'
+        order by e.view_name, e.ended_at
+        limit 1)
+      union all
+      select next.view_name, next.ended_at
+        from oldest
+       cross join lateral (
+              select e.view_name, e.ended_at
+                from mvsched.materialized_view_refresh_schedule_execution e
+               where e.status = 'succeeded' and e.view_name > oldest.view_name
+               order by e.view_name, e.ended_at
+               limit 1
+            ) next
+    ), old as materialized (
+      select success.id
+        from oldest
+       cross join lateral (
+              select (select e.ended_at
+                        from mvsched.materialized_view_refresh_schedule_execution e
+                       where e.status = 'succeeded' and e.view_name = oldest.view_name
+                       order by e.ended_at desc
+                      offset greatest(keep.keep_last, 1) - 1
+                       limit 1) as ended_at
+               offset 0
+            ) nth
+       cross join lateral (
+              select e.id
+                from mvsched.materialized_view_refresh_schedule_execution e
+               where e.status = 'succeeded' and e.view_name = oldest.view_name
+                 and e.ended_at < case when keep.keep_last > 0 then least(before, nth.ended_at) else before end
+                 and not mvsched.is_decided_by(e)
+                 for update skip locked
+            ) success
+       where oldest.ended_at < before and (keep.keep_last = 0 or nth.ended_at is not null)
+       limit batch - removed
+    )
+    delete from mvsched.materialized_view_refresh_schedule_execution e using old where e.id = old.id;
+    get diagnostics counted = row_count;
+    removed := removed + counted;
   end if;
 
   with old as materialized (
@@ -1514,7 +1524,7 @@ begin
   if removed < batch then
     update mvsched.settings s
        set pruned_at = now()
-     where s.singleton in (select x.singleton from mvsched.settings x for no key update skip locked);
+     where s.singleton in (select x.singleton from mvsched.settings x where x.singleton for no key update skip locked);
   end if;
   return removed;
 end

@@ -214,6 +214,7 @@ func (r *refresher) endDetached(ctx context.Context, conn *pgx.Conn, claim sched
 // still holds its row has its time limit; a server that does not answer gets as long as a restart may take. After a
 // shutdown there is no time for more than a look.
 const (
+	outcomeSoon           = 10 * time.Millisecond // a backend says goodbye before it lets go; doubled from look to look
 	outcomeInterval       = 200 * time.Millisecond
 	outcomeAfterTimeLimit = 15 * time.Second
 	outcomeNoAnswer       = 10 * time.Second
@@ -232,14 +233,10 @@ func (r *refresher) awaitOutcome(ctx context.Context, claim schedule.Claim, meth
 	if ctx.Err() != nil {
 		patience = outcomeAfterShutdown
 	}
-	var requested *requestedError
-	if errors.As(context.Cause(ctx), &requested) {
-		lost = stopped(ctx, lost)
-	}
 	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	answered := time.Now()
-	for {
+	for interval := outcomeSoon; ; interval = min(2*interval, outcomeInterval) {
 		execution, err := r.store.Outcome(wait, claim.ExecutionID, lost)
 		switch {
 		case err == nil && execution.Status != schedule.Running:
@@ -255,7 +252,7 @@ func (r *refresher) awaitOutcome(ctx context.Context, claim schedule.Claim, meth
 		select {
 		case <-wait.Done():
 			return schedule.Execution{}, fmt.Errorf("%w: %w", errHeld, errors.Join(cause, err))
-		case <-time.After(outcomeInterval):
+		case <-time.After(interval):
 		}
 	}
 }

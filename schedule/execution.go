@@ -165,24 +165,28 @@ func end(ctx context.Context, db querier, id int64, ending Ending) (Execution, e
 }
 
 const abandonSQL = `
-select e.id
+select '` + cancelledFor + `' || c.requested_by
   from mvsched.materialized_view_refresh_schedule_execution e
+  left join mvsched.materialized_view_refresh_cancel c on c.execution_id = e.id
  where e.id = $1 and e.status = 'running'
-   for no key update skip locked`
+   for no key update of e skip locked`
 
 // Outcome finds out how an execution stands whose connection was lost: nobody guesses, the row tells. It returns the
 // execution as it is: terminal; or running, when its transaction still holds the row. When that transaction is gone
-// without a record, the execution is ended as given.
+// without a record, the execution is ended as given, or, where somebody asked for its end, as cancelled.
 func (s *Store) Outcome(ctx context.Context, id int64, lost Ending) (execution Execution, err error) {
 	ctx, cancel := withDeadline(ctx, "reading the outcome of a refresh")
 	defer cancel()
 	err = s.transaction(ctx, func(tx pgx.Tx) error {
-		var free int64
-		err := tx.QueryRow(ctx, abandonSQL, id).Scan(&free)
+		var requested *string
+		err := tx.QueryRow(ctx, abandonSQL, id).Scan(&requested)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			execution, err = one(ctx, tx, "reading the outcome of a refresh", executionSQL, id)
 		case err == nil:
+			if requested != nil {
+				lost.Status, lost.Reason, lost.ErrorMessage = Cancelled, ReasonRequested, *requested
+			}
 			execution, err = end(ctx, tx, id, lost)
 		}
 		return err

@@ -98,7 +98,7 @@ const (
 	ReasonUpstreamFailed = "upstream_failed"   // skipped: a view that it reads has failed since it last ran
 	ReasonLockBusy       = "lock_busy"         // skipped: the lock was not to be had within lock_timeout
 	ReasonShutdown       = "shutdown"          // cancelled: its worker was told to stop; the slot stays due
-	ReasonRequested      = "requested"         // cancelled: somebody else asked the server to
+	ReasonRequested      = "requested"         // cancelled: somebody asked for it; not tried again
 	ReasonTimeLimit      = "time_limit"        // timed_out
 	ReasonNeverStarted   = "never_started"     // abandoned: claimed, but its transaction never began; the slot stays due
 	ReasonWorkerLost     = "worker_lost"       // abandoned: its transaction is gone without a record; the slot stays due

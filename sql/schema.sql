@@ -1417,8 +1417,8 @@ comment on function mvsched.is_decided_by(mvsched.materialized_view_refresh_sche
 create function mvsched.prune(batch integer) returns bigint
   language plpgsql
   set search_path = pg_catalog, pg_temp
-  -- Whatever the statistics say, the indexes are what finds what is old. Where there is none to use, as of a table of one
-  -- row, the cost of what is off would have the JIT compiler at work for 100 ms.
+  -- Whatever the statistics say, the indexes are what finds what is old, and "order by" says which one. Of a table of one
+  -- row there is none to use: the cost of what is off would set the JIT compiler to work, for 100 ms.
   set enable_seqscan = off
   set enable_bitmapscan = off
   set jit = off as $$
@@ -1435,14 +1435,15 @@ begin
   end if;
 
   for kind in
-    values (array['skipped'], now() - keep.keep_skips),
-           (array['failed', 'timed_out', 'cancelled', 'abandoned'], now() - keep.keep_failures)
+    select ended.status, now() - case ended.status when 'skipped' then keep.keep_skips else keep.keep_failures end as before
+      from unnest(array['skipped', 'failed', 'timed_out', 'cancelled', 'abandoned']) as ended (status)
   loop
     with old as materialized (
       select e.id
         from mvsched.materialized_view_refresh_schedule_execution e
-       where e.status = any (kind.column1) and e.ended_at < kind.column2
+       where e.status = kind.status and e.ended_at < kind.before
          and not mvsched.is_decided_by(e)
+       order by e.ended_at
        limit batch - removed
          for update of e skip locked
     )
@@ -1452,8 +1453,8 @@ begin
   end loop;
 
   before := now() - keep.keep_successes;
-  if removed < batch and exists (
-    select from mvsched.materialized_view_refresh_schedule_execution e where e.status = 'succeeded' and e.ended_at < before)
+  if removed < batch and before > (
+    select min(e.ended_at) from mvsched.materialized_view_refresh_schedule_execution e where e.status = 'succeeded')
   then
     -- From view to view along the index, to each one's oldest success; where that is old, to the last of those that stay.
     with recursive oldest as (
@@ -1490,6 +1491,7 @@ begin
                where e.status = 'succeeded' and e.view_name = oldest.view_name
                  and e.ended_at < case when keep.keep_last > 0 then least(before, nth.ended_at) else before end
                  and not mvsched.is_decided_by(e)
+               order by e.ended_at
                  for update skip locked
             ) success
        where oldest.ended_at < before and (keep.keep_last = 0 or nth.ended_at is not null)
@@ -1504,6 +1506,7 @@ begin
     select v.id
       from mvsched.materialized_view_vacuum v
      where v.ended_at < before
+     order by v.ended_at
      limit batch - removed
        for update skip locked
   )

@@ -35,7 +35,7 @@
 // # The worker
 //
 // Worker.RunDue claims and refreshes what is due. One connection tends the schedules: it rescues dead runs, settles,
-// plans, and watches what refreshes wait for. Each of up to Jobs others claims one view, refreshes it, and claims the
+// plans, and watches what refreshes wait for and which ones somebody asked to end: each has a context of its own. Each of up to Jobs others claims one view, refreshes it, and claims the
 // next. So neither claim nor rescue nor record waits behind a refresh. Connections are opened as there is work for them;
 // where the server has none left, the worker goes on with fewer.
 //

@@ -151,13 +151,13 @@ func (r *refresher) ending(ctx context.Context, err error, claim schedule.Claim,
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) {
 		if ctx.Err() != nil { // nothing was sent, or nothing more is known
-			return schedule.Ending{Status: schedule.Cancelled, Reason: schedule.ReasonShutdown, Method: method}
+			return stopped(ctx, schedule.Ending{Method: method})
 		}
 		return schedule.Ending{Status: schedule.Failed, Method: method, ErrorMessage: err.Error()}
 	}
 	ending := classify(pgErr, claim, method)
 	if ending.Status == schedule.Cancelled && ctx.Err() != nil {
-		ending.Reason = schedule.ReasonShutdown
+		ending = stopped(ctx, ending)
 	}
 	if ending.Reason == schedule.ReasonLockBusy {
 		if blocker := r.blocker(claim.ExecutionID); blocker != "" {
@@ -214,6 +214,7 @@ func (r *refresher) endDetached(ctx context.Context, conn *pgx.Conn, claim sched
 // still holds its row has its time limit; a server that does not answer gets as long as a restart may take. After a
 // shutdown there is no time for more than a look.
 const (
+	outcomeSoon           = 10 * time.Millisecond // a backend says goodbye before it lets go; doubled from look to look
 	outcomeInterval       = 200 * time.Millisecond
 	outcomeAfterTimeLimit = 15 * time.Second
 	outcomeNoAnswer       = 10 * time.Second
@@ -235,7 +236,7 @@ func (r *refresher) awaitOutcome(ctx context.Context, claim schedule.Claim, meth
 	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	answered := time.Now()
-	for {
+	for interval := outcomeSoon; ; interval = min(2*interval, outcomeInterval) {
 		execution, err := r.store.Outcome(wait, claim.ExecutionID, lost)
 		switch {
 		case err == nil && execution.Status != schedule.Running:
@@ -251,7 +252,7 @@ func (r *refresher) awaitOutcome(ctx context.Context, claim schedule.Claim, meth
 		select {
 		case <-wait.Done():
 			return schedule.Execution{}, fmt.Errorf("%w: %w", errHeld, errors.Join(cause, err))
-		case <-time.After(outcomeInterval):
+		case <-time.After(interval):
 		}
 	}
 }

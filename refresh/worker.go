@@ -20,7 +20,7 @@ import (
 
 const (
 	rescueInterval  = 3 * time.Second        // how often dead runs are looked for while refreshes are under way
-	blockerInterval = 500 * time.Millisecond // how often a refresh that may be waiting for a lock is looked at
+	watchInterval   = 500 * time.Millisecond // how often it is looked for who is to be cancelled, and who stands in the way
 	unbegunInterval = 200 * time.Millisecond // how often a claim that has not begun is looked at, when nothing else is left
 	busyInterval    = 200 * time.Millisecond // how often a view that somebody else refreshes is asked for
 )
@@ -106,6 +106,8 @@ type run struct {
 	refresher refresher
 	janitor   *janitor
 	conn      *pgxpool.Conn // the control loop's
+	watch     *time.Ticker
+	pruneDue  bool
 	ended     chan slotEnd
 	progress  chan struct{} // a refresh has ended that other views may have waited for
 
@@ -123,6 +125,7 @@ type activeRefresh struct {
 	claim   schedule.Claim
 	since   time.Time
 	blocker string
+	cancel  context.CancelCauseFunc
 }
 
 // slotEnd is how a slot ended: it found nothing more to claim, or it could not go on.
@@ -137,9 +140,14 @@ func (w *Worker) run(ctx context.Context, source source) ([]schedule.Execution, 
 	r.refresher = refresher{store: w.Store, log: log, blocker: r.blocker}
 
 	r.janitor = newJanitor(w, log)
+	r.watch = time.NewTicker(watchInterval)
+	defer r.watch.Stop()
 
 	err := r.control(ctx)
 	err = cmp.Or(err, r.janitor.finish(ctx)) // nothing of ours runs on after this
+	if _, due := source.(*dueViews); due && err == nil && r.pruneDue {
+		r.prune(ctx)
+	}
 	slices.SortFunc(r.executions, func(a, b schedule.Execution) int { return cmp.Compare(a.ID, b.ID) })
 	if ctx.Err() != nil {
 		return r.executions, context.Cause(ctx)
@@ -252,6 +260,7 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 	r.mu.Lock()
 	r.held = outlook.Held
 	r.mu.Unlock()
+	r.pruneDue = outlook.PruneDue
 	for _, e := range outlook.Abandoned {
 		r.refresher.log.Warn("found a run whose worker is gone", "view", e.View, "execution", e.ID, "reason", *e.Reason)
 	}
@@ -278,8 +287,6 @@ func (r *run) await(ctx context.Context, running bool, again time.Duration) (slo
 	}
 	look := time.NewTimer(min(again, rescueInterval))
 	defer look.Stop()
-	blockers := time.NewTicker(blockerInterval)
-	defer blockers.Stop()
 	for {
 		select {
 		case end := <-r.ended:
@@ -290,8 +297,8 @@ func (r *run) await(ctx context.Context, running bool, again time.Duration) (slo
 			return slotEnd{}, false
 		case <-ctx.Done():
 			return slotEnd{}, false
-		case <-blockers.C:
-			r.lookForBlockers(ctx)
+		case <-r.watch.C:
+			r.lookAfterActive(ctx)
 		}
 	}
 }
@@ -420,15 +427,17 @@ func (r *run) wake() {
 
 // refresh refreshes one claimed view and tells who wants to know.
 func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) error {
+	own, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	r.mu.Lock()
-	r.active[claim.ExecutionID] = &activeRefresh{claim: claim, since: time.Now()}
+	r.active[claim.ExecutionID] = &activeRefresh{claim: claim, since: time.Now(), cancel: cancel}
 	r.mu.Unlock()
 	if r.Started != nil {
 		r.Started(claim)
 	}
 	r.janitor.giveWay(claim.OID)
 
-	execution, err := r.refresher.refresh(ctx, conn, claim)
+	execution, err := r.refresher.refresh(own, conn, claim)
 
 	r.mu.Lock()
 	delete(r.active, claim.ExecutionID)
@@ -463,40 +472,6 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 		}
 	}
 	return nil
-}
-
-// lookForBlockers notes who stands in the way of refreshes that may be waiting for a lock: after the wait there is
-// nothing to see.
-func (r *run) lookForBlockers(ctx context.Context) {
-	r.mu.Lock()
-	var waiting []int64
-	for id, a := range r.active {
-		if time.Since(a.since) < lockTimeout(a.claim, choose(a.claim).method)+time.Second {
-			waiting = append(waiting, id)
-		}
-	}
-	r.mu.Unlock()
-	if len(waiting) == 0 || r.conn == nil || r.conn.Conn().IsClosed() {
-		return
-	}
-	blockers, err := r.Store.On(r.conn).Blockers(ctx, waiting)
-	if err != nil {
-		r.refresher.log.Debug("looking for blockers", "error", err)
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, b := range blockers {
-		if a := r.active[b.ExecutionID]; a != nil {
-			a.blocker = fmt.Sprintf("held by pid %d (user %s)", b.PID, cmp.Or(b.User, "unknown"))
-			if b.Query != "" {
-				a.blocker += ": " + withoutLiterals(b.Query)
-			}
-			if b.PID == 0 {
-				a.blocker = "held by a prepared transaction (see pg_prepared_xacts)"
-			}
-		}
-	}
 }
 
 func (r *run) blocker(execution int64) string {

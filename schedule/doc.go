@@ -67,6 +67,14 @@
 // clock; then it is abandoned as never_started, which counts as no failure and doubles that schedule's next grace. Its
 // worker, waking up late, finds the row taken: the first thing its transaction does is to check that.
 //
+// Cancel. The refresh transaction holds the execution's lock, so who wants it ended writes a row beside it. The worker
+// looks for those, cancels its own refresh and records that like any other end. Where no worker takes note within 3
+// seconds, whoever asked has the server cancel the backend that holds the lock (never a remembered pid, which by then may
+// be another session's), and rescue records the run as cancelled rather than abandoned, so that it is not tried again.
+//
+// Trim. Executions are deleted by outcome and age, oldest first, in small transactions; never one that something above
+// is decided by (is_decided_by in schema.sql).
+//
 // # Names and OIDs
 //
 // A view is known by its canonical name and by its OID. The OID follows a rename, and it counts only in the database in

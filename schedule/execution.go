@@ -58,23 +58,31 @@ func one(ctx context.Context, db querier, what, sql string, args ...any) (Execut
 // rescueSQL records as abandoned the runs that are gone. Alive is who holds the lock on the execution row, and only the
 // refresh transaction takes it, for as long as it lives: so whoever gets the lock, and finds the row still running, knows.
 // There is one time rule, by the database's clock: a claim that no transaction ever locked (xmax 0) is left alone until
-// its grace is over. The lock is taken before the row is read again and changed, so a run that ends meanwhile is not
-// touched.
+// its grace is over, or it is to be cancelled. The lock is taken before the row is read again and changed, so a run that
+// ends meanwhile is not touched. One that was to be cancelled is gone for that: it is not tried again.
 const rescueSQL = `
 with gone as materialized (
   select e.id, e.xmax::text <> '0' as began
     from mvsched.materialized_view_refresh_schedule_execution e
    where e.status = 'running'
-     and (e.xmax::text <> '0' or e.started_at + e.start_grace < clock_timestamp())
+     and (e.xmax::text <> '0' or e.started_at + e.start_grace < clock_timestamp()
+          or exists (select from mvsched.materialized_view_refresh_cancel c where c.execution_id = e.id))
      for no key update of e skip locked
+), verdict as (
+  select gone.id, '` + cancelledFor + `' || c.requested_by as cancelled,
+         case when gone.began then 'worker_lost' else 'never_started' end as reason
+    from gone
+    left join mvsched.materialized_view_refresh_cancel c on c.execution_id = gone.id
 )
 update mvsched.materialized_view_refresh_schedule_execution e
-   set status = 'abandoned',
-       reason = case when gone.began then 'worker_lost' else 'never_started' end,
+   set status = case when verdict.cancelled is null then 'abandoned' else 'cancelled' end,
+       reason = case when verdict.cancelled is null then verdict.reason else 'requested' end,
+       error_name = case when verdict.cancelled is not null then 'query_canceled' end,
+       error_message = verdict.cancelled,
        ended_at = greatest(e.started_at, clock_timestamp()),
        terminated_at = greatest(e.started_at, clock_timestamp())
-  from gone
- where e.id = gone.id and e.status = 'running'
+  from verdict
+ where e.id = verdict.id and e.status = 'running'
 returning ` + ExecutionColumns
 
 // Ending is how a refresh that did not succeed is recorded.
@@ -157,24 +165,28 @@ func end(ctx context.Context, db querier, id int64, ending Ending) (Execution, e
 }
 
 const abandonSQL = `
-select e.id
+select '` + cancelledFor + `' || c.requested_by
   from mvsched.materialized_view_refresh_schedule_execution e
+  left join mvsched.materialized_view_refresh_cancel c on c.execution_id = e.id
  where e.id = $1 and e.status = 'running'
-   for no key update skip locked`
+   for no key update of e skip locked`
 
 // Outcome finds out how an execution stands whose connection was lost: nobody guesses, the row tells. It returns the
 // execution as it is: terminal; or running, when its transaction still holds the row. When that transaction is gone
-// without a record, the execution is ended as given.
+// without a record, the execution is ended as given, or, where somebody asked for its end, as cancelled.
 func (s *Store) Outcome(ctx context.Context, id int64, lost Ending) (execution Execution, err error) {
 	ctx, cancel := withDeadline(ctx, "reading the outcome of a refresh")
 	defer cancel()
 	err = s.transaction(ctx, func(tx pgx.Tx) error {
-		var free int64
-		err := tx.QueryRow(ctx, abandonSQL, id).Scan(&free)
+		var requested *string
+		err := tx.QueryRow(ctx, abandonSQL, id).Scan(&requested)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			execution, err = one(ctx, tx, "reading the outcome of a refresh", executionSQL, id)
 		case err == nil:
+			if requested != nil {
+				lost.Status, lost.Reason, lost.ErrorMessage = Cancelled, ReasonRequested, *requested
+			}
 			execution, err = end(ctx, tx, id, lost)
 		}
 		return err
@@ -193,25 +205,23 @@ type Blocker struct {
 	Query       string // its last one, with literals; "" when the server does not show it
 }
 
-// blockersSQL looks while the wait lasts; after it there is nothing to see. The backend of a run is found by the lock on
-// its execution row (its transaction is in xmax), since behind a pooler the pid that a client knows is not the server's.
+// backendOfExecution joins the backend that refreshes to its execution e. It is found by the lock on that row (its
+// transaction is in xmax), since behind a pooler the pid that a client knows is not the server's.
+const backendOfExecution = `
+  join pg_catalog.pg_locks backend
+    on backend.locktype = 'transactionid' and backend.transactionid = e.xmax and backend.mode = 'ExclusiveLock' and backend.granted`
+
+// blockersSQL looks while the wait lasts; after it there is nothing to see.
 const blockersSQL = `
 select e.id, blocker.pid, coalesce(a.usename::text, ''),
        case when a.query is not null and a.query <> '<insufficient privilege>' then left(a.query, 2000) else '' end
-  from mvsched.materialized_view_refresh_schedule_execution e
-  join pg_catalog.pg_locks l
-    on l.locktype = 'transactionid' and l.transactionid = e.xmax and l.mode = 'ExclusiveLock' and l.granted
- cross join lateral unnest(pg_catalog.pg_blocking_pids(l.pid)) as blocker (pid)
+  from mvsched.materialized_view_refresh_schedule_execution e` + backendOfExecution + `
+ cross join lateral unnest(pg_catalog.pg_blocking_pids(backend.pid)) as blocker (pid)
   left join pg_catalog.pg_stat_activity a on a.pid = blocker.pid
  where e.id = any ($1::bigint[]) and e.status = 'running'
  order by e.id, blocker.pid`
 
-// Blockers returns who stands in the way of these executions right now.
-func (s *Store) Blockers(ctx context.Context, executions []int64) ([]Blocker, error) {
-	ctx, cancel := withDeadline(ctx, "looking for blockers")
-	defer cancel()
-	return read(ctx, s, "looking for blockers", func(row pgx.CollectableRow) (b Blocker, err error) {
-		err = row.Scan(&b.ExecutionID, &b.PID, &b.User, &b.Query)
-		return b, err
-	}, blockersSQL, executions)
+func scanBlocker(row pgx.CollectableRow) (b Blocker, err error) {
+	err = row.Scan(&b.ExecutionID, &b.PID, &b.User, &b.Query)
+	return b, err
 }

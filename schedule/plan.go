@@ -22,6 +22,7 @@ type Outlook struct {
 	Abandoned []Execution    // runs found dead and recorded as such just now
 	Moved     []Moved        // schedules whose view was not where it had been
 	Suspended []Suspended    // schedules that nobody can plan, suspended just now
+	PruneDue  bool           // the history has not been trimmed for an hour
 }
 
 // Moved says that a schedule's view was found under another OID than the stored one.
@@ -242,7 +243,8 @@ select now(),
          or exists (select from mvsched.materialized_view_refresh_schedule s where s.open_execution_id is not null),
        running.unbegun,
        (select c.sign <> mvsched.catalog_sign() from mvsched.catalog_state c),
-       exists (` + unplannedByClockSQL + `)
+       exists (` + unplannedByClockSQL + `),
+       coalesce((select coalesce(st.pruned_at < clock_timestamp() - interval '1 hour', true) from mvsched.settings st), false)
   from running, room, clock`
 
 // Tend does what is to be done before a claim, in one round trip: it rescues dead runs, settles ended ones into their
@@ -273,7 +275,7 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			batch.Queue(outlookSQL, opts.Round, opts.Limit, s.now(), opts.Queues).QueryRow(func(row pgx.Row) error {
 				var lookAgain, next *float64
 				err := row.Scan(&outlook.Now, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next,
-					&outlook.Watching, &outlook.Open, &outlook.Unbegun, &stale, &unplanned)
+					&outlook.Watching, &outlook.Open, &outlook.Unbegun, &stale, &unplanned, &outlook.PruneDue)
 				outlook.LookAgain, outlook.Next = durationOrNil(lookAgain), durationOrNil(next)
 				return err
 			})

@@ -137,7 +137,7 @@ const (
 	ReasonLockBusy       = "lock_busy"         // skipped: the lock was not to be had within lock_timeout
 	ReasonOutlasted      = "outlasted_prediction" // succeeded: took longer than its max_lag was planned with
 	ReasonShutdown       = "shutdown"          // cancelled: its worker was told to stop; the slot stays due
-	ReasonRequested      = "requested"         // cancelled: somebody else asked the server to
+	ReasonRequested      = "requested"         // cancelled: somebody asked for it; not tried again
 	ReasonTimeLimit      = "time_limit"        // timed_out
 	ReasonNeverStarted   = "never_started"     // abandoned: claimed, but its transaction never began; the slot stays due
 	ReasonWorkerLost     = "worker_lost"       // abandoned: its transaction is gone without a record; the slot stays due

@@ -1331,14 +1331,11 @@ end
 $$;
 comment on function mvsched.queues() is 'The queues that have schedules which could be claimed, found by steps through the index';
 
-create table mvsched.settings (singleton boolean not null default true primary key, max_concurrent_refreshes integer);
-insert into mvsched.settings default values;
-
 create function mvsched.free_runs() returns bigint
   language plpgsql
   set search_path = pg_catalog, pg_temp as $$
 declare
-  cap integer := (select settings.max_concurrent_refreshes from mvsched.settings);
+  cap integer := (select settings.max_concurrent_refreshes from mvsched.settings where settings.singleton);
 begin
   if cap is null then
     return 1000000;
@@ -1679,6 +1676,254 @@ comment on function mvsched.refresh_succeeded(bigint, oid, text, text, text, tex
   'Last step of a refresh transaction: the record of its success. Raises MV002 when another view was refreshed than the one claimed';
 
 ------------------------------------------------------------------------------------------------------------------------
+-- Settings
+------------------------------------------------------------------------------------------------------------------------
+
+create table mvsched.settings (
+  singleton                boolean          not null default true,
+  max_concurrent_refreshes integer,
+  keep_failures            mvsched.duration          default interval '90 days',
+  keep_successes           mvsched.duration          default interval '30 days',
+  keep_skips               mvsched.duration          default interval '7 days',
+  keep_last                integer          not null default 100,
+  pruned_at                timestamptz,
+  constraint settings_pkey primary key (singleton),
+  constraint settings_is_one_row check (singleton),
+  constraint max_concurrent_refreshes_is_in_reach check (max_concurrent_refreshes between 1 and 10000),
+  -- What is under way, with its retries, must find what went before.
+  constraint keep_failures_is_long_enough check (keep_failures >= interval '1 hour'),
+  constraint keep_successes_is_long_enough check (keep_successes >= interval '1 hour'),
+  constraint keep_skips_is_long_enough check (keep_skips >= interval '1 hour'),
+  constraint keep_last_is_a_count check (keep_last between 0 and 1000000),
+  constraint pruned_at_is_in_reach check (pruned_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00')
+);
+comment on table mvsched.settings is 'One row: what holds for all schedules of this database. Change it by hand at any time';
+comment on column mvsched.settings.singleton is 'Always true; as the primary key it keeps this table at one row';
+comment on column mvsched.settings.max_concurrent_refreshes is 'How many scheduled refreshes may run at a time, over all workers; null: as many as the workers have slots';
+comment on column mvsched.settings.keep_failures is 'How long executions stay that failed, timed out, were cancelled or abandoned; null: for ever';
+comment on column mvsched.settings.keep_successes is 'How long executions stay that succeeded, and the record of vacuums; null: for ever';
+comment on column mvsched.settings.keep_skips is 'How long executions stay that were skipped; null: for ever';
+comment on column mvsched.settings.keep_last is 'So many of the last successes of each view stay however old they are';
+comment on column mvsched.settings.pruned_at is 'When the history was last found trimmed; run does it again when that is an hour ago. Null: never yet, or to be done by the next run';
+insert into mvsched.settings default values;
+
+------------------------------------------------------------------------------------------------------------------------
+-- Cancel
+--
+-- The refresh transaction holds the lock on its execution row, so a request has a row of its own. There is no foreign key
+-- either: its check would lock the execution too.
+------------------------------------------------------------------------------------------------------------------------
+
+create table mvsched.materialized_view_refresh_cancel (
+  execution_id    bigint      not null,
+  requested_at    timestamptz not null default pg_catalog.clock_timestamp(),
+  requested_by    text        not null default session_user,
+  acknowledged_at timestamptz,
+  constraint materialized_view_refresh_cancel_pkey primary key (execution_id),
+  constraint requested_at_is_in_reach check (requested_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
+  constraint acknowledged_at_is_in_reach check (acknowledged_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
+  constraint requested_by_is_a_name check (pg_catalog.octet_length(requested_by) between 1 and 63)
+);
+comment on table mvsched.materialized_view_refresh_cancel is
+  'One row a running execution that is to be cancelled. Its worker looks every half second; what is over is removed with the history';
+comment on column mvsched.materialized_view_refresh_cancel.execution_id is 'The running execution';
+comment on column mvsched.materialized_view_refresh_cancel.requested_at is 'When somebody asked';
+comment on column mvsched.materialized_view_refresh_cancel.requested_by is 'The role that asked';
+comment on column mvsched.materialized_view_refresh_cancel.acknowledged_at is 'When the worker took note; null: not yet, or there is none';
+
+create function mvsched.announce_cancel() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  perform pg_catalog.pg_notify('mvsched_cancel', new.execution_id::text);
+  return null;
+end
+$$;
+comment on function mvsched.announce_cancel() is 'Tells workers that listen on channel mvsched_cancel which execution is to be cancelled';
+
+create trigger announce_cancel
+  after insert on mvsched.materialized_view_refresh_cancel
+  for each row execute function mvsched.announce_cancel();
+
+------------------------------------------------------------------------------------------------------------------------
+-- Retention
+------------------------------------------------------------------------------------------------------------------------
+
+create index materialized_view_refresh_schedule_execution_ended
+    on mvsched.materialized_view_refresh_schedule_execution (status, ended_at)
+ where ended_at is not null;
+create index materialized_view_refresh_schedule_execution_success
+    on mvsched.materialized_view_refresh_schedule_execution (view_name, ended_at)
+ where status = 'succeeded';
+comment on index mvsched.materialized_view_refresh_schedule_execution_ended is 'The oldest executions of each outcome, which prune begins with';
+comment on index mvsched.materialized_view_refresh_schedule_execution_success is 'The oldest and the last successes of each view';
+
+-- Which executions other statements decide by, however old they are:
+--
+--   - the last that has ended of a schedule (the attempt of the next one, the status, whether those that read it may run),
+--     and the last that says anything about the view: a manual failure or a shutdown does not;
+--   - the last that brought a view up to date, and the last that changed its contents (age, fingerprint, --after-parents);
+--   - the one that a schedule has open.
+--
+-- The newest of anything is never deleted, so what displaces a row here stays until something newer displaces that.
+create function mvsched.is_decided_by(e mvsched.materialized_view_refresh_schedule_execution) returns boolean
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  if exists (select from mvsched.materialized_view_refresh_schedule s where s.id = e.materialized_view_refresh_schedule_id) and (
+       not exists (
+         select from mvsched.materialized_view_refresh_schedule_execution n
+          where n.materialized_view_refresh_schedule_id = e.materialized_view_refresh_schedule_id
+            and n.id > e.id and n.status <> 'running')
+       or (e.trigger <> 'manual' or e.status = 'succeeded') and coalesce(e.reason not in ('shutdown', 'never_started'), true)
+       and not exists (
+         select from mvsched.materialized_view_refresh_schedule_execution n
+          where n.materialized_view_refresh_schedule_id = e.materialized_view_refresh_schedule_id
+            and n.id > e.id and n.status <> 'running'
+            and (n.trigger <> 'manual' or n.status = 'succeeded') and coalesce(n.reason not in ('shutdown', 'never_started'), true))) then
+    return true;
+  end if;
+  if e.data_as_of is not null
+     and exists (select from pg_catalog.pg_class c where c.oid = e.view_oid and c.relkind = 'm') and (
+       not exists (
+         select from mvsched.materialized_view_refresh_schedule_execution n
+          where n.view_oid = e.view_oid and n.id > e.id and n.data_as_of is not null)
+       or e.status = 'succeeded' and not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false)
+       and not exists (
+         select from mvsched.materialized_view_refresh_schedule_execution n
+          where n.view_oid = e.view_oid and n.id > e.id and n.status = 'succeeded'
+            and not coalesce(n.rows_inserted = 0 and n.rows_deleted = 0, false))) then
+    return true;
+  end if;
+  return exists (select from mvsched.materialized_view_refresh_schedule s where s.open_execution_id = e.id);
+end
+$$;
+comment on function mvsched.is_decided_by(mvsched.materialized_view_refresh_schedule_execution) is
+  'Something is decided by this execution, however old it is: the history is trimmed around it';
+
+-- A row that somebody holds is left to the next time, so two that trim at the same time do not wait for each other.
+create function mvsched.prune(batch integer) returns bigint
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  -- Whatever the statistics say, the indexes are what finds what is old, and "order by" says which one. Of a table of one
+  -- row there is none to use: the cost of what is off would set the JIT compiler to work, for 100 ms.
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+  set jit = off as $$
+declare
+  keep    mvsched.settings;
+  kind    record;
+  before  timestamptz;
+  removed bigint := 0;
+  counted bigint;
+begin
+  select s.* into keep from mvsched.settings s;
+  if not found or batch < 1 then
+    return 0;
+  end if;
+
+  for kind in
+    select ended.status, now() - case ended.status when 'skipped' then keep.keep_skips else keep.keep_failures end as before
+      from unnest(array['skipped', 'failed', 'timed_out', 'cancelled', 'abandoned']) as ended (status)
+  loop
+    with old as materialized (
+      select e.id
+        from mvsched.materialized_view_refresh_schedule_execution e
+       where e.status = kind.status and e.ended_at < kind.before
+         and not mvsched.is_decided_by(e)
+       order by e.ended_at
+       limit batch - removed
+         for update of e skip locked
+    )
+    delete from mvsched.materialized_view_refresh_schedule_execution e using old where e.id = old.id;
+    get diagnostics counted = row_count;
+    removed := removed + counted;
+  end loop;
+
+  before := now() - keep.keep_successes;
+  if removed < batch and before > (
+    select min(e.ended_at) from mvsched.materialized_view_refresh_schedule_execution e where e.status = 'succeeded')
+  then
+    -- From view to view along the index, to each one's oldest success; where that is old, to the last of those that stay.
+    with recursive oldest as (
+      (select e.view_name, e.ended_at
+         from mvsched.materialized_view_refresh_schedule_execution e
+        where e.status = 'succeeded'
+        order by e.view_name, e.ended_at
+        limit 1)
+      union all
+      select next.view_name, next.ended_at
+        from oldest
+       cross join lateral (
+              select e.view_name, e.ended_at
+                from mvsched.materialized_view_refresh_schedule_execution e
+               where e.status = 'succeeded' and e.view_name > oldest.view_name
+               order by e.view_name, e.ended_at
+               limit 1
+            ) next
+    ), old as materialized (
+      select success.id
+        from oldest
+       cross join lateral (
+              select (select e.ended_at
+                        from mvsched.materialized_view_refresh_schedule_execution e
+                       where e.status = 'succeeded' and e.view_name = oldest.view_name
+                       order by e.ended_at desc
+                      offset greatest(keep.keep_last, 1) - 1
+                       limit 1) as ended_at
+               offset 0
+            ) nth
+       cross join lateral (
+              select e.id
+                from mvsched.materialized_view_refresh_schedule_execution e
+               where e.status = 'succeeded' and e.view_name = oldest.view_name
+                 and e.ended_at < case when keep.keep_last > 0 then least(before, nth.ended_at) else before end
+                 and not mvsched.is_decided_by(e)
+               order by e.ended_at
+                 for update skip locked
+            ) success
+       where oldest.ended_at < before and (keep.keep_last = 0 or nth.ended_at is not null)
+       limit batch - removed
+    )
+    delete from mvsched.materialized_view_refresh_schedule_execution e using old where e.id = old.id;
+    get diagnostics counted = row_count;
+    removed := removed + counted;
+  end if;
+
+  with old as materialized (
+    select v.id
+      from mvsched.materialized_view_vacuum v
+     where v.ended_at < before
+     order by v.ended_at
+     limit batch - removed
+       for update skip locked
+  )
+  delete from mvsched.materialized_view_vacuum v using old where v.id = old.id;
+  get diagnostics counted = row_count;
+  removed := removed + counted;
+
+  with over as materialized (
+    select c.execution_id
+      from mvsched.materialized_view_refresh_cancel c
+     where not exists (select from mvsched.materialized_view_refresh_schedule_execution e
+                        where e.id = c.execution_id and e.status = 'running')
+     limit batch
+       for update skip locked
+  )
+  delete from mvsched.materialized_view_refresh_cancel c using over where c.execution_id = over.execution_id;
+
+  if removed < batch then
+    update mvsched.settings s
+       set pruned_at = now()
+     where s.singleton in (select x.singleton from mvsched.settings x where x.singleton for no key update skip locked);
+  end if;
+  return removed;
+end
+$$;
+comment on function mvsched.prune(integer) is
+  'Trims the history by mvsched.settings, at most so many rows, and says how many; fewer than asked for: nothing is left to trim';
+
+------------------------------------------------------------------------------------------------------------------------
 -- Status
 ------------------------------------------------------------------------------------------------------------------------
 
@@ -1836,3 +2081,6 @@ comment on column mvsched.materialized_view_vacuum.worker is 'Which process did 
 create index materialized_view_vacuum_view
     on mvsched.materialized_view_vacuum (view_oid, id);
 comment on index mvsched.materialized_view_vacuum_view is 'The last one of a view';
+create index materialized_view_vacuum_ended
+    on mvsched.materialized_view_vacuum (ended_at);
+comment on index mvsched.materialized_view_vacuum_ended is 'The oldest ones, which prune begins with';

@@ -169,14 +169,18 @@ func (a *app) talk(format string, args ...any) {
 // progress returns what shows the progress of long work on one line of the terminal; elsewhere it shows nothing.
 func (a *app) progress(what string) func(done, total int, step string) {
 	return func(done, total int, step string) {
-		if a.terminal == nil || a.quiet {
-			return
-		}
 		line := ""
 		if done < total {
 			line = fmt.Sprintf("%s: %d of %d, %s", what, done+1, total, step)
 		}
-		_, _ = fmt.Fprintf(a.terminal, "\r\x1b[K%s", line)
+		a.line(line)
+	}
+}
+
+// line shows one line on the terminal in place of the one before; "" takes it away.
+func (a *app) line(text string) {
+	if a.terminal != nil && !a.quiet {
+		_, _ = fmt.Fprintf(a.terminal, "\r\x1b[K%s", text)
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 // The exit codes, which scripts rely on.
 const (
 	exitDone        = 0
-	exitFailed      = 1  // a refresh did not succeed, or doctor found something wrong
+	exitFailed      = 1  // a refresh did not succeed, doctor found something wrong, or there was nothing to cancel
 	exitUsage       = 2  // wrong use; nothing was changed
 	exitUnavailable = 3  // no connection, lost the server, or may not
 	exitSchema      = 4  // schema mvsched missing, or of another version
@@ -84,6 +84,8 @@ func explain(err error) (code int, problem, hint string) {
 		noServer  *throwaway.NotFoundError
 		refreshes *refreshesError
 		findings  *findingsError
+		idle      *idleError
+		notEnded  *schedule.NotEndedError
 		dial      *pgconn.ConnectError
 		pgErr     *pgconn.PgError
 	)
@@ -112,6 +114,10 @@ func explain(err error) (code int, problem, hint string) {
 		return exitUsage, view.Error(), viewHint(view)
 	case errors.As(err, &refreshes), errors.As(err, &findings):
 		return exitFailed, "", ""
+	case errors.As(err, &idle):
+		return exitFailed, idle.Error(), "`mvsched status` shows what is"
+	case errors.As(err, &notEnded):
+		return explainNotEnded(notEnded)
 	case errors.As(err, &output):
 		return exitDone, "", "" // EPIPE: the reader has what it wanted
 	case errors.As(err, &dial):
@@ -147,6 +153,16 @@ func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint st
 	default:
 		return exitBug, problem, "please report it"
 	}
+}
+
+// explainNotEnded is for a refresh that was asked to end and goes on.
+func explainNotEnded(e *schedule.NotEndedError) (code int, problem, hint string) {
+	var pgErr *pgconn.PgError
+	if !errors.As(e, &pgErr) {
+		return exitFailed, e.Error(), "the request stands; `select pg_terminate_backend(…)` ends the server process that does not heed it"
+	}
+	return exitUnavailable, strings.Replace(e.Error(), pgErr.Error(), pgErr.Message, 1),
+		"to cancel what has no worker takes the role that refreshes, or a member of it, or pg_signal_backend (docs/operations.md); the request stands"
 }
 
 func isLost(err error) bool {

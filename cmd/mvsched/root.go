@@ -22,9 +22,9 @@ A duration is written 90s, 1h30m, "1 day" or 00:30:00.
 The database is the one of -d, else of MVSCHED_DATABASE_URL, else of DATABASE_URL, else what libpq's own variables and
 files say (PGHOST, PGSERVICE, ~/.pgpass …).
 
-Exit codes: 0 done, 1 a refresh did not succeed, or doctor found something wrong, 2 wrong use (nothing was changed), 3 no
-connection or no permission, 4 schema mvsched is missing or of another version, 5 stopped by a signal, 70 a bug, 74
-stdout cannot be written.`
+Exit codes: 0 done, 1 a refresh did not succeed, doctor found something wrong, or nothing was running to cancel, 2 wrong
+use (nothing was changed), 3 no connection or no permission, 4 schema mvsched is missing or of another version, 5 stopped
+by a signal, 70 a bug, 74 stdout cannot be written.`
 
 func newRootCmd(a *app) *cobra.Command {
 	root := &cobra.Command{
@@ -53,9 +53,9 @@ func newRootCmd(a *app) *cobra.Command {
 	)
 	root.AddCommand(
 		newAddCmd(a), newSetCmd(a), newRemoveCmd(a), newPauseCmd(a), newResumeCmd(a), newListCmd(a),
-		newRunCmd(a), newRefreshCmd(a),
+		newRunCmd(a), newRefreshCmd(a), newCancelCmd(a),
 		newStatusCmd(a), newWhyCmd(a), newHistoryCmd(a), newGraphCmd(a), newDoctorCmd(a),
-		newInitCmd(a), newUninstallCmd(a), newDemoCmd(a), newVersionCmd(a),
+		newInitCmd(a), newUninstallCmd(a), newPruneCmd(a), newDemoCmd(a), newVersionCmd(a),
 	)
 	return root
 }

@@ -30,12 +30,12 @@ const (
 type Worker struct {
 	Pool  *pgxpool.Pool // see ConfigurePool
 	Store *schedule.Store
-	Jobs  int          // how many refreshes at a time; 0: 1
-	Limit int          // how many views RunDue claims at the most; 0: no limit
+	Jobs  int // how many refreshes at a time; 0: 1
+	Limit int // how many views RunDue claims at the most; 0: no limit
 	// Queues are those that RunDue refreshes views of; nil: all.
 	Queues []string
-	Name  string       // for people: host and process
-	Log   *slog.Logger // nil: nothing is logged
+	Name   string       // for people: host and process
+	Log    *slog.Logger // nil: nothing is logged
 
 	// Started and Ended, when given, are told of every refresh, from several goroutines. Usual makes the claim carry
 	// how long the view usually takes.

@@ -198,7 +198,9 @@ with clock as materialized (
     from mvsched.materialized_view_refresh_schedule_execution e
    where e.status = 'running'
 ), room as materialized (
-  select coalesce(running.executions < settings.max_concurrent_refreshes, true) as any from running, mvsched.settings
+  select coalesce(running.executions < settings.max_concurrent_refreshes, true) as any
+    from running
+    left join mvsched.settings on settings.singleton
 )
 select now(),
        case when room.any then

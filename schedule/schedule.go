@@ -68,7 +68,7 @@ const (
 // Schedule is one row of the schedule table: what is configured for a view.
 type Schedule struct {
 	ID                  int64
-	View                string         // canonical name
+	View                string // canonical name
 	Kind                Kind
 	Every               *time.Duration // nil: another kind of schedule
 	After               *time.Duration // as Every
@@ -132,18 +132,18 @@ func (s Status) Bad() bool {
 
 // Reasons that an execution may carry.
 const (
-	ReasonUnchanged      = "unchanged"         // skipped: nothing that its query reads has changed
-	ReasonUpstreamFailed = "upstream_failed"   // skipped: a view that it reads has failed since it last ran
-	ReasonLockBusy       = "lock_busy"         // skipped: the lock was not to be had within lock_timeout
+	ReasonUnchanged      = "unchanged"            // skipped: nothing that its query reads has changed
+	ReasonUpstreamFailed = "upstream_failed"      // skipped: a view that it reads has failed since it last ran
+	ReasonLockBusy       = "lock_busy"            // skipped: the lock was not to be had within lock_timeout
 	ReasonOutlasted      = "outlasted_prediction" // succeeded: took longer than its max_lag was planned with
-	ReasonShutdown       = "shutdown"          // cancelled: its worker was told to stop; the slot stays due
-	ReasonRequested      = "requested"         // cancelled: somebody asked for it; not tried again
-	ReasonTimeLimit      = "time_limit"        // timed_out
-	ReasonNeverStarted   = "never_started"     // abandoned: claimed, but its transaction never began; the slot stays due
-	ReasonWorkerLost     = "worker_lost"       // abandoned: its transaction is gone without a record; the slot stays due
-	ReasonMissing        = "missing"           // failed: there is no such view any more
-	ReasonNoTemp         = "no_temp_privilege" // failed: CONCURRENTLY was asked for, and the owner may not create its table
-	ReasonViewReplaced   = "view_replaced"     // failed: during the refresh its name went to another view
+	ReasonShutdown       = "shutdown"             // cancelled: its worker was told to stop; the slot stays due
+	ReasonRequested      = "requested"            // cancelled: somebody asked for it; not tried again
+	ReasonTimeLimit      = "time_limit"           // timed_out
+	ReasonNeverStarted   = "never_started"        // abandoned: claimed, but its transaction never began; the slot stays due
+	ReasonWorkerLost     = "worker_lost"          // abandoned: its transaction is gone without a record; the slot stays due
+	ReasonMissing        = "missing"              // failed: there is no such view any more
+	ReasonNoTemp         = "no_temp_privilege"    // failed: CONCURRENTLY was asked for, and the owner may not create its table
+	ReasonViewReplaced   = "view_replaced"        // failed: during the refresh its name went to another view
 )
 
 // Execution is one row of the execution table: one refresh, from its claim to its end.

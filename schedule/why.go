@@ -44,8 +44,8 @@ const (
 	WhyRetry         = "retry"
 	WhyAwaitsChange  = "awaits_change" // on_change: until what it reads changes, or somebody asks
 	WhyLookAgain     = "look_again"    // seemed unchanged; a second look will tell
-	WhyAwaited       = "awaited"    // waits for an ancestor
-	WhyMoved         = "moved"      // its view is still to be found again, after a restore or a drop
+	WhyAwaited       = "awaited"       // waits for an ancestor
+	WhyMoved         = "moved"         // its view is still to be found again, after a restore or a drop
 	WhyDue           = "due"
 
 	WhyMissing        = "missing"

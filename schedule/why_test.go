@@ -128,8 +128,10 @@ func TestWhyAnswers(t *testing.T) {
 		},
 		{
 			name: "second_look", state: schedule.StateDue,
-			provoke: func(b *bundle) { b.change("b", "next_run_at = now() + interval '14 seconds', next_run_offset = interval '15 seconds', next_run_reason = 'second_look'") },
-			codes:   []string{"look_again", "last_run", "method"}, answer: "second look", since: true, until: true,
+			provoke: func(b *bundle) {
+				b.change("b", "next_run_at = now() + interval '14 seconds', next_run_offset = interval '15 seconds', next_run_reason = 'second_look'")
+			},
+			codes: []string{"look_again", "last_run", "method"}, answer: "second look", since: true, until: true,
 		},
 		{
 			name: "restored_elsewhere", state: schedule.StateDue,

@@ -11,8 +11,8 @@ func (b *bundle) past(status, reason, trigger, ago string, count int) string {
 	b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution as e
 	           (materialized_view_refresh_schedule_id, view_name, view_oid, status, reason, trigger, method, data_as_of, refreshed_at, started_at, ended_at)
 		select (select s.id from mvsched.materialized_view_refresh_schedule s where s.materialized_view_name = 'public.a'),
-		       'public.a', 'public.a'::regclass, $1, nullif($2, ''), $3, case $1 when 'succeeded' then 'plain' end,
-		       case when $1 = 'succeeded' or $2 = 'unchanged' then at end, case when $1 = 'succeeded' or $2 = 'unchanged' then at end, at, at
+		       'public.a', 'public.a'::regclass, $1::text, nullif($2, ''), $3, case $1::text when 'succeeded' then 'plain' end,
+		       case when $1::text = 'succeeded' or $2 = 'unchanged' then at end, case when $1::text = 'succeeded' or $2 = 'unchanged' then at end, at, at
 		  from generate_series($5::integer - 1, 0, -1) n
 		 cross join lateral (select now() - $4::text::interval - n * interval '1 minute' as at) t`, status, reason, trigger, ago, count)
 	return b.Value(`select max(id) from mvsched.materialized_view_refresh_schedule_execution`)

@@ -208,7 +208,7 @@ func TestHandWrittenSchedules(t *testing.T) {
 		b.Exec(`create table public.t (id integer)`)
 		b.Exec(`create view public.v as select 1 as id`)
 		for name, code := range map[string]string{
-			"public.t": "42809", "public.v": "42809", "nowhere": "42P01", `x"; drop table public.t; --`: "22023", "": "22023", "a.b.c": "42602",
+			"public.t": "42809", "public.v": "42809", "nowhere": "42P01", `x"; drop table public.t; --`: "22023", "": "23514", "a.b.c": "42602",
 			`public.""`: "22023",
 		} {
 			_, err := b.Pool.Exec(t.Context(), `insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval) values ($1, '1 h')`, name)

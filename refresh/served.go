@@ -65,8 +65,10 @@ func (v *servedViews) ready(outlook schedule.Outlook) (claims int, again time.Du
 	if outlook.Watching {
 		sooner(changesInterval - time.Since(v.looked))
 	}
-	if outlook.Next != nil {
+	if outlook.Next != nil && *outlook.Next > 0 {
 		sooner(*outlook.Next)
+	} else if outlook.Next != nil {
+		sooner(waitAtMost) // it could be due, but somebody holds its row
 	}
 	if outlook.LookAgain != nil {
 		sooner(*outlook.LookAgain)

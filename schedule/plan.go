@@ -66,11 +66,11 @@ update mvsched.materialized_view_refresh_schedule s
  where s.id = ripe.id`
 
 // requestRipeSQL is when the requests in pending are to be answered.
-const requestRipeSQL = `coalesce(greatest(
+const requestRipeSQL = `greatest(
          s.last_attempted_at + s.at_most_every,
          case when coalesce(pending.first > s.requested_at + coalesce(s.debounce, interval '500 milliseconds'), true) then pending.first
               else least(pending.last + coalesce(s.debounce, interval '500 milliseconds'),
-                         s.last_attempted_at + coalesce(s.at_most_every, interval '10 seconds')) end), '-infinity')`
+                         s.last_attempted_at + coalesce(s.at_most_every, interval '10 seconds')) end)`
 
 // planSQL gives every unplanned schedule its next slot: a new one is due at once (for a one-shot: since it began), one
 // with a changed interval an interval after its last attempt, one with a delay so long after its last end. One after

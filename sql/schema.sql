@@ -805,11 +805,13 @@ comment on function mvsched.rules_sign(oid[]) is 'Which versions of their querie
 
 create function mvsched.read_sources(view oid) returns mvsched.materialized_view_source
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  -- For the backslashes in its patterns.
+  set standard_conforming_strings = on as $$
 declare
-  found mvsched.materialized_view_source;
+  source mvsched.materialized_view_source;
 begin
-  found.view_oid := view;
+  source.view_oid := view;
   with recursive walk as (
     select view as oid, 'm'::"char" as relkind, true as top
     union
@@ -871,9 +873,9 @@ begin
          array(select oid from walk where relkind <> 'v' and not top order by oid),
          array(select oid from called where oid >= 16384 order by oid),
          array(select distinct what from obstacle order by what)
-    into found.views, found.relations, found.functions, found.obstacles;
-  found.rules_sign := mvsched.rules_sign(view || found.views);
-  return found;
+    into source.views, source.relations, source.functions, source.obstacles;
+  source.rules_sign := mvsched.rules_sign(view || source.views);
+  return source;
 end
 $$;
 comment on function mvsched.read_sources(oid) is

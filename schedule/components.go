@@ -14,12 +14,11 @@ func inOrder[K comparable](keys []K, parents func(K) []K) (groups [][]K, ancesto
 	for i, k := range keys {
 		created[k] = i
 	}
-	byCreation := func(a, b K) int { return cmp.Compare(created[a], created[b]) }
 	groups, ancestors = components(keys, parents), map[K][]K{}
 	home := map[K][]K{}
 	for _, group := range groups {
-		slices.SortFunc(group, byCreation)
-		above := map[K]bool{}
+		slices.SortFunc(group, func(a, b K) int { return cmp.Compare(created[a], created[b]) })
+		above := map[int]bool{}
 		for _, k := range group {
 			home[k] = group
 			for _, parent := range parents(k) {
@@ -28,13 +27,16 @@ func inOrder[K comparable](keys []K, parents func(K) []K) (groups [][]K, ancesto
 				}
 				// All of a cycle, or one that reads it could begin in the middle.
 				for _, other := range slices.Concat(home[parent], ancestors[parent]) {
-					above[other] = true
+					above[created[other]] = true
 				}
 			}
 		}
+		var others []K
+		for _, i := range slices.Sorted(maps.Keys(above)) {
+			others = append(others, keys[i])
+		}
 		for i, k := range group {
-			ancestors[k] = slices.SortedFunc(maps.Keys(above), byCreation)
-			ancestors[k] = append(ancestors[k], group[:i]...)
+			ancestors[k] = slices.Concat(others, group[:i])
 		}
 	}
 	return groups, ancestors

@@ -174,6 +174,8 @@ func TestRecreatedDuringTheRun(t *testing.T) {
 	}
 }
 
+// The name that REFRESH looks up stands for nothing any more, which PostgreSQL says; where it stands for another view, the
+// refresh itself has to find out (TestTheNameGoesToAnotherViewDuringTheWait).
 func TestRenamedDuringTheWait(t *testing.T) {
 	b := setup(t)
 	b.view("v", "select 1 as id")

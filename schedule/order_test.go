@@ -183,6 +183,20 @@ func TestOrder(t *testing.T) {
 		}
 	})
 
+	t.Run("a_failed_ancestor_that_has_not_run_again_skips_no_second_slot", func(t *testing.T) {
+		b := setup(t)
+		b.chain("a", "b")
+		b.tend()
+		b.end(b.claimAll()[0], schedule.Ending{Status: schedule.Failed, ErrorName: "division_by_zero"})
+		for _, want := range []string{schedule.ReasonUpstreamFailed, ""} {
+			b.change("b", "next_run_at = now()")
+			b.tend()
+			if got := b.claimAll(); len(got) != 1 || got[0].View != "public.b" || got[0].Skipped != want {
+				t.Errorf("%+v, want %q", got, want)
+			}
+		}
+	})
+
 	// The order of creation, for run and for refresh; and what reads one of a cycle waits for all of it.
 	t.Run("a_cycle_has_an_order", func(t *testing.T) {
 		b := setup(t)

@@ -72,8 +72,8 @@ func TestGrants(t *testing.T) {
 		return b.worker.Store
 	}
 	view := schedule.ViewName{Schema: "report" + suffix, Name: "sales_by_day"}
-	skip := true
-	if _, err := as("mvsched_admin").Add(t.Context(), []schedule.ViewName{view}, schedule.Settings{OnChange: &skip, SkipUnchanged: &skip}, false); err != nil {
+	onChange, skip := true, b.TellsChanges()
+	if _, err := as("mvsched_admin").Add(t.Context(), []schedule.ViewName{view}, schedule.Settings{OnChange: &onChange, SkipUnchanged: &skip}, false); err != nil {
 		t.Fatal(err)
 	}
 	if standings, err := as("mvsched_reader").Status(t.Context(), nil); err != nil || len(standings) != 1 {

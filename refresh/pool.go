@@ -23,13 +23,15 @@ const cancelPatience = 2 * time.Second
 // It makes cancelling reliable: by default pgx sends the cancel request in the background while the connection is
 // closed, and a process that exits then leaves its refresh running. And it keeps to what works behind a transaction
 // pooler: no prepared statements that another client could meet. Text goes and comes as UTF-8 whatever the database's
-// encoding, or a name would mean another view; times come as ISO dates, the only ones that pgx reads.
+// encoding, or a name would mean another view; times come as ISO dates, the only ones that pgx reads; and a backslash in a
+// string of SQL is one, whatever the role's or the database's standard_conforming_strings say.
 func ConfigurePool(config *pgxpool.Config, jobs int) {
 	config.MinConns, config.MinIdleConns = 0, 0
 	config.MaxConns = 2*int32(jobs) + 2 //nolint:gosec // a number of jobs
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
 	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
 	config.ConnConfig.RuntimeParams["datestyle"] = "ISO"
+	config.ConnConfig.RuntimeParams["standard_conforming_strings"] = "on"
 	onNotice := config.ConnConfig.OnNotice
 	config.ConnConfig.OnNotice = func(conn *pgconn.PgConn, notice *pgconn.Notice) {
 		noteVacuum(conn, notice)

@@ -39,16 +39,16 @@ type refresher struct {
 //
 // When ctx ends, the server is asked to cancel, and the execution is recorded as cancelled.
 func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) (schedule.Execution, error) {
-	chosen := choose(claim)
-	method := chosen.method
+	chosen := claim.Choice()
+	method := chosen.Method
 	if claim.OID == 0 {
 		return r.endDetached(ctx, conn, claim, schedule.Ending{
 			Status: schedule.Failed, Reason: schedule.ReasonMissing, ErrorName: "undefined_table",
 			ErrorMessage: fmt.Sprintf("materialized view %s does not exist", claim.View),
 		})
 	}
-	if chosen.impossible != nil {
-		return r.endDetached(ctx, conn, claim, *chosen.impossible)
+	if chosen.Impossible != nil {
+		return r.endDetached(ctx, conn, claim, *chosen.Impossible)
 	}
 
 	limit, cancel := context.WithTimeout(ctx, claim.Timeout+backstopDelay)
@@ -62,7 +62,7 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 	}
 
 	ending := r.ending(ctx, err, claim, method)
-	ending.MethodReason = chosen.because
+	ending.MethodReason = chosen.Because
 	if conn.PgConn().TxStatus() == 'E' && done >= stepsBeforeSavepoint {
 		record, recordErr := r.endUnderLock(ctx, conn, claim, ending)
 		if recordErr == nil {
@@ -88,12 +88,12 @@ const stepsBeforeSavepoint = 3
 // many of its statements succeeded before the one that failed. Once it is sent, the server completes it without us: a worker that dies here leaves a refreshed view and
 // the record of it. It must stay within one network buffer of the server (8 kB), or a dead worker's connection may cut
 // it in the middle.
-func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chosen choice) (
+func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chosen schedule.Choice) (
 	record schedule.Execution, done int, err error,
 ) {
 	name := schedule.ViewName{Schema: claim.Schema, Name: claim.Name}
 	refresh := "refresh materialized view "
-	method := chosen.method
+	method := chosen.Method
 	if method == schedule.MethodConcurrently {
 		refresh += "concurrently "
 	}
@@ -120,7 +120,7 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chos
 	queue(`set local search_path = pg_catalog, pg_temp`)
 	queue(`select `+schedule.ExecutionColumns+`
 		  from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`,
-		execution, oid, claim.Schema, claim.Name, string(method), chosen.because)
+		execution, oid, claim.Schema, claim.Name, string(method), chosen.Because)
 	queue(`commit`)
 
 	results := conn.PgConn().ExecBatch(ctx, &batch)

@@ -17,7 +17,7 @@ func (r *run) lookAfterActive(ctx context.Context) {
 	var active, waiting []int64
 	for id, a := range r.active {
 		active = append(active, id)
-		if time.Since(a.since) < lockTimeout(a.claim, choose(a.claim).method)+time.Second {
+		if time.Since(a.since) < lockTimeout(a.claim, a.claim.Choice().Method)+time.Second {
 			waiting = append(waiting, id)
 		}
 	}

@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -44,21 +43,12 @@ type edgeJSON struct {
 	Child  string `json:"child"`
 }
 
-// writeGraphJSON leaves the names as they are: a program has to find the views by them.
 func writeGraphJSON(w io.Writer, g schedule.Graph) error {
 	j := graphJSON{Views: append([]string{}, g.Views...), Edges: []edgeJSON{}}
 	for _, e := range g.Edges {
 		j.Edges = append(j.Edges, edgeJSON(e))
 	}
-	var buf bytes.Buffer
-	encoder := json.NewEncoder(&buf)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(j); err != nil {
-		return fmt.Errorf("encoding JSON: %w", err)
-	}
-	_, err := w.Write(buf.Bytes())
-	return err
+	return encodeJSON(w, j)
 }
 
 // drawTree writes a tree a root. What stands below a view is drawn where the view is met first; elsewhere it is "name …",

@@ -106,11 +106,16 @@ func writeJSON[T, J any](w io.Writer, rows []T, convert func(T) J) error {
 	for _, row := range rows {
 		list = append(list, convert(row))
 	}
+	return encodeJSON(w, list)
+}
+
+// encodeJSON writes the whole of it, or nothing, and leaves names as they are: a program has to find the views by them.
+func encodeJSON(w io.Writer, v any) error {
 	var buf bytes.Buffer
 	encoder := json.NewEncoder(&buf)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(list); err != nil {
+	if err := encoder.Encode(v); err != nil {
 		return fmt.Errorf("encoding JSON: %w", err)
 	}
 	_, err := w.Write(buf.Bytes())

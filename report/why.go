@@ -1,8 +1,6 @@
 package report
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -64,13 +62,5 @@ func writeExplanationJSON(w io.Writer, e schedule.Explanation) error {
 			Code: r.Code, Message: r.Message, Since: utc(r.Since), Until: utc(r.Until), Views: r.Views,
 		})
 	}
-	var buf bytes.Buffer
-	encoder := json.NewEncoder(&buf)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(j); err != nil {
-		return fmt.Errorf("encoding JSON: %w", err)
-	}
-	_, err := w.Write(buf.Bytes())
-	return err
+	return encodeJSON(w, j)
 }

@@ -199,35 +199,12 @@ func arrange(edges []edge) []*node {
 		keys[i] = n.oid
 	}
 
-	// Parents come before children, and what is in a cycle comes together.
-	groups := components(keys, func(oid int64) []int64 { return nodes[oid].parents })
+	groups, ancestors := inOrder(keys, func(oid int64) []int64 { return nodes[oid].parents })
 	for _, group := range groups {
-		slices.Sort(group)
-		above := map[int64]bool{}
 		for _, oid := range group {
-			for _, parent := range nodes[oid].parents {
-				if slices.Contains(group, parent) {
-					continue
-				}
-				above[parent] = true
-				for _, ancestor := range nodes[parent].ancestors {
-					above[ancestor] = true
-				}
-				if nodes[parent].cyclic { // all of a cycle, or one that reads it could begin in the middle
-					for _, other := range groupOf(groups, parent) {
-						above[other] = true
-					}
-				}
-			}
-		}
-		for i, oid := range group {
 			n := nodes[oid]
 			n.cyclic = len(group) > 1 || slices.Contains(n.parents, oid)
-			for ancestor := range above {
-				n.ancestors = append(n.ancestors, ancestor)
-			}
-			n.ancestors = append(n.ancestors, group[:i]...)
-			slices.Sort(n.ancestors)
+			n.ancestors = ancestors[oid]
 		}
 	}
 	for _, group := range slices.Backward(groups) {
@@ -244,9 +221,4 @@ func arrange(edges []edge) []*node {
 		}
 	}
 	return sorted
-}
-
-func groupOf(groups [][]int64, oid int64) []int64 {
-	i := slices.IndexFunc(groups, func(g []int64) bool { return slices.Contains(g, oid) })
-	return groups[i]
 }

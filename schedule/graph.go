@@ -2,7 +2,6 @@ package schedule
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 
@@ -20,6 +19,8 @@ type Edge struct {
 type Graph struct {
 	Views []string
 	Edges []Edge
+
+	created []string // the views in the order of their creation; nil: in that of Views
 }
 
 // Materialized, the dependencies are worked out once; else a planner that expects few views does it for each of them.
@@ -32,7 +33,8 @@ with reads as materialized (
 select mvsched.view_name(c.oid), reads.parents
   from pg_catalog.pg_class c
   left join reads on reads.child = c.oid
- where c.relkind = 'm'`
+ where c.relkind = 'm'
+ order by c.oid`
 
 // Graph reads the catalog as it is now, not what workers have last worked out from it.
 func (s *Store) Graph(ctx context.Context) (Graph, error) {
@@ -51,15 +53,16 @@ type reader struct {
 	Parents []string
 }
 
+// newGraph takes the views in the order of their creation.
 func newGraph(nodes []reader) Graph {
 	var g Graph
 	for _, n := range nodes {
-		g.Views = append(g.Views, n.Name)
+		g.created = append(g.created, n.Name)
 		for _, parent := range n.Parents {
 			g.Edges = append(g.Edges, Edge{Parent: parent, Child: n.Name})
 		}
 	}
-	slices.Sort(g.Views)
+	g.Views = slices.Sorted(slices.Values(g.created))
 	slices.SortFunc(g.Edges, func(a, b Edge) int {
 		if c := strings.Compare(a.Parent, b.Parent); c != 0 {
 			return c
@@ -128,41 +131,34 @@ func (g Graph) components() [][]string {
 }
 
 // Order returns the views, and with ancestors also all that they read, so that each comes after those that it reads, and
-// for each of them those of its ancestors that are among them. Of a cycle the order is that of names.
+// for each of them those of its ancestors that are among them. Of a cycle the order is that of creation.
 func (g Graph) Order(views []string, ancestors bool) (ordered []string, above map[string][]string) {
 	parents := map[string][]string{}
 	for _, e := range g.Edges {
 		parents[e.Child] = append(parents[e.Child], e.Parent)
 	}
-	reach := map[string]map[string]bool{}
-	for _, group := range components(g.Views, func(view string) []string { return parents[view] }) { // parents first
-		slices.Sort(group)
-		all := map[string]bool{}
-		for _, view := range group {
-			for _, parent := range parents[view] {
-				all[parent] = true
-				for ancestor := range reach[parent] {
-					all[ancestor] = true
-				}
-			}
-		}
-		for i, view := range group {
-			reach[view] = maps.Clone(all)
-			for _, later := range group[i:] {
-				delete(reach[view], later)
-			}
-		}
-		ordered = append(ordered, group...)
+	created := g.created
+	if created == nil {
+		created = g.Views
 	}
+	groups, all := inOrder(created, func(view string) []string { return parents[view] })
 	wanted := map[string]bool{}
 	for _, view := range views {
 		wanted[view] = true
 		if ancestors {
-			maps.Copy(wanted, reach[view])
+			for _, ancestor := range all[view] {
+				wanted[ancestor] = true
+			}
 		}
 	}
-	byReading := slices.DeleteFunc(ordered, func(view string) bool { return !wanted[view] })
-	ordered = nil
+	reach := map[string]map[string]bool{}
+	for view := range wanted {
+		reach[view] = map[string]bool{}
+		for _, ancestor := range all[view] {
+			reach[view][ancestor] = true
+		}
+	}
+	byReading := slices.DeleteFunc(slices.Concat(groups...), func(view string) bool { return !wanted[view] })
 	early := map[string]bool{}   // come before their turn
 	for _, view := range views { // as given, but for those that have to be first
 		if early[view] {

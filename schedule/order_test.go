@@ -183,20 +183,47 @@ func TestOrder(t *testing.T) {
 		}
 	})
 
+	t.Run("a_failed_ancestor_that_has_not_run_again_skips_no_second_slot", func(t *testing.T) {
+		b := setup(t)
+		b.chain("a", "b")
+		b.tend()
+		b.end(b.claimAll()[0], schedule.Ending{Status: schedule.Failed, ErrorName: "division_by_zero"})
+		for _, want := range []string{schedule.ReasonUpstreamFailed, ""} {
+			b.change("b", "next_run_at = now()")
+			b.tend()
+			if got := b.claimAll(); len(got) != 1 || got[0].View != "public.b" || got[0].Skipped != want {
+				t.Errorf("%+v, want %q", got, want)
+			}
+		}
+	})
+
+	// The order of creation, for run and for refresh; and what reads one of a cycle waits for all of it.
 	t.Run("a_cycle_has_an_order", func(t *testing.T) {
 		b := setup(t)
 		b.Exec("create view public.loop as select 1 as id")
-		b.Exec("create materialized view public.a as select id from public.loop")
-		b.Exec("create materialized view public.b as select id from public.a")
-		b.Exec("create or replace view public.loop as select id from public.b")
-		b.Schedule("public.a", "1 hour")
-		b.Schedule("public.b", "1 hour")
+		b.Exec("create materialized view public.z as select id from public.loop")
+		b.Exec("create materialized view public.a as select id from public.z")
+		b.Exec("create or replace view public.loop as select id from public.a")
+		b.Exec("create materialized view public.below as select id from public.z")
+		want := []string{"public.z", "public.a", "public.below"}
+		for _, view := range want {
+			b.Schedule(view, "1 hour")
+		}
 		b.tend()
 		b.Check("2", `select count(*) from mvsched.materialized_view_graph where cyclic`)
-		for _, want := range []string{"public.a", "public.b"} {
+		g, err := b.store.Graph(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ordered := range [][]string{{"public.below"}, {"public.below", "public.a", "public.z"}} {
+			if got, above := g.Order(ordered, true); !slices.Equal(got, want) || !slices.Equal(above["public.below"], want[:2]) {
+				t.Errorf("%v, %v", got, above)
+			}
+		}
+		for _, view := range want {
 			got := b.claimAll()
-			if !slices.Equal(views(got), []string{want}) {
-				t.Fatalf("claimed %v, want %s", views(got), want)
+			if !slices.Equal(views(got), []string{view}) {
+				t.Fatalf("claimed %v, want %s", views(got), view)
 			}
 			b.succeed(got[0])
 		}

@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/mvsched/mvsched/schedule"
 	"github.com/mvsched/mvsched/sql"
 )
@@ -100,6 +103,27 @@ func TestInstall(t *testing.T) {
 			t.Errorf("%v, %v", installed, err)
 		}
 		if _, err := conn.Exec(t.Context(), `reset role`); err != nil {
+			t.Fatal(err)
+		}
+	})
+
+	// As `mvsched init --print | psql` does it.
+	t.Run("says_nothing_whatever_the_settings", func(t *testing.T) {
+		b := empty(t)
+		config := b.Pool.Config().ConnConfig.Copy()
+		config.RuntimeParams["standard_conforming_strings"] = "off"
+		config.RuntimeParams["plpgsql.extra_errors"] = "all"
+		config.RuntimeParams["plpgsql.extra_warnings"] = "all"
+		config.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) { t.Errorf("%s: %s", notice.Severity, notice.Message) }
+		conn, err := pgx.ConnectConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close(context.Background()) }()
+		if _, err := conn.Exec(t.Context(), "load 'plpgsql'"); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.PgConn().Exec(t.Context(), sql.Schema).Close(); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -215,28 +215,20 @@ func (c circumstances) skipUnchanged() Reason {
 	return r
 }
 
-// method is how the next refresh will be done: refresh.choose decides it, by the catalog at the claim.
+// method is how the next refresh will be done, by the catalog as it is now.
 func (c circumstances) method() Reason {
-	method := MethodPlain
-	var because string
-	switch {
-	case !c.Populated:
-		because = "it has no contents yet"
-	case c.Strategy == Plain:
-		because = "its strategy is plain"
-	case c.Strategy == Concurrently:
-		method, because = MethodConcurrently, "its strategy is concurrently"
-		if !c.UniqueIndex {
-			because += ", and will fail: it has no unique index on columns, without WHERE"
-		}
-	case !c.UniqueIndex:
-		because = "it has no unique index on columns, without WHERE"
-	case !c.OwnerTemp:
-		because = "its owner may not create temporary tables"
-	default:
-		method, because = MethodConcurrently, "it has a unique index"
+	chosen := c.Strategy.Choose(c.Populated, c.UniqueIndex, c.OwnerTemp)
+	because := map[string]string{
+		BecauseUniqueIndex:   "it has a unique index",
+		BecauseNoUniqueIndex: "it has no unique index on columns, without WHERE",
+		BecauseNoTemp:        "its owner may not create temporary tables",
+		BecauseFirstFill:     "it has no contents yet",
+		BecauseRequested:     "its strategy is " + string(c.Strategy),
+	}[chosen.Because]
+	if chosen.Impossible != nil {
+		because += ", and will fail: " + chosen.Impossible.ErrorMessage
 	}
-	return Reason{Code: WhyMethod, Message: fmt.Sprintf("the next refresh is %s: %s", method, because)}
+	return Reason{Code: WhyMethod, Message: fmt.Sprintf("the next refresh is %s: %s", chosen.Method, because)}
 }
 
 // Insert puts a reason behind the first one of that code.

@@ -235,8 +235,18 @@ func TestWhyGrounds(t *testing.T) {
 	})
 
 	t.Run("method", func(t *testing.T) {
+		const (
+			concurrently = "; update mvsched.materialized_view_refresh_schedule set strategy = 'concurrently'"
+			noTemp       = `do $$ begin
+				execute format('revoke temp on database %I from public', current_database());
+				alter materialized view public.b owner to pg_monitor;
+			end $$`
+		)
 		for _, c := range []struct{ change, want string }{
 			{"select 1", "concurrently: it has a unique index"},
+			{noTemp, "plain: its owner may not create temporary tables"},
+			{noTemp + concurrently, "concurrently: its strategy is concurrently, and will fail: the view's owner may not create temporary tables"},
+			{"drop index public.b_id_idx" + concurrently, "and will fail: the view has no unique index"},
 			{"drop index public.b_id_idx", "plain: it has no unique index"},
 			{"refresh materialized view public.b with no data", "plain: it has no contents yet"},
 			{"update mvsched.materialized_view_refresh_schedule set strategy = 'plain'", "plain: its strategy is plain"},
@@ -245,7 +255,7 @@ func TestWhyGrounds(t *testing.T) {
 			t.Run(c.want, func(t *testing.T) {
 				b := setup(t)
 				b.chain("a", "b")
-				b.Exec(c.change)
+				b.aside(c.change)
 				if got := reason(t, b.why("public.b"), "method").Message; !strings.Contains(got, c.want) {
 					t.Error(got)
 				}

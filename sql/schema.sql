@@ -849,11 +849,13 @@ comment on function mvsched.rules_sign(oid[]) is 'Which versions of their querie
 
 create function mvsched.read_sources(view oid) returns mvsched.materialized_view_source
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  -- For the backslashes in its patterns.
+  set standard_conforming_strings = on as $$
 declare
-  found mvsched.materialized_view_source;
+  source mvsched.materialized_view_source;
 begin
-  found.view_oid := view;
+  source.view_oid := view;
   with recursive walk as (
     select view as oid, 'm'::"char" as relkind, true as top
     union
@@ -883,6 +885,14 @@ begin
     select o.oprcode::oid
       from rules cross join lateral regexp_matches(body, ':opno (\d+)', 'g') m(g)
       join pg_catalog.pg_operator o on o.oid = m.g[1]::oid
+  ), converted as (
+    -- The types that a cast through text, SQL/JSON or XMLTABLE makes of text: :resultcollid follows on :resulttype, and
+    -- :colexprs on the columns' collations, in those alone.
+    select distinct t.oid::oid
+      from rules
+     cross join lateral regexp_matches(body, ':(?:resulttype (\d+) :resultcollid|typid (\d+)'
+              '|coltypes \(o ([\d ]+)\) :coltypmods \(i [-\d ]+\) :colcollations \(o [\d ]+\) :colexprs)', 'g') m(g)
+     cross join lateral regexp_split_to_table(concat(m.g[1], m.g[2], m.g[3]), ' ') t(oid)
   ), obstacle as (
     select 'relation ' || walk.oid::regclass as what
       from walk where walk.oid < 16384 and walk.relkind <> 'v'
@@ -907,21 +917,39 @@ begin
                        when 'TABLESAMPLECLAUSE' then 'tablesample' else 'nextval' end
       from rules cross join lateral regexp_matches(body, '\{(SQLVALUEFUNCTION|TABLESAMPLECLAUSE|NEXTVALUEEXPR)\M', 'g') m(g)
     union all
-    -- 'now'::text::timestamptz reads the clock
-    select 'a cast from text to a date or time'
-      from rules where body ~ '\{COERCEVIAIO [^{}]*(\{[^{}]*\}[^{}]*)*:resulttype (1082|1083|1114|1184|1266)\M'
+    -- 'now'::text::timestamptz reads the clock, 'a'::text::regclass the catalog; others only settings, or the text alone.
+    select 'a cast from text to ' || t.oid::regtype
+      from converted join pg_catalog.pg_type t using (oid)
+      left join pg_catalog.pg_type element on element.oid = t.typelem and t.typinput = 'pg_catalog.array_in'::regproc
+      join pg_catalog.pg_proc p on p.oid = coalesce(element.typinput, t.typinput)
+     where p.provolatile <> 'i' and p.oid <> all (array['interval_in', 'enum_in', 'cash_in', 'xml_in']::regproc[])
   )
   select array(select oid from walk where relkind = 'v' and not top order by oid),
          array(select oid from walk where relkind <> 'v' and not top order by oid),
          array(select oid from called where oid >= 16384 order by oid),
          array(select distinct what from obstacle order by what)
-    into found.views, found.relations, found.functions, found.obstacles;
-  found.rules_sign := mvsched.rules_sign(view || found.views);
-  return found;
+    into source.views, source.relations, source.functions, source.obstacles;
+  source.rules_sign := mvsched.rules_sign(view || source.views);
+  return source;
 end
 $$;
 comment on function mvsched.read_sources(oid) is
   'Parses what the query of a materialized view reads from its rules; costs milliseconds';
+
+create function mvsched.with_parts(functions oid[]) returns oid[]
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  return functions || array(
+    select part.oid
+      from pg_catalog.pg_aggregate a
+     cross join lateral unnest(array[a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn,
+                                     a.aggminvtransfn, a.aggmfinalfn]::oid[]) part (oid)
+     where a.aggfnoid = any (functions) and part.oid <> 0);
+end
+$$;
+comment on function mvsched.with_parts(oid[]) is
+  'These functions, and those that the aggregates among them are made of now; a rule names the aggregate alone';
 
 create function mvsched.obstacles(source mvsched.materialized_view_source) returns text[]
   language plpgsql stable
@@ -935,7 +963,15 @@ begin
      where c.oid = any (source.relations) and c.relrowsecurity
     union all
     select 'function ' || p.oid::regprocedure from pg_catalog.pg_proc p
-     where p.oid = any (source.functions) and p.provolatile <> 'i'
+     where p.oid = any (mvsched.with_parts(source.functions)) and p.provolatile <> 'i'
+    union all
+    select format('role %I may not execute %s', current_user, f) from unnest(array[
+           'pg_control_checkpoint()', 'pg_stat_get_tuples_inserted(oid)', 'pg_stat_get_tuples_updated(oid)',
+           'pg_stat_get_tuples_deleted(oid)']) f
+     where not has_function_privilege('pg_catalog.' || f, 'execute')
+    union all
+    select format('role %I may not read %s', current_user, r) from unnest(array['pg_stat_database', 'pg_stat_archiver']) r
+     where not has_table_privilege('pg_catalog.' || r, 'select')
     union all
     select 'the setting track_counts is off' where current_setting('track_counts') <> 'on'
     union all
@@ -954,6 +990,8 @@ create function mvsched.fingerprint(view oid) returns text
 declare
   source mvsched.materialized_view_source;
   leaves oid[];
+  parts  oid[];
+  reset  timestamptz; -- when the counters began anew; that of the archiver moves at crash recovery
 begin
   select * into source from mvsched.materialized_view_source m where m.view_oid = view;
   if source.view_oid is null or source.rules_sign is distinct from mvsched.rules_sign(view || source.views) then
@@ -979,16 +1017,20 @@ begin
     return null;
   end if;
 
+  parts := mvsched.with_parts(source.functions);
+  reset := greatest((select d.stats_reset from pg_catalog.pg_stat_database d where d.datname = current_database()),
+                    (select a.stats_reset from pg_catalog.pg_stat_archiver a));
   return md5(concat_ws('|', source.rules_sign,
     (select string_agg(concat_ws(',', c.oid, c.relfilenode,
               case when c.relkind <> 'm' then concat_ws(',', pg_stat_get_tuples_inserted(c.oid),
                      pg_stat_get_tuples_updated(c.oid), pg_stat_get_tuples_deleted(c.oid))
                    -- Of a view that mvsched refreshes its own record tells more, and sooner, than the counters.
                    else concat_ws(',', last.id, greatest(0, pg_stat_get_tuples_inserted(c.oid)
-                     + pg_stat_get_tuples_deleted(c.oid) - coalesce(last.tuples_written, 0))) end), ';' order by c.oid)
+                     + pg_stat_get_tuples_deleted(c.oid)
+                     - case when reset > last.refreshed_at then 0 else coalesce(last.tuples_written, 0) end)) end), ';' order by c.oid)
        from pg_catalog.pg_class c
        left join lateral (
-              select e.id, e.tuples_written
+              select e.id, e.tuples_written, e.refreshed_at
                 from mvsched.materialized_view_refresh_schedule_execution e
                where c.relkind = 'm' and e.view_oid = c.oid and e.status = 'succeeded'
                  and not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false)
@@ -997,10 +1039,12 @@ begin
             ) last on true
       where c.oid = any (leaves)),
     (select string_agg(p.oid || ':' || p.xmin::text, ',' order by p.oid)
-       from pg_catalog.pg_proc p where p.oid = any (source.functions)),
-    (select d.stats_reset from pg_catalog.pg_stat_database d where d.datname = current_database()),
-    (select a.stats_reset from pg_catalog.pg_stat_archiver a),                  -- moves at crash recovery
+       from pg_catalog.pg_proc p where p.oid = any (parts)),
+    reset,
     (select c.timeline_id from pg_catalog.pg_control_checkpoint() c)));         -- moves at failover
+exception when others then -- a cancel is not among them
+  -- One view that cannot be judged must not hold up the claim of all others; what a role may not look at, obstacles tells.
+  return null;
 end
 $$;
 comment on function mvsched.fingerprint(oid) is
@@ -1019,6 +1063,8 @@ begin
        and not (a.usename = session_user and a.application_name = 'mvsched')
        and a.backend_type is distinct from 'autovacuum worker'
        and not coalesce(a.state = 'idle' and a.state_change < clock_timestamp() - interval '15 seconds', false));
+exception when insufficient_privilege then
+  return false;
 end
 $$;
 comment on function mvsched.nobody_else_here() is
@@ -1033,10 +1079,12 @@ begin
       from pg_catalog.pg_stat_activity a
       join pg_catalog.pg_database d on d.oid = a.datid
      where d.datname = current_database() and a.pid <> pg_backend_pid() and a.state <> 'idle');
+exception when insufficient_privilege then
+  return '-infinity';
 end
 $$;
 comment on function mvsched.busy_since() is
-  'Since when some session of this database has not been idle, as far as this role may see: what it has committed meanwhile, as in a CALL, may not be in the counters. Null: none';
+  'Since when some session of this database has not been idle, as far as this role may see: what it has committed meanwhile, as in a CALL, may not be in the counters. Null: none; -infinity: it may not look';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- Settle, wait, claim

@@ -21,7 +21,7 @@ func newStatusCmd(a *app) *cobra.Command {
   paused      by a person
   suspended   by mvsched, after repeated failures
   failing     the last run was neither a success nor a skip
-  blocked     the last run could not get its lock
+  blocked     the last run could not get its lock, or it waits for what it reads
   never       mvsched has not refreshed it yet
   late        the data is older than two intervals
   due         it is waiting for a worker

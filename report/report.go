@@ -5,8 +5,10 @@ package report
 
 import (
 	"cmp"
+	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/mvsched/mvsched/schedule"
 )
@@ -36,9 +38,25 @@ func (p Printer) Status(standings []schedule.Standing) error {
 		{head: "VIEW", cell: func(s schedule.Standing) string { return s.View }, gives: true},
 		{head: "STATE", cell: func(s schedule.Standing) string { return string(s.State) }},
 		{head: "AGE", cell: func(s schedule.Standing) string { return age(s.Age) }, right: true},
+		{
+			head: "TARGET", cell: func(s schedule.Standing) string { return target(s.MaxLag, s.ReachableLag, s.Unreachable()) },
+			when: func(s schedule.Standing) bool { return s.MaxLag != nil },
+		},
 		{head: "NEXT", cell: nextRun, right: true},
 		{head: "LAST RUN", cell: lastRun},
 	})
+}
+
+// target is how old the data may get, and, where that cannot be kept, how old it does.
+func target(maxLag, reachable *time.Duration, unreachable bool) string {
+	switch {
+	case maxLag == nil:
+		return "-"
+	case unreachable:
+		return fmt.Sprintf("%s (%s at best)", schedule.FormatDuration(*maxLag), age(reachable))
+	default:
+		return schedule.FormatDuration(*maxLag)
+	}
 }
 
 func nextRun(s schedule.Standing) string {
@@ -76,6 +94,10 @@ func (p Printer) Schedules(schedules []schedule.Schedule) error {
 	return table(p, schedules, []column[schedule.Schedule]{
 		{head: "VIEW", cell: func(s schedule.Schedule) string { return s.View }, gives: true},
 		{head: "WHEN", cell: func(s schedule.Schedule) string { return s.When() }, gives: true},
+		{
+			head: "AT BEST", cell: func(s schedule.Schedule) string { return age(s.ReachableLag) }, right: true,
+			when: schedule.Schedule.Unreachable,
+		},
 		{
 			head: "BETWEEN", cell: between,
 			when: func(s schedule.Schedule) bool { return s.Window != nil },

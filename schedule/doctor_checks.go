@@ -18,6 +18,11 @@ var checks = []check{
 	{"unscheduled", nobodyRefreshesSQL},
 	{"parent_less_often", parentLessOftenSQL},
 	{"duplicate_check", duplicateCheckSQL},
+	{"suspended", suspendedSQL},
+	{"max_lag_out_of_reach", lagOutOfReachSQL},
+	{"max_lag_behind_parent", lagBehindParentSQL},
+	{"changes_unseen", changesUnseenSQL},
+	{"queue_unserved", queueUnservedSQL},
 }
 
 // viewsSQL is what the checks begin with. What a check does not mention, the server does not compute.
@@ -34,7 +39,8 @@ with recursive views as (
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
    where c.relkind = 'm'
 ), scheduled as materialized (
-  select s.id, s.strategy, s.refresh_interval, s.skip_unchanged, s.materialized_view_name,
+  select s.id, s.strategy, s.refresh_interval, s.refresh_delay, s.cron, s.on_change, s.max_lag, s.reachable_lag, s.skip_unchanged,
+         s.max_staleness, s.requested_at, s.paused_at, s.suspended_at, s.suspended_reason, s.materialized_view_name,
          v.oid, v.relname, v.nspname, v.relnamespace, v.relowner, v.relispopulated, v.reltuples, named.name,
          case when named.name ~ '^[a-z0-9_.]+$' then named.name
               else '''' || replace(named.name, '''', '''\''''') || '''' end as word
@@ -303,3 +309,74 @@ select 'warning', s.name, 'is always refreshed, since it cannot be told whether 
   from scheduled s
  cross join lateral (select mvsched.obstacles(mvsched.read_sources(s.oid)) as obstacles offset 0) o
  where s.skip_unchanged and s.oid is not null and cardinality(o.obstacles) > 0`
+
+const suspendedSQL = `
+select 'error', s.name,
+       concat_ws(': ', 'it is suspended since ' || to_char(s.suspended_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), s.suspended_reason)
+       || '; mend what is wrong, then resume it',
+       'mvsched resume ' || s.word
+  from scheduled s
+ where s.suspended_at is not null`
+
+// A fiftieth of max_lag is margin, so the new one leaves room.
+const lagOutOfReachSQL = `
+select 'warning', s.name,
+       format('its data gets up to %s s old, not %s s as max_lag says: its refresh and those of what it reads take so long. '
+              'Make them quicker, or allow it', round(extract(epoch from s.reachable_lag)::numeric, 1),
+              round(extract(epoch from s.max_lag)::numeric, 1)),
+       format('mvsched set %s --max-lag %ss', s.word, ceil(extract(epoch from s.reachable_lag) * 1.25))
+  from scheduled s
+ where s.oid is not null and s.reachable_lag > s.max_lag`
+
+// What is refreshed by a clock of its own does not heed the target of a view that reads it.
+const lagBehindParentSQL = `
+select 'warning', child.name,
+       format('its data is to be no older than %s s, and is never newer than that of %s, which ', round(target.seconds::numeric, 1), parent.name)
+       || case when p.id is null then 'nobody refreshes' when p.suspended_at is not null then 'is suspended'
+               when p.paused_at is not null then 'is paused'
+               when p.cron is not null then 'is refreshed by a clock of its own'
+               when p.refresh_delay is not null then format('is refreshed %s s after each run', round(extract(epoch from p.refresh_delay)::numeric, 1))
+               else format('is refreshed every %s s', round(extract(epoch from p.refresh_interval)::numeric, 1)) end,
+       case when p.id is null then format('mvsched add %s --max-lag %ss', parent.word, target.seconds)
+            when p.paused_at is not null or p.suspended_at is not null then 'mvsched resume ' || parent.word
+            else format('mvsched set %s --max-lag %ss', parent.word, target.seconds) end
+  from scheduled child
+ cross join lateral (select extract(epoch from child.max_lag)::float8 as seconds) target
+  join mvsched.materialized_view_dependency d on d.child = child.oid and d.parent <> d.child
+  join views v on v.oid = d.parent
+  left join scheduled p on p.oid = d.parent
+ cross join lateral (
+        select v.name, case when v.name ~ '^[a-z0-9_.]+$' then v.name else '''' || replace(v.name, '''', '''\''''') || '''' end as word) parent
+ where child.max_lag is not null
+   and (p.id is null or p.paused_at is not null or p.suspended_at is not null or p.cron is not null
+        or coalesce(p.refresh_interval, p.refresh_delay) >= child.max_lag)
+ order by parent.name`
+
+// Who asks for the refreshes knows that they are asked for.
+const changesUnseenSQL = `
+select case when s.requested_at is null then 'warning' else 'advice' end, s.name,
+       format('changes of what it reads cannot be seen: %s; it is refreshed when somebody asks (mvsched.request_refresh) and %s s after '
+              'its last refresh only', array_to_string(o.obstacles, ', '), round(extract(epoch from s.max_staleness)::numeric, 1)),
+       format('mvsched set %s --every %ss', s.word, extract(epoch from s.max_staleness)::float8)
+  from scheduled s
+ cross join lateral (select mvsched.obstacles(mvsched.read_sources(s.oid)) as obstacles offset 0) o
+ where s.on_change and s.oid is not null and cardinality(o.obstacles) > 0`
+
+// What waits for a view that it reads is not what nobody serves.
+const queueUnservedSQL = `
+select 'warning', '',
+       format('queue %s: %s views are due for more than 10 minutes, the first of them %s, and no worker has begun any: start one that serves it',
+              q.queue, count(*), min(s.materialized_view_name)),
+       'mvsched run --queue ' || case when q.queue ~ '^[A-Za-z0-9_.-]+$' then q.queue
+                                      else '''' || replace(q.queue, '''', '''\''''') || '''' end
+  from unnest(mvsched.queues()) as q (queue)
+  join mvsched.materialized_view_refresh_schedule s on s.queue = q.queue
+ where s.next_run_at < now() - interval '10 minutes' and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+   and not exists (
+         select
+           from mvsched.materialized_view_refresh_schedule r
+          where r.queue = q.queue and (r.open_execution_id is not null or r.last_attempted_at > now() - interval '10 minutes'))
+   and not exists (
+         select from mvsched.awaited(s.view_oid, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason), null, now()))
+ group by q.queue
+ order by q.queue`

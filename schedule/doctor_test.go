@@ -36,7 +36,7 @@ func TestDoctorFindings(t *testing.T) {
 		arrange  string
 		message  string // a part of it
 		fix      string // as printed; "" for none
-		view     string // public.v if ""
+		view     string // public.v if "", none if "-"
 		from     int    // major version of PostgreSQL
 		until    int    // 0: all
 	}{
@@ -131,6 +131,51 @@ func TestDoctorFindings(t *testing.T) {
 			arrange: plain + `; {v every 1h}; {5 runs of 3 s, +10 -10}`,
 		},
 		{
+			check: "suspended", severity: "error", message: "since 2026-03-02 12:00 UTC: 3 failed slots in a row",
+			arrange: plain + `; {v every 1h}; update mvsched.materialized_view_refresh_schedule
+				set suspended_at = '2026-03-02 12:00Z', suspended_reason = '3 failed slots in a row'`,
+			fix: "mvsched resume public.v",
+		},
+		{
+			check: "max_lag_out_of_reach", severity: "warning", message: "up to 90.0 s old, not 60.0 s",
+			arrange: plain + `; {v every 1h}; {v no older than 1 minute}; update mvsched.materialized_view_refresh_schedule set reachable_lag = '90 s'`,
+			fix:     "mvsched set public.v --max-lag 113s",
+		},
+		{
+			check: "max_lag_behind_parent", severity: "warning", message: "public.v, which is refreshed every 3600.0 s", view: "public.child",
+			arrange: plain + `; create materialized view public.child as select id from public.v; {child every 1h}; {child no older than 1 minute}; {v every 1h}`,
+			fix:     "mvsched set public.v --max-lag 60s",
+		},
+		{
+			check: "max_lag_behind_parent", severity: "warning", message: "public.v, which nobody refreshes", view: "public.child",
+			arrange: plain + `; create materialized view public.child as select id from public.v; {child every 1h}; {child no older than 1 minute}`,
+			fix:     "mvsched add public.v --max-lag 60s",
+		},
+		{
+			check: "max_lag_behind_parent", severity: "warning", message: "public.v, which is paused", view: "public.child",
+			arrange: plain + `; create materialized view public.child as select id from public.v; {child every 1h}; {child no older than 1 minute};
+				{v every 30s}; update mvsched.materialized_view_refresh_schedule set paused_at = now() where materialized_view_name = 'public.v'`,
+			fix: "mvsched resume public.v",
+		},
+		{
+			check: "changes_unseen", severity: "warning", message: "function random()",
+			arrange: fmt.Sprintf(analyzed, "random()") + `; {v every 1h};
+				update mvsched.materialized_view_refresh_schedule set refresh_interval = null, on_change = true`,
+			fix: "mvsched set public.v --every 3600s",
+		},
+		{
+			check: "changes_unseen", severity: "advice", message: "when somebody asks", // and somebody does
+			arrange: fmt.Sprintf(analyzed, "random()") + `; {v every 1h};
+				update mvsched.materialized_view_refresh_schedule set refresh_interval = null, on_change = true, requested_at = now()`,
+			fix: "mvsched set public.v --every 3600s",
+		},
+		{
+			check: "queue_unserved", severity: "warning", message: "queue heavy: 1 views are due", view: "-",
+			arrange: plain + `; {v every 1h}; update mvsched.materialized_view_refresh_schedule
+				set queue = 'heavy', next_run_at = now() - interval '11 minutes', last_attempted_at = now() - interval '2 hours'`,
+			fix: "mvsched run --queue heavy",
+		},
+		{
 			check: "cycle", severity: "warning", message: "public.v, public.w; no order",
 			arrange: `create view public.between as select 1 as id; create materialized view public.v as select id from public.between;
 				create materialized view public.w as select id from public.v; create materialized view public.behind as select id from public.w;
@@ -150,8 +195,11 @@ func TestDoctorFindings(t *testing.T) {
 			}
 			b.arrange(test.arrange)
 			view := test.view
-			if view == "" {
+			switch view {
+			case "":
 				view = "public.v"
+			case "-":
+				view = ""
 			}
 			b.found(schedule.Finding{Severity: test.severity, Check: test.check, View: view, Message: test.message}, test.fix)
 			if test.fix == "" {
@@ -176,10 +224,11 @@ const trap = `create schema shop; create table shop.prices (day date); create ta
 
 var (
 	scheduleWord = regexp.MustCompile(`\{(\S+|".*") every (\w+)\}`)
+	lagWord      = regexp.MustCompile(`\{(\S+) no older than ([\w ]+)\}`)
 	runsWord     = regexp.MustCompile(`\{(\d+) runs of (\d+) s, \+(\d+) -(\d+)\}`)
 )
 
-// arrange runs statements, in which {v every 1h} schedules a view and {5 runs of 3 s, +1 -2} makes a history of v.
+// arrange runs statements, in which {v every 1h} schedules a view, {v no older than 1 minute} gives it another schedule, and {5 runs of 3 s, +1 -2} makes a history of v.
 func (b *bundle) arrange(script string) {
 	b.Helper()
 	script = scheduleWord.ReplaceAllStringFunc(script, func(word string) string {
@@ -187,6 +236,8 @@ func (b *bundle) arrange(script string) {
 		return fmt.Sprintf(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval)
 			values ('public.%s', '%s')`, strings.ReplaceAll(parts[1], "'", "''"), parts[2])
 	})
+	script = lagWord.ReplaceAllString(script, `update mvsched.materialized_view_refresh_schedule
+		set refresh_interval = null, max_lag = '$2' where materialized_view_name = 'public.$1'`)
 	script = runsWord.ReplaceAllString(script, `
 		insert into mvsched.materialized_view_refresh_schedule_execution
 		       (materialized_view_refresh_schedule_id, view_name, status, method, started_at, ended_at, data_as_of, rows_inserted, rows_deleted)
@@ -248,6 +299,13 @@ func (b *bundle) apply(fix string) {
 		return
 	}
 	command, line, _ := strings.Cut(line, " ")
+	if command == "run" {
+		b.tend()
+		for _, c := range b.claimAll() {
+			b.succeed(c)
+		}
+		return
+	}
 	word, options, _ := strings.Cut(line, " --")
 	if strings.HasPrefix(word, "'") { // as a shell would
 		word = strings.ReplaceAll(strings.Trim(word, "'"), `'\''`, "'")
@@ -265,6 +323,12 @@ func (b *bundle) apply(fix string) {
 			b.Fatalf("%s: %v", fix, err)
 		}
 		settings.Every = &every
+	case "max-lag":
+		maxLag, err := schedule.ParseDuration(value)
+		if err != nil {
+			b.Fatalf("%s: %v", fix, err)
+		}
+		settings.MaxLag = &maxLag
 	case "strategy":
 		settings.Strategy = ptr(schedule.Strategy(value))
 	case "skip-unchanged":
@@ -280,6 +344,8 @@ func (b *bundle) apply(fix string) {
 		_, err = b.store.Add(b.Context(), views, settings, false)
 	case "set":
 		err = b.store.Set(b.Context(), views, settings)
+	case "resume":
+		err = b.store.Resume(b.Context(), views)
 	case "remove":
 		err = b.store.Remove(b.Context(), views)
 	case "refresh":
@@ -380,7 +446,10 @@ func TestDoctorFindsNothing(t *testing.T) {
 	b.arrange(`create materialized view public.v as select i as id, null::boolean as n from generate_series(1, 100) i;
 		create unique index on public.v (id) include (n); analyze public.v; {v every 1h}; {30 runs of 4 s, +10 -10};
 		create materialized view public.w as select 1 as id; {w every 1s};
-		update mvsched.materialized_view_refresh_schedule set strategy = 'plain' where materialized_view_name = 'public.w'`)
+		update mvsched.materialized_view_refresh_schedule set strategy = 'plain' where materialized_view_name = 'public.w';
+		create materialized view public.x as select id from public.w; {x every 1s}; {x no older than 1 minute};
+		update mvsched.materialized_view_refresh_schedule set strategy = 'plain', reachable_lag = '1 minute' where materialized_view_name = 'public.x';
+		update mvsched.materialized_view_refresh_schedule set next_run_at = now() - interval '11 minutes', last_attempted_at = now() - interval '1 minute'`)
 	findings, err := b.store.Doctor(t.Context())
 	if err != nil || len(findings) > 0 {
 		t.Errorf("%+v, %v", findings, err)

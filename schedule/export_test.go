@@ -27,3 +27,39 @@ func ServerFindings(f ServerFacts) []Finding {
 		clock: f.Clock, askedAt: f.AskedAt, answeredAt: f.AnsweredAt,
 	}.findings()
 }
+
+// LagView is what PlanLag has to know of a view. Usual 0: it has never been refreshed.
+type LagView struct {
+	OID                int64
+	Parents            []int64
+	MaxLag, Usual      time.Duration // 0: none
+	Follows, Scheduled bool
+	Runs               int
+}
+
+// LagData is how a view's data stands when it is planned.
+type LagData struct {
+	Since                         time.Time
+	DataAsOf, Refreshed, FailedAt *time.Time
+}
+
+// PlanLag plans one of the views: its slot, how long it is assumed to take, and the shortest lag that could be kept.
+func PlanLag(views []LagView, oid int64, data LagData) (slot time.Time, predicted, reachable *time.Duration) {
+	known := func(d time.Duration) *time.Duration {
+		if d == 0 {
+			return nil
+		}
+		return &d
+	}
+	var inner []lagView
+	for _, v := range views {
+		inner = append(inner, lagView{
+			oid: v.OID, parents: v.Parents, maxLag: known(v.MaxLag), follows: v.Follows, scheduled: v.Scheduled,
+			usual: known(v.Usual), runs: v.Runs,
+		})
+	}
+	slot, p := newLags(inner).plan(unplanned{
+		OID: oid, Now: data.Since, Since: data.Since, DataAsOf: data.DataAsOf, Refreshed: data.Refreshed, FailedAt: data.FailedAt,
+	})
+	return slot, p.duration, p.lag
+}

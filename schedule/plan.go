@@ -55,7 +55,8 @@ with pending as materialized (
    where s.open_execution_id is null
      and coalesce(s.next_run_at > coalesce($1::timestamptz, now()), true)
      and s.next_run_reason is distinct from 'retry'
-     and coalesce($1::timestamptz, clock_timestamp()) >= ` + requestRipeSQL + `
+     and mvsched.in_window(greatest(coalesce($1::timestamptz, clock_timestamp()), ` + requestRipeSQL + `), s.window_start, s.window_end, s.timezone)
+         <= coalesce($1::timestamptz, clock_timestamp())
      for no key update of s skip locked
 )
 update mvsched.materialized_view_refresh_schedule s
@@ -231,7 +232,7 @@ select now(),
                          limit 1) as at
                   from served
                 union all
-                select ` + requestRipeSQL + `
+                select mvsched.in_window(greatest(clock.now, ` + requestRipeSQL + `), s.window_start, s.window_end, s.timezone)
                   from (select r.materialized_view_refresh_schedule_id as id, min(r.requested_at) as first, max(r.requested_at) as last
                           from mvsched.materialized_view_refresh_request r
                          group by 1) pending

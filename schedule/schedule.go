@@ -196,6 +196,11 @@ type Standing struct {
 	Parents             []string // canonical names of the materialized views that it reads; nil: the view is gone
 }
 
+// Unreachable reports whether the view's MaxLag cannot be kept, as far as history tells.
+func (s Standing) Unreachable() bool {
+	return s.MaxLag != nil && s.ReachableLag != nil && *s.ReachableLag > *s.MaxLag
+}
+
 // State is the first of these that holds for a scheduled view.
 type State string
 

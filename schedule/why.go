@@ -48,6 +48,10 @@ const (
 	WhyMoved         = "moved"         // its view is still to be found again, after a restore or a drop
 	WhyDue           = "due"
 
+	WhyRequested  = "requested"     // somebody has asked for it (mvsched.request_refresh)
+	WhyOutOfReach = "out_of_reach"  // max_lag cannot be kept
+	WhyMaxLag     = "planned_ahead" // max_lag: how long its refresh is assumed to take
+
 	WhyMissing        = "missing"
 	WhyLastRun        = "last_run"
 	WhyUpstreamFailed = "upstream_failed"
@@ -92,6 +96,10 @@ type circumstances struct {
 	SkipUnchanged   bool
 	StaleAt         *time.Time
 	Obstacles       []string
+	AskedSince      *time.Time // of the requests that no run has answered yet, the first
+	MaxLag          *float64   // seconds, as the two that follow
+	ReachableLag    *float64
+	Predicted       *float64
 }
 
 // whyScheduleSQL is what the queries begin with: the schedule, if there is one, and the view, if it is still there.
@@ -125,7 +133,9 @@ select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_n
        coalesce(v.populated, false), coalesce(v.unique_index, false), coalesce(v.owner_temp, false),
        case when it.on_parent_failure = 'skip' then mvsched.failed_ancestor(it.oid, it.last_attempted_at) end,
        coalesce(it.skip_unchanged, false), known.refreshed_at + it.max_staleness,
-       case when it.skip_unchanged and v.oid is not null then mvsched.obstacles(mvsched.read_sources(v.oid)) end
+       case when (it.skip_unchanged or it.on_change) and v.oid is not null then mvsched.obstacles(mvsched.read_sources(v.oid)) end,
+       (select min(r.requested_at) from mvsched.materialized_view_refresh_request r where r.materialized_view_refresh_schedule_id = it.id),
+       extract(epoch from it.max_lag)::float8, extract(epoch from it.reachable_lag)::float8, extract(epoch from it.predicted_duration)::float8
   from it
   left join mvsched.refreshable v on v.oid = it.oid
   -- The schedule's own may be of a view that has been dropped and created again since its claim.

@@ -3,6 +3,7 @@ package schedule
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // explain puts the answer first and its grounds after it.
@@ -23,8 +24,14 @@ func (c circumstances) explain(last *Execution, awaited []awaitedView, parents [
 	if !c.Exists {
 		add(Reason{Code: WhyMissing, Message: "there is no such view any more: its runs fail until there is one"})
 	}
+	if c.AskedSince != nil || c.NextRunReason == "request" {
+		add(Reason{Code: WhyRequested, Message: "somebody has asked for it (mvsched.request_refresh)", Since: c.AskedSince})
+	}
 	if last != nil {
 		add(lastRun(*last))
+	}
+	if c.MaxLag != nil && c.Predicted != nil && c.ReachableLag != nil {
+		add(c.lag())
 	}
 	if c.FailedAncestor != nil {
 		add(Reason{
@@ -40,7 +47,14 @@ func (c circumstances) explain(last *Execution, awaited []awaitedView, parents [
 		add(Reason{Code: WhyParentData, Message: message, Since: p.DataAsOf, Views: []string{p.View}})
 	}
 	if c.Exists {
-		if c.SkipUnchanged {
+		switch {
+		case c.OnChange && len(c.Obstacles) > 0:
+			add(Reason{
+				Code: WhyCannotSee, Until: c.staleAt(),
+				Message: "changes of what it reads cannot be seen, so it waits for requests only, and for its maximum staleness: " +
+					strings.Join(c.Obstacles, ", "),
+			})
+		case c.SkipUnchanged:
 			add(c.skipUnchanged())
 		}
 		add(c.method())
@@ -208,11 +222,32 @@ func (c circumstances) skipUnchanged() Reason {
 			Message: "every slot refreshes it, since changes of what it reads cannot be seen: " + strings.Join(c.Obstacles, ", "),
 		}
 	}
-	r := Reason{Code: WhySkipUnchanged, Message: "a slot skips it while nothing that it reads has changed"}
-	if c.StaleAt != nil && c.StaleAt.After(c.Now) {
-		r.Until = c.StaleAt
+	return Reason{Code: WhySkipUnchanged, Message: "a slot skips it while nothing that it reads has changed", Until: c.staleAt()}
+}
+
+// staleAt is when it is refreshed even if nothing seems to have changed; nil: that is over, or not known.
+func (c circumstances) staleAt() *time.Time {
+	if c.StaleAt == nil || !c.StaleAt.After(c.Now) {
+		return nil
 	}
-	return r
+	return c.StaleAt
+}
+
+// lag is what its slot was planned with.
+func (c circumstances) lag() Reason {
+	maxLag, reachable, predicted := duration(*c.MaxLag), duration(*c.ReachableLag), duration(*c.Predicted)
+	if reachable > maxLag {
+		return Reason{
+			Code: WhyOutOfReach,
+			Message: fmt.Sprintf("its data gets up to %s old, not %s as it is to: its refresh and those of what it reads take so long",
+				FormatDuration(reachable.Round(time.Second/10)), FormatDuration(maxLag)),
+		}
+	}
+	return Reason{
+		Code: WhyMaxLag,
+		Message: fmt.Sprintf("its data is to be no older than %s; its refresh is assumed to take up to %s",
+			FormatDuration(maxLag), FormatDuration(predicted.Round(time.Second/10))),
+	}
 }
 
 // method is how the next refresh will be done, by the catalog as it is now.

@@ -492,19 +492,26 @@ create function mvsched.in_window(at timestamptz, window_start time, window_end 
   language plpgsql immutable
   set search_path = pg_catalog, pg_temp as $$
 declare
-  wall  timestamp := at at time zone zone;
+  found timestamptz := at;
+  wall  timestamp;
   opens timestamp;
 begin
-  if (case when window_start < window_end then wall::time >= window_start and wall::time < window_end
-           else wall::time >= window_start or wall::time < window_end end) is not false then
-    return at; -- also where there is no window
-  end if;
-  opens := wall::date + window_start;
-  if opens <= wall then
-    opens := opens + interval '1 day';
-  end if;
-  -- An hour that the clocks skip is mapped behind the gap; one that they repeat may be over already.
-  return greatest(at, opens at time zone zone);
+  loop
+    wall := found at time zone zone;
+    if (case when window_start < window_end then wall::time >= window_start and wall::time < window_end
+             else wall::time >= window_start or wall::time < window_end end) is not false then
+      return found; -- also where there is no window
+    end if;
+    opens := wall::date + window_start;
+    if opens <= wall then
+      opens := opens + interval '1 day';
+    end if;
+    -- A time that the clocks skip comes at the end of the gap; the window may be over by then.
+    while (opens at time zone zone) at time zone zone <> opens loop
+      opens := opens + interval '1 minute';
+    end loop;
+    found := opens at time zone zone;
+  end loop;
 end
 $$;
 comment on function mvsched.in_window(timestamptz, time, time, text) is
@@ -537,6 +544,10 @@ begin
     -- From the slot and the schedule, so that whoever plans it comes to the same.
     seconds := (hashint8extended(schedule.id, extract(epoch from slot)::bigint) & 1048575) / 1048575.0 - 0.5;
     schedule.next_run_at := slot + make_interval(secs => seconds * extract(epoch from schedule.jitter)::float8);
+    if slot > schedule.last_attempted_at then
+      -- A jitter that is longer than the way from run to run must not bring a run on behind the other.
+      schedule.next_run_at := greatest(schedule.next_run_at, slot - (slot - schedule.last_attempted_at) / 2);
+    end if;
     if mvsched.in_window(schedule.next_run_at, schedule.window_start, schedule.window_end, schedule.timezone)
        > schedule.next_run_at then
       schedule.next_run_at := slot;
@@ -1524,8 +1535,11 @@ begin
       select x.* into v from mvsched.refreshable x where x.oid = s.view_oid;
       continue when not found and s.view_oid is not null;
 
-      if s.window_start is not null and mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) > instant then
-        s := mvsched.planned(s, mvsched.in_window(instant, s.window_start, s.window_end, s.timezone));
+      if mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) > instant then
+        s := mvsched.planned(s, case when s.refresh_interval is null then instant else
+               candidate.slot + make_interval(secs =>
+                 ceil(extract(epoch from instant - candidate.slot) / extract(epoch from s.refresh_interval))::float8
+                 * extract(epoch from s.refresh_interval)::float8) end);
         update mvsched.materialized_view_refresh_schedule x
            set next_run_at = s.next_run_at, next_run_offset = s.next_run_offset, next_run_reason = s.next_run_reason
          where x.id = s.id;
@@ -1619,6 +1633,7 @@ begin
       if reason = 'upstream_failed' and (s.after_parents or s.on_change) then
         next_slot := instant + interval '1 minute'; -- without a clock nobody else would call again
       end if;
+      s.last_attempted_at := instant;
       s.next_run_at := next_slot;
       s.next_run_offset := interval '0';
       s.next_run_reason := null;

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -187,19 +186,21 @@ func (f *settingsFlags) clock(given func(string) bool, s *schedule.Settings) (er
 		s.Timezone = &f.timezone
 	}
 	if given("cron") || given("timezone") {
-		// A zone alone is read with an expression that is one.
-		cron, err := schedule.ParseCron(cmp.Or(f.cron, "@daily"), cmp.Or(f.timezone, "UTC"))
+		expression, timezone := f.cron, f.timezone
+		if !given("cron") {
+			expression = "@daily" // a zone alone is read with an expression that is one
+		}
+		if !given("timezone") {
+			timezone = "UTC"
+		}
+		cron, err := schedule.ParseCron(expression, timezone)
 		if err != nil {
 			return err
 		}
 		if given("cron") {
-			expression := cron.String()
+			expression = cron.String()
 			s.Cron = &expression
 		}
-	}
-	if given("cron") && f.cron == "" {
-		_, err := schedule.ParseCron("", "UTC")
-		return err
 	}
 	if s.Debounce, err = resettable(given("debounce"), "debounce", f.debounce, "default", schedule.Day); err != nil {
 		return err

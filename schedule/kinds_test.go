@@ -1,0 +1,337 @@
+package schedule_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// course is one schedule, of public.v, in the course of time, which the test makes pass.
+type course struct {
+	*bundle
+	clock
+}
+
+var begins = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+
+func setupCourse(t *testing.T, settings schedule.Settings) *course {
+	t.Helper()
+	c := &course{setup(t), clock{begins}}
+	c.store.Now = c.Now
+	c.view("v", "")
+	c.add("v", settings)
+	return c
+}
+
+func (b *bundle) add(name string, settings schedule.Settings) {
+	b.Helper()
+	if _, err := b.store.Add(b.Context(), []schedule.ViewName{{Schema: "public", Name: name}}, settings, false); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *bundle) set(name string, settings schedule.Settings) {
+	b.Helper()
+	if err := b.store.Set(b.Context(), []schedule.ViewName{{Schema: "public", Name: name}}, settings); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// claimView claims a view out of turn, as somebody who refreshes it by hand.
+func (b *bundle) claimView(name string) *schedule.Claim {
+	b.Helper()
+	c, err := b.store.ClaimView(b.Context(), schedule.ViewName{Schema: "public", Name: name}, schedule.Settings{}, schedule.ClaimOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return c
+}
+
+// run lets a worker look at a time of the day, or a day and a time: it refreshes what is due. What it returns are the
+// slots that it did that for.
+func (c *course) run(at string) string {
+	c.Helper()
+	c.now = when(c.TB, at)
+	c.tend()
+	var slots []string
+	for _, claim := range c.claimAll() {
+		slots = append(slots, clockOf(*claim.ScheduledAt))
+		if claim.Skipped == "" {
+			c.succeed(claim)
+		}
+	}
+	c.tend()
+	return strings.Join(slots, " ")
+}
+
+// next is when the view is to be refreshed next; "": not planned.
+func (c *course) next() string {
+	c.Helper()
+	var next *time.Time
+	if err := c.Pool.QueryRow(c.Context(), `select next_run_at from mvsched.materialized_view_refresh_schedule
+		where materialized_view_name = 'public.v'`).Scan(&next); err != nil {
+		c.Fatal(err)
+	}
+	if next == nil {
+		return ""
+	}
+	return clockOf(*next)
+}
+
+// when reads a time on the day on which courses begin, or a whole one, in UTC.
+func when(t testing.TB, text string) time.Time {
+	t.Helper()
+	if len(text) < len("2006") || text[4] != '-' {
+		text = begins.Format("2006-01-02 ") + text
+	}
+	for _, layout := range []string{"2006-01-02 15:04", "2006-01-02 15:04:05.999"} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return at
+		}
+	}
+	t.Fatalf("what time is %s?", text)
+	return time.Time{}
+}
+
+func clockOf(t time.Time) string {
+	layout := "15:04:05.999999"
+	if t.UTC().Format("2006-01-02") != begins.Format("2006-01-02") {
+		layout = "2006-01-02 15:04:05.999999"
+	}
+	return t.UTC().Format(layout)
+}
+
+// step is one look of a worker: what it finds due, and when the next run is after that.
+type step struct{ at, slots, next string }
+
+func (c *course) goes(steps ...step) {
+	c.Helper()
+	for _, s := range steps {
+		if slots := c.run(s.at); slots != s.slots || c.next() != s.next {
+			c.Fatalf("at %s: refreshed for %q, next %q; want %q and %q", s.at, slots, c.next(), s.slots, s.next)
+		}
+	}
+}
+
+func TestSlots(t *testing.T) {
+	t.Parallel()
+	for name, settings := range map[string]schedule.Settings{
+		"every": {Every: ptr(10 * time.Minute)},
+		"cron":  {Cron: ptr("*/10 * * * *")},
+	} {
+		t.Run(name+"_does_not_drift_and_catches_up_once", func(t *testing.T) {
+			setupCourse(t, settings).goes(
+				step{"12:00", "12:00:00", "12:10:00"},
+				step{"12:09:59", "", "12:10:00"},
+				step{"12:10:07", "12:10:00", "12:20:00"},
+				step{"12:57", "12:20:00", "13:00:00"},
+				step{"13:00", "13:00:00", "13:10:00"},
+			)
+		})
+	}
+
+	t.Run("after_counts_from_the_end_also_of_a_failure", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{After: ptr(10 * time.Minute)})
+		for _, ending := range []schedule.Status{schedule.Succeeded, schedule.Failed, schedule.TimedOut} {
+			c.now = time.Now()
+			c.change("v", "next_run_at = now() - interval '1 second'")
+			c.tend()
+			claim := c.claim(1)[0]
+			c.tend()
+			if next := c.next(); next != "" {
+				t.Errorf("next %s while it runs", next)
+			}
+			if ending == schedule.Succeeded {
+				c.succeed(claim)
+			} else {
+				c.end(claim, schedule.Ending{Status: ending})
+			}
+			c.tend()
+			c.Check("00:10:00", `select s.next_run_at - e.ended_at from mvsched.materialized_view_refresh_schedule s,
+				mvsched.materialized_view_refresh_schedule_execution e where e.id = $1`, claim.ExecutionID)
+		}
+	})
+
+	t.Run("cron_is_planned_while_the_view_is_refreshed", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Cron: ptr("30 2 * * *"), Timezone: ptr("Europe/Berlin")})
+		c.tend()
+		c.claim(1)
+		if next := c.next(); next != "" {
+			t.Errorf("next %s with the claim", next)
+		}
+		c.tend()
+		if next := c.next(); next != "2026-03-03 01:30:00" {
+			t.Errorf("next %s", next)
+		}
+	})
+
+	t.Run("a_changed_cron_counts_anew", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Cron: ptr("0 0 1 1 *")})
+		c.run("12:00")
+		c.set("v", schedule.Settings{Cron: ptr("0 0 29 2 *")})
+		if next := c.next(); next != "" {
+			t.Errorf("next %s before it is planned", next)
+		}
+		c.tend()
+		cron, err := schedule.ParseCron("0 0 29 2 *", "UTC")
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := time.Now() // the column is set by the server's clock
+		if next := c.next(); next != clockOf(cron.Next(changed)) {
+			t.Errorf("next %s", next)
+		}
+	})
+
+	t.Run("a_cron_that_cannot_be_read_is_suspended", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Cron: ptr("0 0 1 1 *")})
+		c.run("12:00")
+		c.change("v", "cron = '99 * * * *'")
+		outlook := c.tend()
+		if len(outlook.Suspended) != 1 || outlook.Suspended[0].View != "public.v" || !strings.Contains(outlook.Suspended[0].Reason, "minute") {
+			t.Errorf("%+v", outlook.Suspended)
+		}
+		c.Check("true", `select suspended_at is not null and suspended_reason like '%minute%' from mvsched.materialized_view_refresh_schedule`)
+		if outlook := c.tend(); len(outlook.Suspended) != 0 {
+			t.Errorf("and again: %+v", outlook.Suspended)
+		}
+	})
+
+	t.Run("a_hand_written_time_that_is_sooner_stays", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Cron: ptr("0 * * * *")})
+		c.run("12:00")
+		c.change("v", "next_run_at = '2026-03-02 12:20Z'")
+		c.goes(step{"12:21", "12:20:00", "13:00:00"})
+	})
+}
+
+func TestJitter(t *testing.T) {
+	t.Parallel()
+	t.Run("is_stable_centred_and_within_its_bounds", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Every: ptr(time.Hour), Jitter: ptr(10 * time.Minute)})
+		c.view("w", "1 hour")
+		c.change("w", "jitter = '10 minutes'")
+		const offsets = `with o as (
+			select s.materialized_view_name as view, slot, extract(epoch from (mvsched.planned(s, slot)).next_run_offset)::float8 as seconds
+			  from mvsched.materialized_view_refresh_schedule s,
+			       generate_series(timestamptz '2026-01-01 00:00Z', '2026-03-01 00:00Z', '1 hour') slot) `
+		c.Check("t t t", offsets+`select concat_ws(' ', bool_and(abs(seconds) <= 300), max(seconds) > 280 and min(seconds) < -280,
+			abs(avg(seconds)) < 15) from o where view = 'public.v'`)
+		c.Check("0", offsets+`, again as (select s.id, slot, extract(epoch from (mvsched.planned(s, slot)).next_run_offset)::float8 as seconds
+			from mvsched.materialized_view_refresh_schedule s, o where s.materialized_view_name = o.view)
+			select count(*) from again where seconds not in (select seconds from o)`)
+		c.Check("true", offsets+`select count(distinct seconds) > 2700 from o`) // each view and each slot has its own
+	})
+
+	t.Run("leaves_the_slots_where_they_are", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Every: ptr(10 * time.Minute), Jitter: ptr(10 * time.Minute)})
+		c.run("12:00")
+		last := begins
+		for slot := begins.Add(10 * time.Minute); slot.Before(begins.Add(3 * time.Hour)); slot = slot.Add(10 * time.Minute) {
+			at := when(t, c.next())
+			if at.Before(last) || at.Before(slot.Add(-5*time.Minute)) || at.After(slot.Add(5*time.Minute)) {
+				t.Fatalf("slot %v at %v, after the run at %v", slot, at, last)
+			}
+			// The clock of the test is as fine as the column.
+			if got := c.run(at.Format("15:04:05.999999")); got != clockOf(slot) {
+				t.Fatalf("at %v for %s, want %v", at, got, slot)
+			}
+			last = at
+		}
+	})
+
+	t.Run("longer_than_the_way_from_slot_to_slot_brings_on_no_runs_one_behind_the_other", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Cron: ptr("* * * * *"), Jitter: ptr(5 * time.Minute)})
+		for at := begins; at.Before(begins.Add(time.Hour)); at = at.Add(time.Minute) {
+			first := c.run(at.Format("15:04"))
+			if second := c.run(at.Format("15:04")); second != "" {
+				t.Fatalf("at %v for %s and for %s", at, first, second)
+			}
+		}
+	})
+}
+
+func TestWindow(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, test := range []struct{ at, window, zone, want string }{
+		{"2026-03-02 07:59Z", "08:00-12:00", "UTC", "2026-03-02 08:00Z"},
+		{"2026-03-02 08:00Z", "08:00-12:00", "UTC", ""},
+		{"2026-03-02 11:59:59Z", "08:00-12:00", "UTC", ""},
+		{"2026-03-02 12:00Z", "08:00-12:00", "UTC", "2026-03-03 08:00Z"},
+		{"2026-03-02 21:59Z", "22:00-06:00", "UTC", "2026-03-02 22:00Z"},
+		{"2026-03-02 23:00Z", "22:00-06:00", "UTC", ""},
+		{"2026-03-02 05:59Z", "22:00-06:00", "UTC", ""},
+		{"2026-03-02 06:00Z", "22:00-06:00", "UTC", "2026-03-02 22:00Z"},
+		{"2026-03-02 12:00Z", "00:00-06:00", "Asia/Tokyo", "2026-03-02 15:00Z"},
+		{"2026-03-02 12:00Z", "18:00-00:00", "UTC", "2026-03-02 18:00Z"},
+		// Clocks are put forward from 02:00 to 03:00: the window opens with the rest of it, or not on that day.
+		{"2026-03-29 00:59Z", "02:30-03:30", "Europe/Berlin", "2026-03-29 01:00Z"},
+		{"2026-03-29 00:59Z", "02:15-02:45", "Europe/Berlin", "2026-03-30 00:15Z"},
+		{"2026-03-28 23:30Z", "01:00-05:00", "Europe/Berlin", "2026-03-29 00:00Z"},
+		// And back from 03:00 to 02:00: the hour counts both times, and a window that opens in it opens the second time.
+		{"2026-10-25 00:15Z", "02:10-02:50", "Europe/Berlin", ""},
+		{"2026-10-25 01:15Z", "02:10-02:50", "Europe/Berlin", ""},
+		{"2026-10-25 00:55Z", "02:10-02:50", "Europe/Berlin", "2026-10-26 01:10Z"},
+		{"2026-10-25 00:05Z", "02:10-02:50", "Europe/Berlin", "2026-10-25 01:10Z"},
+		// A day that a zone left out.
+		{"2011-12-30 06:00Z", "22:00-23:00", "Pacific/Apia", "2011-12-30 08:00Z"},
+		{"2011-12-30 09:30Z", "12:00-13:00", "Pacific/Apia", "2011-12-30 22:00Z"},
+	} {
+		start, end, _ := strings.Cut(test.window, "-")
+		want := test.want
+		if want == "" {
+			want = test.at
+		}
+		b.Check(b.Value(`select $1::text::timestamptz`, want), `select mvsched.in_window($1::text::timestamptz, $2::text::time, $3::text::time, $4)`,
+			test.at, start, end, test.zone)
+	}
+
+	night, err := schedule.ParseWindow("22:00-06:00")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("every_keeps_its_grid_through_the_closed_hours", func(t *testing.T) {
+		setupCourse(t, schedule.Settings{Every: ptr(3 * time.Hour), Window: &night}).goes(
+			step{"12:00", "", "22:00:00"}, // a new one waits for the window too
+			step{"22:00:10", "22:00:00", "2026-03-03 01:00:00"},
+			step{"2026-03-03 01:00", "2026-03-03 01:00:00", "2026-03-03 04:00:00"},
+			step{"2026-03-03 04:00", "2026-03-03 04:00:00", "2026-03-03 22:00:00"},
+		)
+	})
+	t.Run("a_catch_up_waits_for_the_window", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Every: ptr(time.Hour), Window: &night})
+		c.change("v", "next_run_at = '2026-03-02 22:30Z'")
+		c.goes(
+			step{"22:30", "22:30:00", "23:30:00"},
+			step{"2026-03-03 09:00", "", "2026-03-03 22:30:00"}, // there was nobody in the night
+			step{"2026-03-03 22:29", "", "2026-03-03 22:30:00"},
+			step{"2026-03-03 22:30", "2026-03-03 22:30:00", "2026-03-03 23:30:00"},
+		)
+	})
+	t.Run("cron_and_a_window", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Cron: ptr("0 */4 * * *"), Window: &night})
+		c.goes(
+			step{"12:00", "", "22:00:00"},
+			step{"22:00", "22:00:00", "2026-03-03 00:00:00"},
+			step{"2026-03-03 00:00", "2026-03-03 00:00:00", "2026-03-03 04:00:00"},
+			step{"2026-03-03 04:00", "2026-03-03 04:00:00", "2026-03-03 22:00:00"}, // once for 08:00, 12:00, 16:00 and 20:00
+			step{"2026-03-03 22:00", "2026-03-03 22:00:00", "2026-03-04 00:00:00"},
+		)
+	})
+	t.Run("a_request_waits_for_the_window", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Cron: ptr("0 4 * * *"), Window: &night})
+		c.change("v", "next_run_at = '2026-03-02 22:00Z'")
+		c.run("22:00")
+		c.now = when(t, "2026-03-03 09:00")
+		c.request("2026-03-03 08:00")
+		c.tend()
+		claims := c.claimAll() // the slot of the morning waits for the window too
+		if outlook := c.tend(); len(claims) != 0 || outlook.Due != 0 || outlook.Next == nil || *outlook.Next != 13*time.Hour {
+			t.Errorf("claimed %v; %+v", views(claims), outlook)
+		}
+		c.goes(step{"2026-03-03 22:00", "2026-03-03 22:00:00", "2026-03-04 04:00:00"})
+	})
+}

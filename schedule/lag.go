@@ -15,9 +15,15 @@ type lagView struct {
 	usual     *time.Duration // 95th percentile of its last refreshes; nil: there are none
 	runs      int            // how many of them there are, up to 20
 
-	children []*lagView
-	tail     *time.Duration
-	onPath   bool
+	dataAsOf *time.Time // nil: it has never been refreshed
+	begins   *time.Time // its next refresh, as it is planned; nil: not known
+
+	// Worked out from these.
+	place   int            // in an order in which parents come first; those of a cycle have the same
+	way     time.Duration  // what the refreshes on the longest way take that ends with the view, itself included
+	longest time.Duration  // the longest refresh of any such way
+	clocked bool           // it reads, over however many others, a view that is not refreshed for its sake
+	latest  *time.Duration // see newLags; nil: no view that has a target is concerned
 }
 
 // prediction is what a slot was planned with; nil: nothing is known.
@@ -28,21 +34,6 @@ type prediction struct {
 
 // lags knows how late each view can begin.
 type lags map[int64]*lagView
-
-func newLags(views []lagView) lags {
-	l := lags{}
-	for i := range views {
-		l[views[i].oid] = &views[i]
-	}
-	for i := range views {
-		for _, parent := range views[i].parents {
-			if p := l[parent]; p != nil && parent != views[i].oid {
-				p.children = append(p.children, &views[i])
-			}
-		}
-	}
-	return l
-}
 
 const (
 	// A claim comes some milliseconds after its slot, and no two refreshes take the same time.
@@ -71,70 +62,93 @@ func (v *lagView) predicted() time.Duration {
 	}
 }
 
-// latest is how long after the instant that the view's data is as of its next refresh has to begin, so that the data
-// of no view that has a target gets older than that: each target less the refreshes on the longest way to it, the
-// least of them. nil: none is concerned.
-func (v *lagView) latest() *time.Duration {
-	if v.tail != nil || v.onPath {
-		return v.tail
+// newLags works out how late each view can begin: latest is how long after the instant that its data is as of. The data
+// of no view that has a target may get older than that; so it is each target less the refreshes on the longest way to it,
+// and the least of them. A way goes on through a child that follows what it reads, not through one that has a clock of its
+// own. Within a cycle there is no way.
+func newLags(views []lagView) lags {
+	l := lags{}
+	var oids []int64
+	for i := range views {
+		l[views[i].oid] = &views[i]
+		oids = append(oids, views[i].oid)
 	}
-	v.onPath = true // in a cycle, which ends here
-	defer func() { v.onPath = false }()
-	var least *time.Duration
-	if v.maxLag != nil {
-		own := *v.maxLag - lagMargin - *v.maxLag/lagMarginFraction
-		least = &own
+	parents := func(oid int64) []int64 {
+		return slices.DeleteFunc(slices.Clone(l[oid].parents), func(p int64) bool { return l[p] == nil })
 	}
-	for _, child := range v.children {
-		if !child.follows {
+	groups := components(oids, parents) // parents come before children
+	for place, group := range groups {
+		var way, longest time.Duration
+		clocked := false
+		for _, oid := range group {
+			for _, parent := range parents(oid) {
+				p := l[parent]
+				clocked = clocked || parent != oid && !p.follows || p.clocked
+				if !slices.Contains(group, parent) && p.scheduled && p.follows {
+					way, longest = max(way, p.way), max(longest, p.longest)
+				}
+			}
+		}
+		for _, oid := range group {
+			v := l[oid]
+			v.place, v.clocked = place, clocked
+			v.way, v.longest = way+v.predicted(), max(longest, v.predicted())
+		}
+	}
+	for _, group := range slices.Backward(groups) {
+		for _, oid := range group { // their children have told them by now
+			v := l[oid]
+			if v.maxLag != nil {
+				v.within(*v.maxLag - lagMargin - *v.maxLag/lagMarginFraction - v.predicted())
+			}
+		}
+		for _, oid := range group {
+			v := l[oid]
+			for _, parent := range parents(oid) {
+				if p := l[parent]; v.follows && v.latest != nil && !slices.Contains(group, parent) {
+					p.within(*v.latest - p.predicted())
+				}
+			}
+		}
+	}
+	return l
+}
+
+// within takes a bound on how late the view can begin.
+func (v *lagView) within(d time.Duration) {
+	if v.latest == nil || d < *v.latest {
+		v.latest = &d
+	}
+}
+
+// renewal is when the last of the views begins to be refreshed that the view has the age of its data from: before that its
+// own refresh would change nothing, and in that slot it waits for them. nil: there is none, or it is not known.
+func (l lags) renewal(v *lagView, dataAsOf time.Time) (last *time.Time) {
+	for _, oid := range v.parents {
+		p := l[oid]
+		if p == nil || p == v || p.begins == nil || p.dataAsOf == nil || p.dataAsOf.After(dataAsOf) {
 			continue
 		}
-		if below := child.latest(); below != nil && (least == nil || *below < *least) {
-			least = below
+		if last == nil || p.begins.After(*last) {
+			last = p.begins
 		}
 	}
-	if least == nil {
-		return nil
-	}
-	tail := *least - v.predicted()
-	v.tail = &tail
-	return v.tail
+	return last
 }
 
-// way is how long the refreshes on the longest way take that ends with the view, itself included, and the longest of them:
-// its data cannot stay younger than both together, since the next way cannot begin before the last refresh has ended.
-func (l lags) way(v *lagView) (sum, longest time.Duration) {
-	if v.onPath {
-		return 0, 0
+// place is where a view comes in an order in which parents come first.
+func (l lags) place(oid int64) int {
+	if v := l[oid]; v != nil {
+		return v.place
 	}
-	v.onPath = true
-	defer func() { v.onPath = false }()
-	for _, oid := range v.parents {
-		if p := l[oid]; p != nil && p.scheduled && p.follows {
-			above, most := l.way(p)
-			sum, longest = max(sum, above), max(longest, most)
-		}
-	}
-	own := v.predicted()
-	return sum + own, max(longest, own)
+	return 0
 }
 
-// clocked reports whether something that the view reads is not refreshed for its sake: then its data may be as old as
-// that, however often it is refreshed itself.
-func (l lags) clocked(v *lagView) bool {
-	return l.anyAbove(v, func(p *lagView) bool { return !p.follows })
-}
-
-func (l lags) anyAbove(v *lagView, is func(*lagView) bool) bool {
-	if v.onPath {
-		return false
+// planned notes when a view's next refresh is going to begin: a slot is only ever moved forward.
+func (l lags) planned(oid int64, slot time.Time) {
+	if v := l[oid]; v != nil && (v.begins == nil || slot.Before(*v.begins)) {
+		v.begins = &slot
 	}
-	v.onPath = true
-	defer func() { v.onPath = false }()
-	return slices.ContainsFunc(v.parents, func(oid int64) bool {
-		p := l[oid]
-		return p != nil && (is(p) || l.anyAbove(p, is))
-	})
 }
 
 // plan returns the slot of a view with a target: as late as its data and that of the views that read it allow.
@@ -146,20 +160,23 @@ func (l lags) plan(u unplanned) (time.Time, prediction) {
 	var known prediction
 	if v.usual != nil {
 		duration := v.predicted()
-		sum, longest := l.way(v)
-		lag := sum + longest + lagMargin + *v.maxLag/lagMarginFraction
+		// Since the next way cannot begin before the last refresh of this one has ended.
+		lag := v.way + v.longest + lagMargin + *v.maxLag/lagMarginFraction
 		known = prediction{duration: &duration, lag: &lag}
 	}
-	latest := *v.latest()
+	latest := *v.latest
 	pause := max(latest, time.Second)
 	switch {
 	case u.FailedAt != nil:
 		return u.FailedAt.Add(pause), known
-	case u.DataAsOf == nil || l.clocked(v):
+	case u.DataAsOf == nil || v.clocked:
 		return u.Since.Add(pause), known
 	}
 	slot := u.DataAsOf.Add(latest)
+	renewed := l.renewal(v, *u.DataAsOf)
 	switch {
+	case renewed != nil && renewed.After(slot):
+		return *renewed, known
 	case !slot.Before(u.Since):
 		return slot, known
 	case u.Refreshed != nil && u.DataAsOf.Before(*u.Refreshed):

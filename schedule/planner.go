@@ -1,8 +1,10 @@
 package schedule
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -28,7 +30,8 @@ const toPlanSQL = `
 select s.id, s.materialized_view_name, coalesce($1::timestamptz, now()), s.cron, s.timezone,
        coalesce(s.view_oid, 0)::bigint,
        greatest(s.last_attempted_at, s.spec_changed_at, last.scheduled_at),
-       data.data_as_of, data.refreshed_at, case when last.status not in ('succeeded', 'skipped') or last.reason <> 'unchanged' then last.ended_at end
+       data.data_as_of, data.refreshed_at, 
+       case when last.status not in ('succeeded', 'skipped') or last.status = 'skipped' and last.reason <> 'unchanged' then last.ended_at end
   from mvsched.materialized_view_refresh_schedule s
   left join lateral (
          select e.scheduled_at, e.status, e.reason, e.ended_at
@@ -63,7 +66,8 @@ with target as (
 select member.view_oid::bigint, coalesce(g.parents, '{}')::bigint[], extract(epoch from s.max_lag)::float8,
        coalesce((s.max_lag is not null or s.after_parents or s.on_change) and s.paused_at is null and s.suspended_at is null, false),
        s.id is not null,
-       usual.p95, usual.runs
+       usual.p95, usual.runs, data.data_as_of,
+       case when s.open_execution_id is not null then now() else s.next_run_at end
   from member
   left join mvsched.materialized_view_graph g using (view_oid)
   left join mvsched.materialized_view_refresh_schedule s using (view_oid)
@@ -73,7 +77,14 @@ select member.view_oid::bigint, coalesce(g.parents, '{}')::bigint[], extract(epo
                    from mvsched.materialized_view_refresh_schedule_execution x
                   where x.view_oid = member.view_oid and x.status = 'succeeded' and x.data_as_of is not null
                   order by x.id desc
-                  limit 20) e) usual`
+                  limit 20) e) usual
+  left join lateral (
+         select x.data_as_of
+           from mvsched.materialized_view_refresh_schedule_execution x
+          where x.view_oid = member.view_oid and x.data_as_of is not null
+          order by x.id desc
+          limit 1
+       ) data on true`
 
 // plannedSQL only ever moves a slot forward: what somebody has set by hand to be sooner stays.
 const plannedSQL = `
@@ -129,6 +140,7 @@ func (s *Store) planByClock(ctx context.Context) ([]Suspended, error) {
 			return err
 		}
 		lags := newLags(views)
+		slices.SortStableFunc(todo, func(a, b unplanned) int { return cmp.Compare(lags.place(a.OID), lags.place(b.OID)) })
 
 		var ids []int64
 		var slots []time.Time
@@ -148,6 +160,7 @@ func (s *Store) planByClock(ctx context.Context) ([]Suspended, error) {
 				u.slot = cron.Next(u.Since)
 			default:
 				u.slot, u.prediction = lags.plan(u)
+				lags.planned(u.OID, u.slot)
 			}
 			ids, slots = append(ids, u.ID), append(slots, u.slot)
 			predicted, reachable = append(predicted, seconds(u.prediction.duration)), append(reachable, seconds(u.prediction.lag))
@@ -168,7 +181,7 @@ func scanUnplanned(row pgx.CollectableRow) (u unplanned, err error) {
 
 func scanLagView(row pgx.CollectableRow) (v lagView, err error) {
 	var maxLag, usual *float64
-	err = row.Scan(&v.oid, &v.parents, &maxLag, &v.follows, &v.scheduled, &usual, &v.runs)
+	err = row.Scan(&v.oid, &v.parents, &maxLag, &v.follows, &v.scheduled, &usual, &v.runs, &v.dataAsOf, &v.begins)
 	v.maxLag, v.usual = durationOrNil(maxLag), durationOrNil(usual)
 	return v, err
 }

@@ -492,15 +492,15 @@ create function mvsched.in_window(at timestamptz, window_start time, window_end 
   language plpgsql immutable
   set search_path = pg_catalog, pg_temp as $$
 declare
-  found timestamptz := at;
-  wall  timestamp;
-  opens timestamp;
+  inside timestamptz := at;
+  wall   timestamp;
+  opens  timestamp;
 begin
   loop
-    wall := found at time zone zone;
+    wall := inside at time zone zone;
     if (case when window_start < window_end then wall::time >= window_start and wall::time < window_end
              else wall::time >= window_start or wall::time < window_end end) is not false then
-      return found; -- also where there is no window
+      return inside; -- also where there is no window
     end if;
     opens := wall::date + window_start;
     if opens <= wall then
@@ -510,7 +510,7 @@ begin
     while (opens at time zone zone) at time zone zone <> opens loop
       opens := opens + interval '1 minute';
     end loop;
-    found := opens at time zone zone;
+    inside := opens at time zone zone;
   end loop;
 end
 $$;

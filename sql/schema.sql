@@ -1714,7 +1714,7 @@ create table mvsched.settings (
 );
 comment on table mvsched.settings is 'One row: what holds for all schedules of this database. Change it by hand at any time';
 comment on column mvsched.settings.singleton is 'Always true; as the primary key it keeps this table at one row';
-comment on column mvsched.settings.max_concurrent_refreshes is 'How many scheduled refreshes may run at a time, over all workers; null: as many as the workers have slots';
+comment on column mvsched.settings.max_concurrent_refreshes is 'How many refreshes may run at a time, over all workers, those by hand included; null: as many as the workers have slots';
 comment on column mvsched.settings.keep_failures is 'How long executions stay that failed, timed out, were cancelled or abandoned; null: for ever';
 comment on column mvsched.settings.keep_successes is 'How long executions stay that succeeded, and the record of vacuums; null: for ever';
 comment on column mvsched.settings.keep_skips is 'How long executions stay that were skipped; null: for ever';
@@ -2046,7 +2046,7 @@ comment on column mvsched.status.last_rows_inserted is 'Rows it wrote; null for 
 comment on column mvsched.status.last_rows_deleted is 'Rows it removed; null for plain';
 comment on column mvsched.status.last_error_name is 'Condition name of its error';
 comment on column mvsched.status.last_error_message is 'Primary message of its error';
-comment on column mvsched.status.consecutive_failures is 'Failed, timed-out and lost runs since the last success';
+comment on column mvsched.status.consecutive_failures is 'Failed slots since the last success';
 comment on column mvsched.status.queue is 'The queue whose workers refresh the view';
 comment on column mvsched.status.size_bytes is 'The view''s size by the catalog''s page count, as of its last VACUUM, ANALYZE or plain refresh';
 comment on column mvsched.status.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views; null: the view is gone';

@@ -1445,8 +1445,8 @@ begin
 
       if mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) > instant then
         s := mvsched.planned(s, case when s.refresh_interval is null then instant else
-               candidate.slot + make_interval(secs =>
-                 ceil(extract(epoch from instant - candidate.slot) / extract(epoch from s.refresh_interval))::float8
+               s.next_run_at - s.next_run_offset + make_interval(secs =>
+                 ceil(extract(epoch from instant - (s.next_run_at - s.next_run_offset)) / extract(epoch from s.refresh_interval))::float8
                  * extract(epoch from s.refresh_interval)::float8) end);
         update mvsched.materialized_view_refresh_schedule x
            set next_run_at = s.next_run_at, next_run_offset = s.next_run_offset, next_run_reason = s.next_run_reason
@@ -1968,7 +1968,8 @@ select s.id                                                as materialized_view_
          when data.data_as_of is null then 'never'
          when pg_catalog.now() - data.data_as_of > s.max_lag then 'late'
          -- By its own runs: how old its data is may be the doing of what it reads.
-         when pg_catalog.now() - data.ended_at > 2 * s.refresh_interval then 'late'
+         when pg_catalog.now() - data.ended_at > 2 * s.refresh_interval
+              and (s.window_start is null or s.next_run_at <= pg_catalog.now()) then 'late'
          when pg_catalog.num_nonnulls(s.max_lag, s.refresh_interval) = 0 and s.next_run_at < pg_catalog.now() - interval '1 minute' then 'late'
          when s.next_run_at is null and pg_catalog.num_nonnulls(s.refresh_interval, s.cron) > 0 and s.open_execution_id is null
               or mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) <= pg_catalog.now() then 'due'

@@ -95,7 +95,7 @@ func (p Printer) Schedules(schedules []schedule.Schedule) error {
 		{head: "VIEW", cell: func(s schedule.Schedule) string { return s.View }, gives: true},
 		{head: "WHEN", cell: func(s schedule.Schedule) string { return s.When() }, gives: true},
 		{
-			head: "AT BEST", cell: func(s schedule.Schedule) string { return age(s.ReachableLag) }, right: true,
+			head: "AT BEST", cell: atBest, right: true,
 			when: schedule.Schedule.Unreachable,
 		},
 		{
@@ -137,6 +137,14 @@ func (p Printer) Schedules(schedules []schedule.Schedule) error {
 			when: func(s schedule.Schedule) bool { return s.PausedAt != nil || s.SuspendedAt != nil },
 		},
 	})
+}
+
+// atBest is how old the data gets where that cannot be kept short enough.
+func atBest(s schedule.Schedule) string {
+	if !s.Unreachable() {
+		return "-"
+	}
+	return age(s.ReachableLag)
 }
 
 // between is the part of the day in which a schedule's refreshes may begin, with its time zone unless it is UTC.

@@ -21,16 +21,34 @@
 //	record                                  succeeded, failed, … ────┘
 //	                │                              │
 //	settle  open_execution_id = null  ◄────────────┤
-//	        failures counted; a slot               │
-//	        lost is due again                      │
+//	        failures counted; a slot lost          │
+//	        is due again, or tried again           │
 //	                                               │
 //	rescue                                  running, but nobody holds the lock: abandoned
 //
+// Plan. A null slot means "to be planned": a new row, a row typed into psql and a changed spec all start so, and any
+// worker plans them before it claims. Slots are computed once and stored, because SQL can compare them in an index and
+// cannot compute every kind of them. There are six kinds, and they differ in when their next slot can be known:
+//
+//	every          at the claim, from the slot before: no drift. Intervals are counted in seconds, so days have 24 hours
+//	cron           after the claim, since it takes more than SQL (planByClock, Cron)
+//	after          when the run has ended
+//	max_lag        when the run has ended: from what the data is as of, less how long the refreshes on the longest way to
+//	               each target usually take (lags)
+//	after_parents  when a parent has got new data, which is settled with the end of its refresh
+//	on_change      when a fingerprint differs, which somebody has to look at (TendOptions.Look), or after max_staleness
+//
+// A window moves a slot to when it opens, and jitter moves next_run_at beside the slot, by a hash of both, so that
+// whoever plans it comes to the same (mvsched.planned). next_run_offset remembers how far, so the slot itself is never
+// lost: not by jitter, nor by a retry or a second look.
+//
+// Request. mvsched.request_refresh writes a row in its caller's transaction. Tend makes the view due; the claim deletes the
+// rows that it can see, in its own transaction: what they asked for is committed, so the refresh sees it, and a request that
+// commits later is still there for the next. That is why requests of two transactions are never merged when they are
+// written. The slots stay where they are.
+//
 // Due. A schedule is due when its slot has come, nobody paused or suspended it, and no run of its view is open. Slots
-// are computed once and stored, because SQL can compare them in an index and cannot compute every kind of them. A null
-// slot means "to be planned": a new row, a row typed into psql and a changed interval all start so, and any worker plans
-// them before it claims. Intervals are counted in seconds, from slot to slot: no drift, and days of 24 hours. Slots that
-// nobody served are made up for by one run, not by many.
+// that nobody served are made up for by one run, not by many.
 //
 // Wait. A due view waits for its ancestors, the views that it reads directly or through others, whose slot is not later
 // than its own: while they are due, running, or ended and not settled (mvsched.awaited). The slot of an ancestor moves
@@ -45,7 +63,8 @@
 //
 // Claim. One statement locks due schedules (SKIP LOCKED), inserts their executions and moves their slots on; so there
 // is no claim without a record, and none is lost between two steps. A unique index on the OID of the view among running
-// executions makes a second run of a view impossible, whatever else goes wrong. A worker claims only what it begins at
+// executions makes a second run of a view impossible, whatever else goes wrong. Where settings cap the refreshes, claims
+// count under a transaction lock, one after the other. A worker claims only what it begins at
 // once, because a claim that waits looks like one whose worker has died.
 //
 // Run. Package refresh does it: one transaction that locks the execution row, refreshes the view and ends the row. The
@@ -57,7 +76,8 @@
 // Settle. The refresh transaction writes its own execution and nothing else: somebody who holds the schedule row in an
 // open psql session must not be able to throw a finished refresh away, and a deleted schedule must not wait for its
 // view's refresh. What the end means for the schedule is carried over afterwards, in a statement of its own, by the same
-// worker or, should that be dead, by any other.
+// worker or, should that be dead, by any other: failures are counted, what may pass is tried again within the slot, and
+// what fails too often is suspended.
 //
 // Rescue. A run is alive exactly as long as its transaction holds the lock on its execution row. Whoever gets that lock
 // with SKIP LOCKED, and finds the row still running, knows that the transaction is gone, and records the run as

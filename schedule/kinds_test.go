@@ -311,6 +311,38 @@ func TestWindow(t *testing.T) {
 			step{"2026-03-03 22:30", "2026-03-03 22:30:00", "2026-03-03 23:30:00"},
 		)
 	})
+	t.Run("is_not_late_while_it_is_closed", func(t *testing.T) {
+		b := setup(t)
+		b.view("v", "1 minute")
+		b.run()
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() + interval '1 hour',
+			window_start = (now() at time zone 'UTC' + interval '1 hour')::time, window_end = (now() at time zone 'UTC' + interval '2 hours')::time`)
+		b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
+			(materialized_view_refresh_schedule_id, view_name, view_oid, status, started_at, ended_at, method, data_as_of)
+			select id, materialized_view_name, view_oid, 'succeeded', now() - interval '9 hours', now() - interval '9 hours', 'plain',
+			       now() - interval '9 hours' from mvsched.materialized_view_refresh_schedule`)
+		b.Check("fresh", `select state from mvsched.status`)
+		if due, err := b.store.Due(t.Context(), nil, 0); err != nil || len(due) > 0 {
+			t.Errorf("%+v, %v", due, err)
+		}
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now()`)
+		b.Check("late", `select state from mvsched.status`)
+		if due, err := b.store.Due(t.Context(), nil, 0); err != nil || len(due) > 0 {
+			t.Errorf("due, but not now: %+v, %v", due, err)
+		}
+	})
+	t.Run("a_request_that_the_window_closes_on_leaves_the_grid", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Every: ptr(time.Hour), Window: &night})
+		c.change("v", "next_run_at = '2026-03-02 22:30Z'")
+		c.run("2026-03-03 05:30")
+		c.request("2026-03-03 05:50")
+		c.now = when(t, "2026-03-03 05:59:59")
+		c.tend()
+		c.goes(
+			step{"2026-03-03 06:00", "", "2026-03-03 22:30:00"},
+			step{"2026-03-03 22:00:01", "2026-03-03 22:00:01", "2026-03-03 22:30:00"},
+		)
+	})
 	t.Run("cron_and_a_window", func(t *testing.T) {
 		c := setupCourse(t, schedule.Settings{Cron: ptr("0 */4 * * *"), Window: &night})
 		c.goes(

@@ -316,15 +316,21 @@ func collect[T any](dest *[]T, scan pgx.RowToFunc[T]) func(pgx.Rows) error {
 }
 
 const dueSQL = `
-select coalesce(mvsched.view_name(v.oid), s.materialized_view_name), s.next_run_at
+select coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
+       case when s.next_run_at <= coalesce($1::timestamptz, now()) then s.next_run_at else asked.since end
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
  cross join lateral (
         select mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity) as oid offset 0) v
- where (s.next_run_at <= coalesce($1::timestamptz, now())
+ cross join lateral (
+        select min(r.requested_at) as since
+          from mvsched.materialized_view_refresh_request r
+         where r.materialized_view_refresh_schedule_id = s.id) asked
+ where (s.next_run_at <= coalesce($1::timestamptz, now()) or asked.since is not null
         or s.next_run_at is null and (s.last_attempted_at is null or s.refresh_interval is not null))
    and s.open_execution_id is null
    and s.paused_at is null and s.suspended_at is null
+   and mvsched.in_window(coalesce($1::timestamptz, now()), s.window_start, s.window_end, s.timezone) <= coalesce($1::timestamptz, now())
    and not exists (select
                      from mvsched.materialized_view_refresh_schedule_execution e
                     where e.status = 'running' and e.view_oid = v.oid)

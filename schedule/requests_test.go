@@ -40,6 +40,10 @@ func TestRequest(t *testing.T) {
 				c.Exec(`do $$ begin perform mvsched.request_refresh('public.v'); perform mvsched.request_refresh('public.v'); end $$`)
 				c.pending("3") // one a transaction
 				c.Exec(`update mvsched.materialized_view_refresh_request set requested_at = least(requested_at, '2026-03-02 12:20:02Z')`)
+				c.now = when(t, "12:20:10")
+				if due, err := c.store.Due(t.Context(), nil, 0); err != nil || len(due) != 1 || clockOf(*due[0].ScheduledAt) != "12:20:00" {
+					t.Errorf("due: %+v, %v", due, err)
+				}
 				c.goes(step{"12:20:10", "12:20:10", next})
 				c.pending("0")
 				c.Check("change", `select trigger from mvsched.materialized_view_refresh_schedule_execution order by id desc limit 1`)

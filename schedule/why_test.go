@@ -314,6 +314,53 @@ func TestWhyGrounds(t *testing.T) {
 		}
 	})
 
+	t.Run("what_somebody_has_asked_for", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "1 hour")
+		b.run()
+		b.Exec("select mvsched.request_refresh('public.a')")
+		e := b.why("public.a")
+		if r := reason(t, e, "requested"); r.Since == nil || e.Reasons[0].Code != "not_due" {
+			t.Errorf("%+v", e)
+		}
+		b.tend()
+		e = b.why("public.a")
+		reason(t, e, "requested")
+		if got := codes(e); got[0] != "due" {
+			t.Errorf("%v", got)
+		}
+		b.succeed(b.claim(1)[0])
+		b.tend()
+		if got := codes(b.why("public.a")); slices.Contains(got, "requested") {
+			t.Errorf("%v", got)
+		}
+	})
+
+	t.Run("on_change", func(t *testing.T) {
+		b := setup(t)
+		b.Exec("create materialized view public.a as select random() as id")
+		b.add("a", schedule.Settings{OnChange: ptr(true)})
+		b.run()
+		e := b.why("public.a")
+		if r := reason(t, e, "changes_unseen"); e.Reasons[0].Code != "awaits_change" || r.Until == nil || !strings.Contains(r.Message, "function random()") {
+			t.Errorf("%+v", e)
+		}
+	})
+
+	t.Run("max_lag", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "")
+		b.add("a", schedule.Settings{MaxLag: ptr(time.Minute)})
+		b.run()
+		if got := reason(t, b.why("public.a"), "planned_ahead").Message; !strings.Contains(got, "no older than 1m; its refresh is assumed to take up to 0") {
+			t.Error(got)
+		}
+		b.change("a", "predicted_duration = '40 s', reachable_lag = '81.45 s'")
+		if got := reason(t, b.why("public.a"), "out_of_reach").Message; !strings.Contains(got, "up to 1m21.5s old, not 1m as") {
+			t.Error(got)
+		}
+	})
+
 	t.Run("no_view_at_all", func(t *testing.T) {
 		b := setup(t)
 		b.Exec("create table public.t (id int)")

@@ -1537,8 +1537,8 @@ begin
 
       if mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) > instant then
         s := mvsched.planned(s, case when s.refresh_interval is null then instant else
-               candidate.slot + make_interval(secs =>
-                 ceil(extract(epoch from instant - candidate.slot) / extract(epoch from s.refresh_interval))::float8
+               s.next_run_at - s.next_run_offset + make_interval(secs =>
+                 ceil(extract(epoch from instant - (s.next_run_at - s.next_run_offset)) / extract(epoch from s.refresh_interval))::float8
                  * extract(epoch from s.refresh_interval)::float8) end);
         update mvsched.materialized_view_refresh_schedule x
            set next_run_at = s.next_run_at, next_run_offset = s.next_run_offset, next_run_reason = s.next_run_reason
@@ -1806,7 +1806,7 @@ create table mvsched.settings (
 );
 comment on table mvsched.settings is 'One row: what holds for all schedules of this database. Change it by hand at any time';
 comment on column mvsched.settings.singleton is 'Always true; as the primary key it keeps this table at one row';
-comment on column mvsched.settings.max_concurrent_refreshes is 'How many scheduled refreshes may run at a time, over all workers; null: as many as the workers have slots';
+comment on column mvsched.settings.max_concurrent_refreshes is 'How many refreshes may run at a time, over all workers, those by hand included; null: as many as the workers have slots';
 comment on column mvsched.settings.keep_failures is 'How long executions stay that failed, timed out, were cancelled or abandoned; null: for ever';
 comment on column mvsched.settings.keep_successes is 'How long executions stay that succeeded, and the record of vacuums; null: for ever';
 comment on column mvsched.settings.keep_skips is 'How long executions stay that were skipped; null: for ever';
@@ -2060,7 +2060,8 @@ select s.id                                                as materialized_view_
          when data.data_as_of is null then 'never'
          when pg_catalog.now() - data.data_as_of > s.max_lag then 'late'
          -- By its own runs: how old its data is may be the doing of what it reads.
-         when pg_catalog.now() - data.ended_at > 2 * s.refresh_interval then 'late'
+         when pg_catalog.now() - data.ended_at > 2 * s.refresh_interval
+              and (s.window_start is null or s.next_run_at <= pg_catalog.now()) then 'late'
          when pg_catalog.num_nonnulls(s.max_lag, s.refresh_interval) = 0 and s.next_run_at < pg_catalog.now() - interval '1 minute' then 'late'
          when s.next_run_at is null and pg_catalog.num_nonnulls(s.refresh_interval, s.cron) > 0 and s.open_execution_id is null
               or mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) <= pg_catalog.now() then 'due'
@@ -2138,7 +2139,7 @@ comment on column mvsched.status.last_rows_inserted is 'Rows it wrote; null for 
 comment on column mvsched.status.last_rows_deleted is 'Rows it removed; null for plain';
 comment on column mvsched.status.last_error_name is 'Condition name of its error';
 comment on column mvsched.status.last_error_message is 'Primary message of its error';
-comment on column mvsched.status.consecutive_failures is 'Failed, timed-out and lost runs since the last success';
+comment on column mvsched.status.consecutive_failures is 'Failed slots since the last success';
 comment on column mvsched.status.queue is 'The queue whose workers refresh the view';
 comment on column mvsched.status.size_bytes is 'The view''s size by the catalog''s page count, as of its last VACUUM, ANALYZE or plain refresh';
 comment on column mvsched.status.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views; null: the view is gone';

@@ -75,7 +75,7 @@ func (f *settingsFlags) registerSchedule(cmd *cobra.Command) {
 		"skip, or run on the old data, when a view that it reads has failed (default skip)")
 	flags.BoolVar(&f.skipUnchanged, "skip-unchanged", false, "leave it alone when nothing that it reads has changed")
 	flags.StringVar(&f.maxStaleness, "max-staleness", "",
-		"with --skip-unchanged: refresh after this time all the same (default 1h)")
+		"with --skip-unchanged or --on-change: refresh after this time all the same (default 1h)")
 	completeWith(cmd, "on-parent-failure", string(schedule.ParentFailureSkip), string(schedule.ParentFailureRun))
 	flags.StringVar(&f.vacuum, "vacuum", "", "vacuum and analyze the view after its refresh: auto, never or always (default auto)")
 	flags.IntVar(&f.priority, "priority", 0, "higher goes first: one step is worth a minute of waiting")

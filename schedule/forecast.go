@@ -41,10 +41,10 @@ type ViewForecast struct {
 	FirstRunAt   *time.Time     // nil: there is none
 	Usual        *time.Duration // of its refreshes; nil: there is no history
 	Busy         time.Duration  // how long it is being refreshed, of the whole time
-	MaxAge       *time.Duration // how old its data gets; nil: there is none
+	MaxAge       *time.Duration // how old its data gets, if it is overdue, from the end of its first run on; nil: there is none
 	MaxLag       *time.Duration // its target; nil: the schedule does not say
 	ReachableLag *time.Duration // the shortest that could be kept; nil: not known, or no MaxLag
-	LateRuns     int            // those that wait for a worker for a second or longer
+	LateRuns     int            // those that wait for a worker for a tenth of the time between slots, from a second to a minute
 	LongestWait  time.Duration  // of those
 	MissedSlots  int            // that pass while the view is due or being refreshed
 	Problems     []Remark       // what does not fit, the worst first

@@ -60,7 +60,7 @@ func (m *simulation) problems(v *simulated, f ViewForecast) (problems []Remark) 
 	if v.MaxLag != nil && f.MaxAge != nil && *f.MaxAge > *v.MaxLag && !unreachable {
 		add(ForecastTarget, "its data gets %s old, and its target is %s", roughly(*f.MaxAge), FormatDuration(*v.MaxLag))
 	}
-	if t := v.tally.waits; t >= lateFrom {
+	if t := v.tally.waits; v.serviceable() && t >= v.lateFrom() {
 		add(ForecastStarved, "at the end it has been waiting for a worker for %s", roughly(t))
 	}
 	if v.tally.overlaps > 0 && (v.Kind == KindEvery || v.Kind == KindCron) {

@@ -61,6 +61,7 @@ type simulated struct {
 	run          int       // index of its run
 	asOf         time.Time // what dataAsOf will be
 
+	overdue bool      // at the beginning: how old its data is then is not the schedule's doing
 	listed  bool      // among those that are due
 	looksAt time.Time // when it waits for an ancestor no longer
 	capped  bool      // there was a worker, but too much was running
@@ -74,7 +75,7 @@ type tally struct {
 	first    time.Time
 	busy     time.Duration
 	oldest   *time.Duration
-	late     int // runs that waited for a worker for lateFrom or longer
+	late     int // runs that waited for a worker for too long
 	longest  time.Duration
 	capped   int
 	behind   map[string]int // whose end those runs waited for
@@ -107,13 +108,31 @@ func (e *events) Pop() any {
 	return last
 }
 
-const (
-	// A worker that takes shorter than this to come is none that was missing.
-	lateFrom = time.Second
+// unservedPatience is how long a view waits for one in a queue that nobody serves (mvsched.awaited).
+const unservedPatience = 10 * time.Second
 
-	// How long a view waits for one in a queue that nobody serves (mvsched.awaited).
-	unservedPatience = 10 * time.Second
+// lateFrom is how long a run has to wait for a worker to count as late: a tenth of what lies between two slots, within
+// these bounds.
+const (
+	leastLate = time.Second
+	mostLate  = time.Minute
 )
+
+func (v *simulated) lateFrom() time.Duration {
+	apart := 10 * mostLate
+	switch v.Kind {
+	case KindEvery:
+		apart = *v.Every
+	case KindAfter:
+		apart = *v.After + v.takes()
+	case KindMaxLag:
+		apart = *v.MaxLag
+	case KindCron:
+		first := v.cron.Next(v.slot)
+		apart = v.cron.Next(first).Sub(first)
+	}
+	return min(max(apart/10, leastLate), mostLate)
+}
 
 // play runs from the beginning to the end.
 func (m *simulation) play() {
@@ -190,6 +209,7 @@ func (m *simulation) enter(v *simulated) {
 		m.plan(v, m.from)
 	}
 	if !v.due.IsZero() {
+		v.overdue = !v.running && v.due.Before(m.from)
 		m.wake(v, later(v.due, m.from))
 	}
 }
@@ -371,7 +391,7 @@ func (m *simulation) count(v *simulated, run PredictedRun) {
 	if run.ForItself > 0 {
 		v.tally.overlaps++
 	}
-	if run.ForWorker < lateFrom {
+	if run.ForWorker < v.lateFrom() {
 		return
 	}
 	v.tally.late++
@@ -425,7 +445,10 @@ func (m *simulation) end(v *simulated, at time.Time) {
 		pool.ended, pool.at = v.View, at
 	}
 	v.running = false
-	m.age(v, at)
+	if !v.overdue {
+		m.age(v, at)
+	}
+	v.overdue = false
 	v.tally.busy += at.Sub(later(run.StartsAt, m.from))
 	v.dataAsOf, v.refreshed, v.lastEnd, v.failedAt = v.asOf, run.StartsAt, at, time.Time{}
 	if v.serviceable() {

@@ -113,7 +113,12 @@ func TestSimulate(t *testing.T) {
 		{
 			"one_catch_up_for_slots_long_gone", 1, 20 * minute,
 			func(s *scene) { s.view("a", second, all(every(10*minute), dueIn(-35*minute))) },
-			"a 0s, a 5m, a 15m", nil,
+			"a 0s, a 5m, a 15m",
+			func(t *testing.T, f Forecast) {
+				if got := *f.Views[0].MaxAge; got != 10*minute+second { // what was before is not the schedule's doing
+					t.Errorf("max age %v", got)
+				}
+			},
 		},
 		{
 			"a_changed_interval_counts_from_the_last_attempt", 1, 2 * time.Hour,

@@ -30,7 +30,7 @@ test-zones: ## cron expressions in every time zone that Go brings along, minute 
 fuzz: ## fuzz names, durations and cron expressions: make fuzz FUZZTIME=5m
 	go test ./schedule -run '^$$' -fuzz FuzzParseViewName -fuzztime $(FUZZTIME)
 	go test ./schedule -run '^$$' -fuzz FuzzParseDuration -fuzztime $(FUZZTIME)
-	go test ./schedule -run '^$$' -fuzz FuzzCron -fuzztime $(FUZZTIME)
+	go test ./schedule -run '^$$' -fuzz FuzzCron -fuzztime $(FUZZTIME) -fuzzminimizetime 1x
 	go test ./report -run '^$$' -fuzz FuzzClean -fuzztime $(FUZZTIME)
 
 lint: $(LINT) ## formatting, vet, the linters and the import direction

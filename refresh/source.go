@@ -31,6 +31,11 @@ const (
 	waitAtMost  = time.Second
 )
 
+// waitForOthers bounds how long a run without anything to do of its own waits for refreshes of other workers. Whoever
+// runs them goes on with what has waited for them; and a crontab that starts a run every minute must not pile them up
+// behind a refresh of an hour.
+const waitForOthers = time.Minute
+
 func (d *dueViews) ready(outlook schedule.Outlook) (claims int, again time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -53,6 +58,9 @@ func (d *dueViews) ready(outlook schedule.Outlook) (claims int, again time.Durat
 	if outlook.Waiting || outlook.LookAgain != nil {
 		if d.waiting.IsZero() {
 			d.waiting = time.Now()
+		}
+		if outlook.LookAgain == nil && time.Since(d.waiting) > waitForOthers {
+			return 0, 0
 		}
 		again = min(max(time.Since(d.waiting)/20, waitAtLeast), waitAtMost)
 		d.empty = 0 // what is being waited for may become claimable

@@ -90,6 +90,16 @@ const (
 	pruneTime    = time.Second
 )
 
+// pruneBehind trims the history of a server, beside everything else, and at most once in an hour: where a right is
+// missing, it goes on being due.
+func (r *run) pruneBehind(ctx context.Context) {
+	if time.Since(r.pruned) < time.Hour {
+		return
+	}
+	r.pruned = time.Now()
+	r.janitor.done.Go(func() { r.prune(ctx) })
+}
+
 // prune trims the history when that is due. Whatever goes wrong is left to the next run.
 func (r *run) prune(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, pruneTime)

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -102,14 +103,18 @@ type source interface {
 // refresh on theirs. So neither claim nor rescue nor record waits behind a refresh.
 type run struct {
 	*Worker
+	work      context.Context // of the refreshes; ends after the one of the claims where there is a grace
 	source    source
 	refresher refresher
 	janitor   *janitor
 	conn      *pgxpool.Conn // the control loop's
 	watch     *time.Ticker
 	pruneDue  bool
+	pruned    time.Time     // when the history was trimmed behind this run
 	ended     chan slotEnd
-	progress  chan struct{} // a refresh has ended that other views may have waited for
+	progress  chan struct{} // a refresh has ended that other views may have waited for, or something else calls for a look
+	requests  chan struct{} // somebody may want a refresh cancelled
+	turned    atomic.Int64  // when the control loop last took a turn, as nanoseconds since 1970
 
 	mu         sync.Mutex
 	held       bool // something due waits for other views
@@ -135,14 +140,8 @@ type slotEnd struct {
 }
 
 func (w *Worker) run(ctx context.Context, source source) ([]schedule.Execution, error) {
-	r := &run{Worker: w, source: source, ended: make(chan slotEnd), progress: make(chan struct{}, 1), active: map[int64]*activeRefresh{}}
-	log := cmp.Or(w.Log, slog.New(slog.DiscardHandler))
-	r.refresher = refresher{store: w.Store, log: log, blocker: r.blocker}
-
-	r.janitor = newJanitor(w, log)
-	r.watch = time.NewTicker(watchInterval)
+	r := w.newRun(ctx, source)
 	defer r.watch.Stop()
-
 	err := r.control(ctx)
 	err = cmp.Or(err, r.janitor.finish(ctx)) // nothing of ours runs on after this
 	if _, due := source.(*dueViews); due && err == nil && r.pruneDue {
@@ -155,13 +154,29 @@ func (w *Worker) run(ctx context.Context, source source) ([]schedule.Execution, 
 	return r.executions, err
 }
 
+// newRun prepares a run whose refreshes are cancelled when work ends.
+func (w *Worker) newRun(work context.Context, source source) *run {
+	log := cmp.Or(w.Log, slog.New(slog.DiscardHandler))
+	r := &run{
+		Worker: w, work: work, source: source, ended: make(chan slotEnd), progress: make(chan struct{}, 1),
+		requests: make(chan struct{}, 1), active: map[int64]*activeRefresh{},
+		janitor: newJanitor(w, log), watch: time.NewTicker(watchInterval),
+	}
+	r.refresher = refresher{store: w.Store, log: log, blocker: r.blocker}
+	return r
+}
+
 // control tends the schedules, opens slots for what can begin, and looks after what runs, until nothing is left. It
-// returns when every slot has ended.
+// returns when every slot has ended. When ctx ends, it claims no more.
 func (r *run) control(ctx context.Context) (err error) {
 	slots := 0
 	defer func() {
-		for ; slots > 0; slots-- {
-			end := <-r.ended
+		for slots > 0 {
+			end, ok := r.await(context.WithoutCancel(ctx), true, rescueInterval)
+			if !ok {
+				continue
+			}
+			slots--
 			if err != nil && end.err != nil { // one is enough to tell
 				r.refresher.log.Debug("another slot ended", "error", end.err)
 			}
@@ -172,18 +187,22 @@ func (r *run) control(ctx context.Context) (err error) {
 
 	// One connection is the control loop's own. A slot that finds none free leaves the work to those that have one.
 	maxSlots := min(max(r.Jobs, 1), int(r.Pool.Config().MaxConns)-1)
-	arranged := false
+	var arranged time.Time
 	for ctx.Err() == nil {
+		r.turn()
 		outlook, err := r.tend(ctx)
 		if err != nil && slots == 0 {
 			return err
 		}
-		if err == nil && outlook.Held && !arranged {
+		if err == nil && outlook.Held && (arranged.IsZero() || time.Since(arranged) > arrangeInterval) {
 			// The order matters: the longest chain first, by what the last runs took.
 			if err := r.Store.On(r.conn).Arrange(ctx); err != nil && slots == 0 {
 				return err
 			}
-			arranged = true
+			arranged = time.Now()
+		}
+		if r.pruneDue && r.serves() {
+			r.pruneBehind(ctx)
 		}
 		claims, again := r.source.ready(outlook)
 		switch {
@@ -281,11 +300,10 @@ func movedMessage(m schedule.Moved) string {
 
 // await waits for a slot to end, or until it is time for the next look.
 func (r *run) await(ctx context.Context, running bool, again time.Duration) (slotEnd, bool) {
-	if !running {
-		pause(ctx, again)
-		return slotEnd{}, false
+	if running {
+		again = min(again, rescueInterval)
 	}
-	look := time.NewTimer(min(again, rescueInterval))
+	look := time.NewTimer(again)
 	defer look.Stop()
 	for {
 		select {
@@ -294,7 +312,12 @@ func (r *run) await(ctx context.Context, running bool, again time.Duration) (slo
 		case <-look.C:
 			return slotEnd{}, false
 		case <-r.progress:
+			if r.serves() {
+				pause(ctx, wakeInterval-time.Since(time.Unix(0, r.turned.Load())))
+			}
 			return slotEnd{}, false
+		case <-r.requests:
+			r.lookAfterActive(ctx)
 		case <-ctx.Done():
 			return slotEnd{}, false
 		case <-r.watch.C:
@@ -338,7 +361,7 @@ func (r *run) openSlot(ctx context.Context) {
 func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotEnd) {
 	store := r.Store.On(conn)
 	for ctx.Err() == nil && !conn.IsClosed() {
-		claim, err := r.source.claim(ctx, store, patient)
+		claim, err := r.source.claim(r.work, store, patient)
 		if end.claims > 0 {
 			// Not before: the control loop would be settling what has just ended while this claim wants to see it settled,
 			// and would pass over the views that have waited for it.
@@ -354,16 +377,16 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 		}
 		end.claims++
 		if claim.Skipped != "" {
-			if end.err = r.skipped(ctx, store, *claim); end.err != nil {
+			if end.err = r.skipped(r.work, store, *claim); end.err != nil {
 				break
 			}
 			continue
 		}
-		if end.err = r.refresh(ctx, conn, *claim); end.err != nil {
+		if end.err = r.refresh(r.work, conn, *claim); end.err != nil {
 			break
 		}
 	}
-	if ctx.Err() != nil {
+	if r.work.Err() != nil {
 		end.err = nil // the caller knows why it stopped
 	}
 	if end.claims > 0 && !conn.IsClosed() {
@@ -375,6 +398,9 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 
 // mayLose counts a lost connection.
 func (r *run) mayLose() bool {
+	if r.serves() {
+		return true // it is there for better and for worse
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lost++
@@ -390,9 +416,7 @@ func (r *run) skipped(ctx context.Context, store *schedule.Store, claim schedule
 	case err != nil:
 		return err
 	}
-	r.mu.Lock()
-	r.executions = append(r.executions, execution)
-	r.mu.Unlock()
+	r.keep(execution)
 	r.source.over(claim.ExecutionID, &execution)
 	r.wakeForNamed()
 	if r.Ended != nil {
@@ -400,6 +424,25 @@ func (r *run) skipped(ctx context.Context, store *schedule.Store, claim schedule
 	}
 	return nil
 }
+
+// serves reports whether the run is a server's, which has no end of its own.
+func (r *run) serves() bool {
+	_, serves := r.source.(*servedViews)
+	return serves
+}
+
+// keep remembers what the caller is told in the end; who serves has no end.
+func (r *run) keep(execution schedule.Execution) {
+	if r.serves() {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.executions = append(r.executions, execution)
+}
+
+// turn notes that the control loop is alive.
+func (r *run) turn() { r.turned.Store(time.Now().UnixNano()) }
 
 // wakeForHeld wakes the control loop where due views wait for other ones: there may be work for more slots.
 func (r *run) wakeForHeld() {
@@ -441,11 +484,9 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 
 	r.mu.Lock()
 	delete(r.active, claim.ExecutionID)
-	if err == nil {
-		r.executions = append(r.executions, execution)
-	}
 	r.mu.Unlock()
 	if err == nil {
+		r.keep(execution)
 		r.source.over(claim.ExecutionID, &execution)
 	} else {
 		r.source.over(claim.ExecutionID, nil)

@@ -126,7 +126,7 @@ func (f cronField) item(item string) (from, to, step int, problem, hint string) 
 	if hasStep {
 		n, err := strconv.Atoi(stepText)
 		switch {
-		case err != nil && !isDigits(stepText):
+		case !isDigits(stepText):
 			return refuse(fmt.Sprintf("%q cannot be read", item), "")
 		case err == nil && n == 0:
 			return refuse(fmt.Sprintf("%s has a step of 0", item), "")

@@ -138,6 +138,7 @@ func TestParseCronRefuses(t *testing.T) {
 		"@reboot": "@daily", "@": "@daily", "@daily 5": "@daily", "@fortnightly": "@daily",
 
 		"60 * * * *": "minute", "-1 * * * *": "minute", "*/0 * * * *": "minute", "*/61 * * * *": "minute", "1,,2 * * * *": "minute",
+		"*/-5 * * * *": "minute", "*/+5 * * * *": "minute", "0-9/-1 * * * *": "minute",
 		", * * * *": "minute", "1, * * * *": "minute", ",1 * * * *": "minute", "5-1 * * * *": "minute", "1-2-3 * * * *": "minute",
 		"*/5/5 * * * *": "minute", "*/ * * * *": "minute", "*5 * * * *": "minute", "*-5 * * * *": "minute", "5- * * * *": "minute",
 		"-5 * * * *": "minute", "+5 * * * *": "minute", "1.5 * * * *": "minute", "? * * * *": "minute", "five * * * *": "minute",

@@ -49,8 +49,9 @@ const (
 	lagMargin         = 250 * time.Millisecond
 	lagMarginFraction = 50
 
-	// Before there are so many runs, their 95th percentile says little, and half of it is added.
-	fewRuns = 10
+	// Of so few runs the 95th percentile says little, and a half or a fifth of it is added.
+	veryFewRuns = 3
+	fewRuns     = 10
 
 	// How long a refresh is taken to last of which nothing is known.
 	unknownDuration = time.Second
@@ -61,8 +62,10 @@ func (v *lagView) predicted() time.Duration {
 	switch {
 	case v.usual == nil:
 		return unknownDuration
-	case v.runs < fewRuns:
+	case v.runs < veryFewRuns:
 		return *v.usual * 3 / 2
+	case v.runs < fewRuns:
+		return *v.usual * 6 / 5
 	default:
 		return *v.usual
 	}

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,11 +44,12 @@ type app struct {
 	quiet       bool
 	verbose     bool
 
-	began bool // a command was found and its arguments were in order
+	grace *atomic.Int64 // how long what is running may go on after the first signal, in nanoseconds
+	began bool          // a command was found and its arguments were in order
 }
 
 func newApp(env environment) *app {
-	a := &app{environment: env, terminalOut: env.stdout}
+	a := &app{environment: env, terminalOut: env.stdout, grace: new(atomic.Int64)}
 	if isTerminal(env.stderr) {
 		a.terminal = env.stderr
 	}
@@ -67,7 +69,7 @@ func run(args []string, env environment, extra ...func(*app) *cobra.Command) (co
 		}
 	}()
 
-	ctx, stop := withSignals(context.Background())
+	ctx, stop := withSignals(context.Background(), a.grace)
 	defer stop()
 	root := newRootCmd(a)
 	for _, command := range extra {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -277,32 +276,6 @@ func checkQueue(name string) error {
 		}
 	}
 	return nil
-}
-
-// parseQueues reads a list of queues with the workers of each: default=4,heavy=1. A name alone has one.
-func parseQueues(text string) ([]schedule.QueueWorkers, error) {
-	var queues []schedule.QueueWorkers
-	for item := range strings.SplitSeq(text, ",") {
-		name, number, numbered := strings.Cut(strings.TrimSpace(item), "=")
-		if err := checkQueue(name); err != nil {
-			return nil, err
-		}
-		workers := 1
-		if numbered {
-			n, err := strconv.Atoi(number)
-			if err != nil || n < 1 || n > maxJobs {
-				return nil, &usageError{
-					problem: fmt.Sprintf("--queue: %q is no number of workers from 1 to %d", number, maxJobs), hint: "write default=4,heavy=1",
-				}
-			}
-			workers = n
-		}
-		if slices.ContainsFunc(queues, func(q schedule.QueueWorkers) bool { return q.Queue == name }) {
-			return nil, &usageError{problem: fmt.Sprintf("--queue: %q is there twice", name), hint: "give the workers of each queue once: default=4,heavy=1"}
-		}
-		queues = append(queues, schedule.QueueWorkers{Queue: name, Workers: workers})
-	}
-	return queues, nil
 }
 
 // dependence reads the flags that say how a view goes with those that it reads.

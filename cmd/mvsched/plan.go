@@ -45,8 +45,12 @@ changed, and no lock on a view is waited for.`,
 				return &usageError{problem: "--jobs and --queue exclude each other", hint: "give the workers of each queue: default=4,heavy=1"}
 			}
 			opts.Jobs = 0
-			if opts.Queues, err = parseQueues(queues); err != nil {
+			served, err := parseQueues(queues)
+			if err != nil {
 				return err
+			}
+			for _, queue := range served {
+				opts.Queues = append(opts.Queues, schedule.QueueWorkers{Queue: queue.Name, Workers: queue.Jobs})
 			}
 		} else if err := checkJobs(opts.Jobs); err != nil {
 			return err

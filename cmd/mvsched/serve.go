@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mvsched/mvsched/refresh"
+	"github.com/mvsched/mvsched/schedule"
+)
+
+type serveOptions struct {
+	jobs           int
+	queues         []refresh.Queue // nil: all, with jobs together
+	grace          time.Duration
+	allowSuperuser bool
+}
+
+// defaultGrace is how long what runs may go on when serve is told to stop.
+const defaultGrace = 30 * time.Second
+
+func newServeCmd(a *app) *cobra.Command {
+	var opts serveOptions
+	var queues, grace string
+	cmd := &cobra.Command{
+		Use:     "serve",
+		Short:   "Refresh what is due, for ever",
+		GroupID: groupRefresh,
+		Long: `Refreshes views when they are due, until it is stopped. Any number may run, on as many machines as you like: none leads,
+and what one leaves undone, another takes over within seconds.
+
+It sleeps until something is due. What changes in the schedules wakes it at once, or, behind a transaction pooler,
+within 2 seconds. It outlives restarts and failovers of the database (name all hosts, and target_session_attrs=read-write).
+
+--queue default=4,heavy=1 gives each queue its own places, so that slow views never hold up quick ones.
+
+The first Ctrl-C (or SIGTERM) lets what is running go on for --grace, then cancels and records it; the second leaves at
+once. Under systemd (Type=notify) it tells when it is ready, and feeds the watchdog.`,
+		Example: `  mvsched serve -j 4
+  mvsched serve --queue default=4,heavy=1 --grace 5m`,
+		Args: noArguments,
+	}
+	cmd.RunE = a.command(func(ctx context.Context, _ []string) (err error) {
+		if err := checkJobs(opts.jobs); err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("queue") {
+			if cmd.Flags().Changed("jobs") {
+				return &usageError{problem: "--jobs and --queue exclude each other", hint: "give each queue its number: --queue default=4,heavy=1"}
+			}
+			if opts.queues, err = parseQueues(queues); err != nil {
+				return err
+			}
+		}
+		opts.grace = defaultGrace
+		if cmd.Flags().Changed("grace") && grace != "0" {
+			given, err := durationFlag(true, "grace", grace, schedule.Day)
+			if err != nil {
+				return err
+			}
+			opts.grace = *given
+		} else if grace == "0" {
+			opts.grace = 0
+		}
+		return runServe(ctx, a, opts)
+	})
+	jobsFlag(cmd, &opts.jobs, 2)
+	cmd.Flags().StringVar(&queues, "queue", "", "serve only these queues, each with its number of refreshes at a time: default=4,heavy=1")
+	cmd.Flags().StringVar(&grace, "grace", "", "when stopped, let what is running go on for so long (default 30s)")
+	superuserFlag(cmd, &opts.allowSuperuser)
+	return cmd
+}
+
+// parseQueues reads queues with their numbers of jobs: default=4,heavy=1. One without a number has one.
+func parseQueues(text string) ([]refresh.Queue, error) {
+	var queues []refresh.Queue
+	seen := map[string]bool{}
+	for part := range strings.SplitSeq(text, ",") {
+		name, number, given := strings.Cut(strings.TrimSpace(part), "=")
+		if err := checkQueue(name); err != nil {
+			return nil, err
+		}
+		queue := refresh.Queue{Name: name, Jobs: 1}
+		if given {
+			var err error
+			if queue.Jobs, err = strconv.Atoi(number); err != nil || checkJobs(queue.Jobs) != nil {
+				return nil, &usageError{
+					problem: fmt.Sprintf("--queue: %q is no number of refreshes between 1 and %d", number, maxJobs),
+					hint:    "write for example default=4,heavy=1",
+				}
+			}
+		}
+		if seen[name] {
+			return nil, &usageError{problem: fmt.Sprintf("--queue: %q is named twice", name)}
+		}
+		seen[name] = true
+		queues = append(queues, queue)
+	}
+	return queues, nil
+}
+
+func runServe(ctx context.Context, a *app, opts serveOptions) error {
+	jobs := opts.jobs
+	if opts.queues != nil {
+		jobs = len(opts.queues)
+		for _, queue := range opts.queues {
+			jobs += queue.Jobs
+		}
+	}
+	pool, store, err := a.connect(ctx, jobs)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if err := a.checkSuperuser(ctx, store, opts.allowSuperuser); err != nil {
+		return err
+	}
+	a.grace.Store(int64(opts.grace))
+
+	service := newService(a.getenv)
+	var mu sync.Mutex
+	worker := &refresh.Worker{
+		Pool: pool, Store: store, Jobs: opts.jobs, Name: workerName(), Log: a.logger(),
+		Ended: func(e schedule.Execution) {
+			mu.Lock()
+			defer mu.Unlock()
+			if e.Status.Bad() || a.verbose {
+				a.printRefresh(e)
+			}
+		},
+	}
+	err = worker.Serve(ctx, refresh.Serving{
+		Queues: opts.queues, Grace: opts.grace, Pulse: service.pulse(), Alive: service.alive,
+		Ready: func() {
+			a.say("ready, refreshes what is due; Ctrl-C stops it")
+			service.ready()
+		},
+	})
+	service.stopping()
+	return err
+}

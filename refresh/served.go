@@ -1,0 +1,110 @@
+package refresh
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// How often a server looks at the schedules when nothing tells it to.
+const (
+	// It sleeps until the next slot, but not for longer than this. An idle server sends its handful of statements so
+	// seldom that nobody notices, and a database whose clock was set is late by this at the most.
+	idleInterval = 5 * time.Minute
+
+	// Where it cannot listen, what others change is seen this late at most.
+	pollInterval = 2 * time.Second
+
+	// How often it looks for changes where schedules wait for them. The server's counters are up to 10 s late; the two
+	// together keep below the 15 s that are promised.
+	changesInterval = 3 * time.Second
+
+	// However many notifications come, this much lies between two looks.
+	wakeInterval = 20 * time.Millisecond
+)
+
+// servedViews claims what is due, for ever.
+type servedViews struct {
+	worker   *Worker
+	ear      *listener
+	database *database
+
+	mu      sync.Mutex
+	empty   int       // claims in a row that got nothing
+	waiting time.Time // since when there is nothing to do but wait for others
+	looked  time.Time // when it last looked for changes
+}
+
+func (v *servedViews) look() schedule.TendOptions {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	look := time.Since(v.looked) >= changesInterval
+	if look {
+		v.looked = time.Now()
+	}
+	return schedule.TendOptions{Queues: v.worker.Queues, Limit: max(v.worker.Jobs, 1), Look: look}
+}
+
+func (v *servedViews) ready(outlook schedule.Outlook) (claims int, again time.Duration) {
+	if outlook.Now.IsZero() { // the look failed; what runs goes on
+		return 0, time.Second
+	}
+	v.database.isThere()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(outlook.Abandoned) > 0 {
+		v.empty = 0
+	}
+	again = idleInterval
+	sooner := func(d time.Duration) { again = max(min(again, d), wakeInterval) }
+	if !v.ear.hears.Load() {
+		sooner(pollInterval)
+	}
+	if outlook.Watching {
+		sooner(changesInterval - time.Since(v.looked))
+	}
+	if outlook.Next != nil {
+		sooner(*outlook.Next)
+	}
+	if outlook.LookAgain != nil {
+		sooner(*outlook.LookAgain)
+	}
+	if outlook.Open {
+		sooner(rescueInterval)
+	}
+	if outlook.Unbegun > 0 {
+		sooner(unbegunInterval)
+	}
+
+	if outlook.Due > 0 && v.empty < emptyClaims {
+		v.waiting = time.Time{}
+		return outlook.Due, again
+	}
+	if outlook.Due > 0 || outlook.Waiting {
+		// In other hands, or behind them. Who listens hears when they are done; but not of a lock that is let go.
+		if v.waiting.IsZero() {
+			v.waiting = time.Now()
+		}
+		sooner(min(max(time.Since(v.waiting)/20, waitAtLeast), waitAtMost))
+		v.empty = 0
+	}
+	return 0, again
+}
+
+func (v *servedViews) claim(ctx context.Context, store *schedule.Store, _ bool) (*schedule.Claim, error) {
+	claims, err := store.Claim(ctx, schedule.ClaimOptions{
+		Worker: v.worker.Name, Limit: 1, Queues: v.worker.Queues, Usual: v.worker.Usual,
+	})
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err != nil || len(claims) == 0 {
+		v.empty++
+		return nil, err
+	}
+	v.empty = 0
+	return &claims[0], nil
+}
+
+func (v *servedViews) over(int64, *schedule.Execution) {}

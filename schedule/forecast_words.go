@@ -54,20 +54,19 @@ func (m *simulation) problems(v *simulated, f ViewForecast) (problems []Remark) 
 	}
 	unreachable := f.ReachableLag != nil && *f.ReachableLag > *v.MaxLag
 	if unreachable {
-		add(ForecastUnreachable, "its data cannot be kept younger than %s: %s is the shortest that its refreshes, and those of what it reads, allow",
-			FormatDuration(*v.MaxLag), roughly(*f.ReachableLag))
+		add(ForecastUnreachable, "%s cannot be kept: %s is the least, by how long refreshes take", FormatDuration(*v.MaxLag), roughly(*f.ReachableLag))
 	}
 	if v.MaxLag != nil && f.MaxAge != nil && *f.MaxAge > *v.MaxLag && !unreachable {
 		add(ForecastTarget, "its data gets %s old, and its target is %s", roughly(*f.MaxAge), FormatDuration(*v.MaxLag))
 	}
 	if t := v.tally.waits; v.serviceable() && t >= v.lateFrom() {
-		add(ForecastStarved, "at the end it has been waiting for a worker for %s", roughly(t))
+		add(ForecastStarved, "at the end it has waited for a worker for %s", roughly(t))
 	}
 	if v.tally.overlaps > 0 && (v.Kind == KindEvery || v.Kind == KindCron) {
-		add(ForecastOverlaps, "slots that come before the last run has ended: %d; a refresh takes %s%s", v.tally.overlaps, roughly(v.takes()), v.missedSlots())
+		add(ForecastOverlaps, "runs past their next slot: %d; each takes %s%s", v.tally.overlaps, roughly(v.takes()), v.missedSlots())
 	}
 	if v.tally.late > 0 {
-		add(ForecastLate, "runs that begin late: %d of %d, by up to %s, since %s%s%s", f.LateRuns, f.Runs, roughly(f.LongestWait), m.scarce(v),
+		add(ForecastLate, "late: %d of %d runs, by up to %s, since %s%s%s", f.LateRuns, f.Runs, roughly(f.LongestWait), m.scarce(v),
 			v.mostlyBehind(), v.missedSlots())
 	}
 	return problems
@@ -77,11 +76,11 @@ func (m *simulation) problems(v *simulated, f ViewForecast) (problems []Remark) 
 func (m *simulation) scarce(v *simulated) string {
 	switch {
 	case v.tally.capped*2 > v.tally.late:
-		return fmt.Sprintf("no more than %d refreshes may run at a time (max_concurrent_refreshes)", *m.most)
+		return fmt.Sprintf("%d refreshes may run at a time (max_concurrent_refreshes)", *m.most)
 	case m.pools[""] != nil:
-		return fmt.Sprintf("all workers (%d) are busy", m.workers[""])
+		return fmt.Sprintf("all workers are busy (%d)", m.workers[""])
 	default:
-		return fmt.Sprintf("all workers of queue %s (%d) are busy", v.Queue, m.workers[v.Queue])
+		return fmt.Sprintf("all workers of queue %s are busy (%d)", v.Queue, m.workers[v.Queue])
 	}
 }
 

@@ -322,7 +322,7 @@ func TestSimulate(t *testing.T) {
 			"h1 0s, q 0s, h2 2m, q 2m, h1 4m, q 4m",
 			func(t *testing.T, f Forecast) {
 				h2 := f.Views[1]
-				if h2.LateRuns != 1 || h2.LongestWait != 2*minute || !strings.Contains(h2.Problems[1].Message, "all workers of queue heavy (1) are busy, mostly with h1") {
+				if h2.LateRuns != 1 || h2.LongestWait != 2*minute || !strings.Contains(h2.Problems[1].Message, "all workers of queue heavy are busy (1), mostly with h1") {
 					t.Errorf("%+v", h2)
 				}
 				if codes(h2.Problems) != ForecastStarved+" "+ForecastLate { // h2 is due again at 4m

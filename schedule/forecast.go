@@ -205,8 +205,16 @@ func scanSimulated(row pgx.CollectableRow) (*simulated, error) {
 		to   *time.Time
 		from *time.Time
 	}{
-		{&v.slot, slot}, {&v.attempted, attempted}, {&v.changed, changed}, {&v.lastSlot, lastSlot}, {&v.lastEnd, lastEnd},
-		{&v.failedAt, failedAt}, {&v.dataAsOf, dataAsOf}, {&v.refreshed, refreshed}, {&v.runningSince, since}, {&v.runningSlot, runningSlot},
+		{&v.slot, slot},
+		{&v.attempted, attempted},
+		{&v.changed, changed},
+		{&v.lastSlot, lastSlot},
+		{&v.lastEnd, lastEnd},
+		{&v.failedAt, failedAt},
+		{&v.dataAsOf, dataAsOf},
+		{&v.refreshed, refreshed},
+		{&v.runningSince, since},
+		{&v.runningSlot, runningSlot},
 	} {
 		if t.from != nil {
 			*t.to = *t.from

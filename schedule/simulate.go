@@ -61,10 +61,11 @@ type simulated struct {
 	run          int       // index of its run
 	asOf         time.Time // what dataAsOf will be
 
-	overdue bool      // at the beginning: how old its data is then is not the schedule's doing
-	listed  bool      // among those that are due
-	looksAt time.Time // when it waits for an ancestor no longer
-	capped  bool      // there was a worker, but too much was running
+	overdue bool       // at the beginning: how old its data is then is not the schedule's doing
+	listed  bool       // among those that are due
+	awaits  *simulated // an ancestor
+	looksAt time.Time  // when it waits for that one no longer
+	capped  bool       // there was a worker, but too much was running
 
 	tally tally
 }
@@ -101,7 +102,7 @@ type events []event
 func (e events) Len() int           { return len(e) }
 func (e events) Less(i, j int) bool { return e[i].at.Before(e[j].at) }
 func (e events) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)        { *e = append(*e, x.(event)) } //nolint:errcheck,forcetypeassert // nothing else is pushed
+func (e *events) Push(x any)        { *e = append(*e, x.(event)) }
 func (e *events) Pop() any {
 	last := (*e)[len(*e)-1]
 	*e = (*e)[:len(*e)-1]
@@ -119,7 +120,7 @@ const (
 )
 
 func (v *simulated) lateFrom() time.Duration {
-	apart := 10 * mostLate
+	var apart time.Duration
 	switch v.Kind {
 	case KindEvery:
 		apart = *v.Every
@@ -130,6 +131,8 @@ func (v *simulated) lateFrom() time.Duration {
 	case KindCron:
 		first := v.cron.Next(v.slot)
 		apart = v.cron.Next(first).Sub(first)
+	default: // without a clock
+		apart = 10 * mostLate
 	}
 	return min(max(apart/10, leastLate), mostLate)
 }
@@ -154,7 +157,7 @@ func (m *simulation) play() {
 	for len(m.events) > 0 && m.events[0].at.Before(m.until) {
 		at := m.events[0].at
 		for len(m.events) > 0 && m.events[0].at.Equal(at) {
-			v := heap.Pop(&m.events).(event).view //nolint:errcheck,forcetypeassert // nothing else is pushed
+			v := heap.Pop(&m.events).(event).view
 			if v.running && m.runs[v.run].EndsAt.Equal(at) {
 				m.end(v, at)
 			}
@@ -286,7 +289,7 @@ func (m *simulation) claim(at time.Time) {
 			v.capped = true
 			return false
 		}
-		if until := m.awaited(v, at); until.After(at) {
+		if until := m.awaited(v, at); !until.IsZero() {
 			if !until.Equal(v.looksAt) && !until.Equal(endOfTime) {
 				v.looksAt = until
 				m.wake(v, until)
@@ -306,25 +309,40 @@ func (m *simulation) claim(at time.Time) {
 	})
 }
 
-// awaited is until when a due view waits for its ancestors at the longest, as in mvsched.awaited; the zero time if it
-// does not, and the end of time while one is running.
-func (m *simulation) awaited(v *simulated, at time.Time) (until time.Time) {
-	for _, a := range v.ancestors {
-		if a.running && !m.runs[a.run].ScheduledAt.After(v.slot) {
-			return endOfTime
-		}
-		if !a.scheduled || a.PausedAt != nil || a.SuspendedAt != nil || a.retry || a.due.IsZero() || a.slot.After(v.slot) {
-			continue
-		}
-		patience := a.Timeout
-		if m.pool(a) == nil {
-			patience = unservedPatience
-		}
-		if end := a.due.Add(patience); end.After(at) {
-			until = later(until, end)
+// awaited is until when a due view waits for one of its ancestors at the longest, as in mvsched.awaited; the zero time if
+// it waits for none, and the end of time while that one is running.
+func (m *simulation) awaited(v *simulated, at time.Time) time.Time {
+	if v.awaits != nil { // it mostly still does
+		if until := m.holds(v.awaits, v, at); !until.IsZero() {
+			return until
 		}
 	}
-	return until
+	for _, a := range v.ancestors {
+		if until := m.holds(a, v, at); !until.IsZero() {
+			v.awaits = a
+			return until
+		}
+	}
+	v.awaits = nil
+	return time.Time{}
+}
+
+// holds is until when an ancestor keeps a due view waiting.
+func (m *simulation) holds(a, v *simulated, at time.Time) time.Time {
+	switch {
+	case a.running && !m.runs[a.run].ScheduledAt.After(v.slot):
+		return endOfTime
+	case !a.scheduled || a.PausedAt != nil || a.SuspendedAt != nil || a.retry || a.due.IsZero() || a.slot.After(v.slot):
+		return time.Time{}
+	}
+	patience := a.Timeout
+	if m.pool(a) == nil {
+		patience = unservedPatience
+	}
+	if until := a.due.Add(patience); until.After(at) {
+		return until
+	}
+	return time.Time{}
 }
 
 // begin claims a view: its run begins, and its slot moves on.
@@ -362,6 +380,7 @@ func (m *simulation) begin(v *simulated, pool *simulatedPool, at time.Time) {
 			v.tally.missed++
 		}
 		m.plan(v, at)
+	default: // planned when it has ended
 	}
 	if !v.due.IsZero() {
 		m.wake(v, v.due)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/olekukonko/tablewriter"
 	"github.com/olekukonko/tablewriter/pkg/twwidth"
@@ -113,4 +114,12 @@ func fit(s string, width int) string {
 		return s
 	}
 	return twwidth.Truncate(s, width, "…")
+}
+
+// widest is the width of the longest line.
+func widest(text string) (most int) {
+	for line := range strings.Lines(text) {
+		most = max(most, twwidth.Width(strings.TrimRight(line, "\n")))
+	}
+	return most
 }

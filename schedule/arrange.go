@@ -93,10 +93,7 @@ func (s *Store) arrange(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		edges, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e edge, err error) {
-			err = row.Scan(&e.parent, &e.child, &e.parentSeconds, &e.childSeconds)
-			return e, err
-		})
+		edges, err := pgx.CollectRows(rows, scanEdge)
 		if err != nil {
 			return err
 		}
@@ -144,6 +141,11 @@ func oidArray(oids []int64) string {
 type edge struct {
 	parent, child               int64
 	parentSeconds, childSeconds *float64
+}
+
+func scanEdge(row pgx.CollectableRow) (e edge, err error) {
+	err = row.Scan(&e.parent, &e.child, &e.parentSeconds, &e.childSeconds)
+	return e, err
 }
 
 // node is a materialized view that reads or is read, or has to be weighed against those.

@@ -58,3 +58,35 @@ func ParseWindow(s string) (Window, error) {
 	}
 	return w, nil
 }
+
+// from is mvsched.in_window in Go: the instant itself when it lies in the window, else when the window opens next.
+func (w Window) from(at time.Time, location *time.Location) time.Time {
+	wall := wallClock(at.In(location))
+	day := wall.Truncate(Day)
+	clock := TimeOfDay(wall.Sub(day))
+	if w.Start < w.End && clock >= w.Start && clock < w.End || w.Start > w.End && (clock >= w.Start || clock < w.End) {
+		return at
+	}
+	opens := day.Add(time.Duration(w.Start))
+	if !opens.After(wall) {
+		opens = opens.Add(Day)
+	}
+	return later(at, shownAt(opens, location))
+}
+
+// shownAt is the instant at which the clock of a location shows a wall-clock time, as PostgreSQL has it: one that the
+// clock skips is counted by the offset before, of one that it shows twice the second is meant.
+func shownAt(wall time.Time, location *time.Location) time.Time {
+	before, after := offset(wall.Add(-Day).In(location)), offset(wall.Add(Day).In(location))
+	if at := wall.Add(-after); offset(at.In(location)) == after {
+		return at
+	}
+	return wall.Add(-before)
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

@@ -381,8 +381,8 @@ func viewsOrAll(args []string, all bool) ([]schedule.ViewName, error) {
 	return parseViews(args)
 }
 
-func jobsFlag(cmd *cobra.Command, jobs *int, fallback int) {
-	cmd.Flags().IntVarP(jobs, "jobs", "j", fallback, "how many refreshes at a time")
+func jobsFlag(cmd *cobra.Command, jobs *int) {
+	cmd.Flags().IntVarP(jobs, "jobs", "j", 2, "how many refreshes at a time")
 }
 
 // maxJobs is far above what a server bears; it keeps a typing error from becoming 100,000 goroutines.

@@ -49,7 +49,7 @@ The first Ctrl-C (or SIGTERM) cancels what is running, records that, and exits w
 		}
 		return runRun(ctx, a, opts)
 	})
-	jobsFlag(cmd, &opts.jobs, 2)
+	jobsFlag(cmd, &opts.jobs)
 	cmd.Flags().StringSliceVar(&opts.queues, "queue", nil, "refresh only views of these queues; all without")
 	cmd.Flags().IntVar(&opts.limit, "limit", 0, "refresh at most so many views; 0 for all")
 	cmd.Flags().BoolVar(&opts.dryRun, "dry-run", false, "only show what is due")

@@ -69,7 +69,7 @@ once. Under systemd (Type=notify) it tells when it is ready, and feeds the watch
 		}
 		return runServe(ctx, a, opts)
 	})
-	jobsFlag(cmd, &opts.jobs, 2)
+	jobsFlag(cmd, &opts.jobs)
 	cmd.Flags().StringVar(&queues, "queue", "", "serve only these queues, each with its number of refreshes at a time: default=4,heavy=1")
 	cmd.Flags().StringVar(&grace, "grace", "", "when stopped, let what is running go on for so long (default 30s)")
 	superuserFlag(cmd, &opts.allowSuperuser)

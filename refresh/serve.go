@@ -63,6 +63,7 @@ func (w *Worker) Serve(ctx context.Context, opts Serving) error {
 	for _, worker := range w.divided(opts.Queues) {
 		views := &servedViews{worker: worker, ear: ear, database: database}
 		r := worker.newRun(work, views)
+		r.endless = true
 		defer r.watch.Stop()
 		ear.tell = append(ear.tell, r)
 		servers = append(servers, &server{run: r, database: database})
@@ -196,9 +197,8 @@ func (d *database) isThere() {
 	}
 }
 
-// stuckAfter is how long a control loop may take for a turn beyond its sleep: each of its calls has a deadline, and there
-// are a few.
-const stuckAfter = idleInterval + time.Minute
+// stuckAfter is how long a control loop may be late for a turn: each of its calls has a deadline, and there are a few.
+const stuckAfter = time.Minute
 
 // pulse says at every pulse that the server is alive, as long as all its control loops take their turns.
 func pulse(ctx context.Context, opts Serving, runs []*run) {
@@ -215,7 +215,7 @@ func pulse(ctx context.Context, opts Serving, runs []*run) {
 		}
 		alive := true
 		for _, r := range runs {
-			alive = alive && time.Since(time.Unix(0, r.turned.Load())) < stuckAfter
+			alive = alive && time.Now().UnixNano() < r.expected.Load()
 		}
 		if alive {
 			opts.Alive()

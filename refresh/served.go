@@ -12,7 +12,7 @@ import (
 const (
 	// It sleeps until the next slot, but not for longer than this. An idle server sends its handful of statements so
 	// seldom that nobody notices, and a database whose clock was set is late by this at the most.
-	idleInterval = 5 * time.Minute
+	idleInterval = 10 * time.Minute
 
 	// Where it cannot listen, what others change is seen this late at most.
 	pollInterval = 2 * time.Second
@@ -21,7 +21,9 @@ const (
 	// together keep below the 15 s that are promised.
 	changesInterval = 3 * time.Second
 
-	// However many notifications come, this much lies between two looks.
+	// However much happens, this much lies between two looks: so that the work is not about the looks. Where views wait
+	// for one another it is less, since only a look tells who need not wait any more.
+	paceInterval = 100 * time.Millisecond
 	wakeInterval = 20 * time.Millisecond
 )
 
@@ -47,9 +49,10 @@ func (v *servedViews) look() schedule.TendOptions {
 	return schedule.TendOptions{Queues: v.worker.Queues, Limit: max(v.worker.Jobs, 1), Look: look}
 }
 
-func (v *servedViews) ready(outlook schedule.Outlook) (claims int, again time.Duration) {
+func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 	if outlook.Now.IsZero() { // the look failed; what runs goes on
-		return 0, time.Second
+		next.look = time.Second
+		return next
 	}
 	v.database.isThere()
 	v.mu.Lock()
@@ -57,21 +60,18 @@ func (v *servedViews) ready(outlook schedule.Outlook) (claims int, again time.Du
 	if len(outlook.Abandoned) > 0 {
 		v.empty = 0
 	}
-	again = idleInterval
-	sooner := func(d time.Duration) { again = max(min(again, d), wakeInterval) }
+	next.look = idleInterval
+	sooner := func(d time.Duration) { next.look = max(min(next.look, d), wakeInterval) }
 	if !v.ear.hears.Load() {
 		sooner(pollInterval)
 	}
 	if outlook.Watching {
 		sooner(changesInterval - time.Since(v.looked))
 	}
-	if outlook.Next != nil && *outlook.Next > 0 {
-		sooner(*outlook.Next)
-	} else if outlook.Next != nil {
+	if outlook.Ripe != nil && *outlook.Ripe > 0 {
+		sooner(*outlook.Ripe)
+	} else if outlook.Ripe != nil {
 		sooner(waitAtMost) // it could be due, but somebody holds its row
-	}
-	if outlook.LookAgain != nil {
-		sooner(*outlook.LookAgain)
 	}
 	if outlook.Open {
 		sooner(rescueInterval)
@@ -79,10 +79,14 @@ func (v *servedViews) ready(outlook schedule.Outlook) (claims int, again time.Du
 	if outlook.Unbegun > 0 {
 		sooner(unbegunInterval)
 	}
+	for _, slot := range outlook.Next {
+		next.slots = append(next.slots, time.Now().Add(slot))
+	}
 
 	if outlook.Due > 0 && v.empty < emptyClaims {
 		v.waiting = time.Time{}
-		return outlook.Due, again
+		next.claims = outlook.Due
+		return next
 	}
 	if outlook.Due > 0 || outlook.Waiting {
 		// In other hands, or behind them. Who listens hears when they are done; but not of a lock that is let go.
@@ -92,7 +96,7 @@ func (v *servedViews) ready(outlook schedule.Outlook) (claims int, again time.Du
 		sooner(min(max(time.Since(v.waiting)/20, waitAtLeast), waitAtMost))
 		v.empty = 0
 	}
-	return 0, again
+	return next
 }
 
 func (v *servedViews) claim(ctx context.Context, store *schedule.Store, _ bool) (*schedule.Claim, error) {
@@ -109,4 +113,4 @@ func (v *servedViews) claim(ctx context.Context, store *schedule.Store, _ bool) 
 	return &claims[0], nil
 }
 
-func (v *servedViews) over(int64, *schedule.Execution) {}
+func (v *servedViews) over(int64, *schedule.Execution) bool { return false }

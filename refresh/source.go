@@ -36,7 +36,7 @@ const (
 // behind a refresh of an hour.
 const waitForOthers = time.Minute
 
-func (d *dueViews) ready(outlook schedule.Outlook) (claims int, again time.Duration) {
+func (d *dueViews) ready(outlook schedule.Outlook) (next next) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.began == nil && !outlook.Now.IsZero() {
@@ -46,29 +46,30 @@ func (d *dueViews) ready(outlook schedule.Outlook) (claims int, again time.Durat
 		d.empty = 0
 	}
 	if d.spent() {
-		return 0, 0
+		return next
 	}
 	switch {
 	case outlook.Due > 0 && d.empty < emptyClaims:
 		d.waiting = time.Time{}
-		return outlook.Due, unbegunInterval
+		next.claims, next.look = outlook.Due, unbegunInterval
+		return next
 	case outlook.Unbegun > 0:
-		again = unbegunInterval
+		next.look = unbegunInterval
 	}
 	if outlook.Waiting || outlook.LookAgain != nil {
 		if d.waiting.IsZero() {
 			d.waiting = time.Now()
 		}
 		if outlook.LookAgain == nil && time.Since(d.waiting) > waitForOthers {
-			return 0, 0
+			return next
 		}
-		again = min(max(time.Since(d.waiting)/20, waitAtLeast), waitAtMost)
+		next.look = min(max(time.Since(d.waiting)/20, waitAtLeast), waitAtMost)
 		d.empty = 0 // what is being waited for may become claimable
 	}
 	if !outlook.Waiting && outlook.LookAgain != nil {
-		again = min(max(*outlook.LookAgain, waitAtLeast), waitAtMost)
+		next.look = min(max(*outlook.LookAgain, waitAtLeast), waitAtMost)
 	}
-	return 0, again
+	return next
 }
 
 func (d *dueViews) look() schedule.TendOptions {
@@ -102,6 +103,9 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, _ bool) (*s
 	return &claims[0], nil
 }
 
+// over has nothing to do: the database knows what an end is good for.
+func (d *dueViews) over(int64, *schedule.Execution) bool { return false }
+
 // namedViews claims the given views, each once, and each after those among them that it reads.
 type namedViews struct {
 	worker   *Worker
@@ -116,15 +120,15 @@ type namedViews struct {
 	failed map[string]string // have failed, or been skipped for one that has: which one that was
 }
 
-func (n *namedViews) ready(schedule.Outlook) (claims int, again time.Duration) {
+func (n *namedViews) ready(schedule.Outlook) (next next) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, view := range n.views {
 		if n.free(view) {
-			claims++
+			next.claims++
 		}
 	}
-	return claims, 0
+	return next
 }
 
 func (n *namedViews) look() schedule.TendOptions { return schedule.TendOptions{} }
@@ -207,7 +211,7 @@ func (n *namedViews) took(execution int64, view string) {
 }
 
 // over notes how a view ended; others may have waited for it.
-func (n *namedViews) over(id int64, execution *schedule.Execution) {
+func (n *namedViews) over(id int64, execution *schedule.Execution) (progress bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	claimed := n.taken[id]
@@ -223,6 +227,5 @@ func (n *namedViews) over(id int64, execution *schedule.Execution) {
 			}
 		}
 	}
+	return true
 }
-
-func (d *dueViews) over(int64, *schedule.Execution) {}

@@ -52,7 +52,12 @@ type Worker struct {
 // When ctx ends, it claims no more, has the server cancel what is running, records that, and returns the context's
 // cause beside the executions. Any other error says why it could not go on.
 func (w *Worker) RunDue(ctx context.Context) ([]schedule.Execution, error) {
-	return w.run(ctx, &dueViews{worker: w})
+	r := w.newRun(ctx, &dueViews{worker: w})
+	err := r.once(ctx)
+	if err == nil && r.pruneDue {
+		r.prune(ctx)
+	}
+	return r.result(ctx, err)
 }
 
 // Options are what a refresh by hand may differ in from a schedule's.
@@ -77,17 +82,17 @@ func (w *Worker) Refresh(ctx context.Context, views []schedule.ViewName, options
 		}
 	}
 	ordered, above := graph.Order(names, options.Ancestors)
-	return w.run(ctx, &namedViews{
+	r := w.newRun(ctx, &namedViews{
 		worker: w, settings: options.Settings, force: options.Force,
 		views: ordered, above: above, taken: map[int64]string{}, ended: map[string]bool{}, failed: map[string]string{},
 	})
+	return r.result(ctx, r.once(ctx))
 }
 
 // source is where the claims come from.
 type source interface {
-	// ready says after a look at the schedules how many claims can begin, and, when none can, after what time to look
-	// again; 0: there is nothing to wait for.
-	ready(outlook schedule.Outlook) (claims int, again time.Duration)
+	// ready says after a look at the schedules what to do next.
+	ready(outlook schedule.Outlook) next
 
 	// look says what the source wants to know of the schedules.
 	look() schedule.TendOptions
@@ -95,8 +100,16 @@ type source interface {
 	// claim takes the next view; nil when there is none, or, without patience, none that nobody else is at.
 	claim(ctx context.Context, store *schedule.Store, patient bool) (*schedule.Claim, error)
 
-	// over is told that a claimed execution has ended, and how; nil: its record could not be had.
-	over(id int64, execution *schedule.Execution)
+	// over is told that a claimed execution has ended, and how; nil: its record could not be had. It reports whether
+	// that may have made others ready.
+	over(id int64, execution *schedule.Execution) (progress bool)
+}
+
+// next is what a control loop does after a look at the schedules.
+type next struct {
+	claims int           // so many can begin now
+	slots  []time.Time   // then one more can, each time, without another look
+	look   time.Duration // after that time it looks again; 0: nothing is left but what is running
 }
 
 // run is one call of a worker: a control loop on a connection of its own, and up to Jobs slots that each claim and
@@ -107,14 +120,16 @@ type run struct {
 	source    source
 	refresher refresher
 	janitor   *janitor
+	endless   bool          // it is a server's: it goes on until it is told to stop, for better and for worse
 	conn      *pgxpool.Conn // the control loop's
 	watch     *time.Ticker
 	pruneDue  bool
-	pruned    time.Time     // when the history was trimmed behind this run
+	pruned    time.Time // when the history was trimmed behind this run
 	ended     chan slotEnd
 	progress  chan struct{} // a refresh has ended that other views may have waited for, or something else calls for a look
 	requests  chan struct{} // somebody may want a refresh cancelled
-	turned    atomic.Int64  // when the control loop last took a turn, as nanoseconds since 1970
+	looked    atomic.Int64  // when the control loop last looked at the schedules, as nanoseconds since 1970
+	expected  atomic.Int64  // when it is stuck should it not have taken another turn, the same way
 
 	mu         sync.Mutex
 	held       bool // something due waits for other views
@@ -139,14 +154,15 @@ type slotEnd struct {
 	err    error
 }
 
-func (w *Worker) run(ctx context.Context, source source) ([]schedule.Execution, error) {
-	r := w.newRun(ctx, source)
+// once runs to the end of what there is to do.
+func (r *run) once(ctx context.Context) error {
 	defer r.watch.Stop()
 	err := r.control(ctx)
-	err = cmp.Or(err, r.janitor.finish(ctx)) // nothing of ours runs on after this
-	if _, due := source.(*dueViews); due && err == nil && r.pruneDue {
-		r.prune(ctx)
-	}
+	return cmp.Or(err, r.janitor.finish(ctx)) // nothing of ours runs on after this
+}
+
+// result is what a caller gets of a run that has ended with err.
+func (r *run) result(ctx context.Context, err error) ([]schedule.Execution, error) {
 	slices.SortFunc(r.executions, func(a, b schedule.Execution) int { return cmp.Compare(a.ID, b.ID) })
 	if ctx.Err() != nil {
 		return r.executions, context.Cause(ctx)
@@ -172,8 +188,8 @@ func (r *run) control(ctx context.Context) (err error) {
 	slots := 0
 	defer func() {
 		for slots > 0 {
-			end, ok := r.await(context.WithoutCancel(ctx), true, rescueInterval)
-			if !ok {
+			end, event := r.await(context.WithoutCancel(ctx), time.Now().Add(rescueInterval))
+			if event != slotEnded {
 				continue
 			}
 			slots--
@@ -187,9 +203,14 @@ func (r *run) control(ctx context.Context) (err error) {
 
 	// One connection is the control loop's own. A slot that finds none free leaves the work to those that have one.
 	maxSlots := min(max(r.Jobs, 1), int(r.Pool.Config().MaxConns)-1)
-	var arranged time.Time
+	full := maxSlots
+	var arranged, limited time.Time
 	for ctx.Err() == nil {
-		r.turn()
+		r.looked.Store(time.Now().UnixNano())
+		r.expected.Store(time.Now().Add(stuckAfter).UnixNano())
+		if r.endless && time.Since(limited) > connectionPatience {
+			maxSlots = full
+		}
 		outlook, err := r.tend(ctx)
 		if err != nil && slots == 0 {
 			return err
@@ -201,12 +222,12 @@ func (r *run) control(ctx context.Context) (err error) {
 			}
 			arranged = time.Now()
 		}
-		if r.pruneDue && r.serves() {
+		if r.pruneDue && r.endless {
 			r.pruneBehind(ctx)
 		}
-		claims, again := r.source.ready(outlook)
+		next := r.source.ready(outlook)
 		switch {
-		case claims > 0 && maxSlots == 0:
+		case next.claims > 0 && maxSlots == 0:
 			end := r.slot(ctx, r.conn.Conn(), false)
 			if end.err != nil {
 				return end.err
@@ -215,25 +236,22 @@ func (r *run) control(ctx context.Context) (err error) {
 				pause(ctx, unbegunInterval)
 			}
 			continue
-		case claims == 0 && slots == 0 && again == 0:
+		case next.claims == 0 && slots == 0 && next.look == 0:
 			return nil
 		}
-		for ; claims > 0 && slots < maxSlots; claims-- {
+		for ; next.claims > 0 && slots < maxSlots; next.claims-- {
 			slots++
 			go r.openSlot(ctx)
 		}
 
-		if claims > 0 || again == 0 {
-			again = rescueInterval
-		}
-		end, ok := r.await(ctx, slots > 0, again)
+		end, ok := r.awaitTurn(ctx, next, &slots, maxSlots)
 		if !ok {
 			continue
 		}
 		slots--
 		switch {
 		case errors.Is(end.err, ErrTooManyConnections):
-			maxSlots = slots
+			maxSlots, limited = slots, time.Now()
 		case end.err != nil:
 			return end.err
 		case end.claims == 0:
@@ -241,6 +259,58 @@ func (r *run) control(ctx context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// awaitTurn waits for a slot to end, or until it is time for the next look. Meanwhile it opens slots for what becomes due,
+// as far as the last look has seen it coming. A server, of which there is no end, paces its looks: for a slot that has
+// found nothing more to claim there is mostly nothing to be seen either.
+func (r *run) awaitTurn(ctx context.Context, next next, slots *int, maxSlots int) (slotEnd, bool) {
+	look := time.Now().Add(cmp.Or(next.look, rescueInterval))
+	if *slots > 0 {
+		look = earlier(look, time.Now().Add(rescueInterval))
+	}
+	if *slots == maxSlots && maxSlots > 0 {
+		look = time.Now().Add(rescueInterval) // those who are at it claim what is due
+	}
+	for {
+		until := look
+		opens := len(next.slots) > 0 && *slots < maxSlots && next.slots[0].Before(look)
+		if opens {
+			until = next.slots[0]
+		}
+		end, event := r.await(ctx, until)
+		switch {
+		case event == timeIsUp && opens:
+			next.slots = next.slots[1:]
+			*slots++
+			go r.openSlot(ctx)
+		case event == slotEnded && r.endless && end.err == nil:
+			*slots--
+			look = earlier(look, r.paced())
+			// What became due while all slots were at it, those have claimed.
+			next.slots = slices.DeleteFunc(next.slots, func(at time.Time) bool { return time.Since(at) > wakeInterval })
+		case event == toldToLook && r.endless && ctx.Err() == nil:
+			look = earlier(look, r.paced())
+		default:
+			return end, event == slotEnded
+		}
+	}
+}
+
+// paced is when a server may look again.
+func (r *run) paced() time.Time {
+	looked := time.Unix(0, r.looked.Load())
+	if r.holds() {
+		return looked.Add(wakeInterval)
+	}
+	return looked.Add(paceInterval)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // connect makes sure of the control connection: the first time, and when it was lost.
@@ -298,28 +368,32 @@ func movedMessage(m schedule.Moved) string {
 	return "was dropped and created again, and is found by its name"
 }
 
-// await waits for a slot to end, or until it is time for the next look.
-func (r *run) await(ctx context.Context, running bool, again time.Duration) (slotEnd, bool) {
-	if running {
-		again = min(again, rescueInterval)
-	}
-	look := time.NewTimer(again)
-	defer look.Stop()
+// event is what a control loop was woken by.
+type event int
+
+const (
+	slotEnded event = iota
+	timeIsUp
+	toldToLook
+)
+
+// await waits for a slot to end, until it is told to look, or until that time.
+func (r *run) await(ctx context.Context, until time.Time) (slotEnd, event) {
+	r.expected.Store(until.Add(stuckAfter).UnixNano())
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
 	for {
 		select {
 		case end := <-r.ended:
-			return end, true
-		case <-look.C:
-			return slotEnd{}, false
+			return end, slotEnded
+		case <-timer.C:
+			return slotEnd{}, timeIsUp
 		case <-r.progress:
-			if r.serves() {
-				pause(ctx, wakeInterval-time.Since(time.Unix(0, r.turned.Load())))
-			}
-			return slotEnd{}, false
+			return slotEnd{}, toldToLook
 		case <-r.requests:
 			r.lookAfterActive(ctx)
 		case <-ctx.Done():
-			return slotEnd{}, false
+			return slotEnd{}, toldToLook
 		case <-r.watch.C:
 			r.lookAfterActive(ctx)
 		}
@@ -366,6 +440,7 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 			// Not before: the control loop would be settling what has just ended while this claim wants to see it settled,
 			// and would pass over the views that have waited for it.
 			r.wakeForHeld()
+			r.wakeToPlan()
 		}
 		if err != nil && conn.IsClosed() && r.mayLose() {
 			r.refresher.log.Debug("lost a connection while claiming", "error", err)
@@ -398,8 +473,8 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 
 // mayLose counts a lost connection.
 func (r *run) mayLose() bool {
-	if r.serves() {
-		return true // it is there for better and for worse
+	if r.endless {
+		return true
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -417,23 +492,16 @@ func (r *run) skipped(ctx context.Context, store *schedule.Store, claim schedule
 		return err
 	}
 	r.keep(execution)
-	r.source.over(claim.ExecutionID, &execution)
-	r.wakeForNamed()
+	r.tellOver(claim.ExecutionID, &execution)
 	if r.Ended != nil {
 		r.Ended(execution)
 	}
 	return nil
 }
 
-// serves reports whether the run is a server's, which has no end of its own.
-func (r *run) serves() bool {
-	_, serves := r.source.(*servedViews)
-	return serves
-}
-
 // keep remembers what the caller is told in the end; who serves has no end.
 func (r *run) keep(execution schedule.Execution) {
-	if r.serves() {
+	if r.endless {
 		return
 	}
 	r.mu.Lock()
@@ -441,22 +509,29 @@ func (r *run) keep(execution schedule.Execution) {
 	r.executions = append(r.executions, execution)
 }
 
-// turn notes that the control loop is alive.
-func (r *run) turn() { r.turned.Store(time.Now().UnixNano()) }
-
 // wakeForHeld wakes the control loop where due views wait for other ones: there may be work for more slots.
 func (r *run) wakeForHeld() {
-	r.mu.Lock()
-	held := r.held
-	r.mu.Unlock()
-	if held {
+	if r.holds() {
 		r.wake()
 	}
 }
 
-// wakeForNamed is the same for a refresh by hand, which knows by itself what waits for what.
-func (r *run) wakeForNamed() {
-	if _, named := r.source.(*namedViews); named {
+func (r *run) holds() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held
+}
+
+// wakeToPlan wakes a server's control loop: what the end of a refresh is to be followed by may have to be planned.
+func (r *run) wakeToPlan() {
+	if r.endless {
+		r.wake()
+	}
+}
+
+// tellOver tells the source how an execution has ended.
+func (r *run) tellOver(id int64, execution *schedule.Execution) {
+	if r.source.over(id, execution) {
 		r.wake()
 	}
 }
@@ -487,11 +562,10 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 	r.mu.Unlock()
 	if err == nil {
 		r.keep(execution)
-		r.source.over(claim.ExecutionID, &execution)
+		r.tellOver(claim.ExecutionID, &execution)
 	} else {
-		r.source.over(claim.ExecutionID, nil)
+		r.tellOver(claim.ExecutionID, nil)
 	}
-	r.wakeForNamed()
 	log := r.refresher.log.With("view", claim.View, "execution", claim.ExecutionID)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

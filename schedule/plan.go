@@ -10,19 +10,20 @@ import (
 
 // Outlook is what a worker sees when it has tended the schedules.
 type Outlook struct {
-	Now       time.Time      // the database's clock
-	Due       int            // claimable schedules, counted up to the number asked for
-	Held      bool           // something due waits for an ancestor
-	Waiting   bool           // something due waits for an ancestor that is running or has just ended, or for room (settings.max_concurrent_refreshes)
-	LookAgain *time.Duration // until something of the round may be claimed that waits for a retry or a second look; nil: nothing
-	Next      *time.Duration // until something else becomes due; nil: nothing is planned
-	Watching  bool           // there are schedules whose sources have to be looked at for changes
-	Open      bool           // an execution is running, or has ended and is still to be settled
-	Unbegun   int            // claims whose refresh has not begun and whose grace ends within a few seconds
-	Abandoned []Execution    // runs found dead and recorded as such just now
-	Moved     []Moved        // schedules whose view was not where it had been
-	Suspended []Suspended    // schedules that nobody can plan, suspended just now
-	PruneDue  bool           // the history has not been trimmed for an hour
+	Now       time.Time       // the database's clock
+	Due       int             // claimable schedules, counted up to the number asked for
+	Held      bool            // something due waits for an ancestor
+	Waiting   bool            // something due waits for an ancestor that is running or has just ended, or for room (settings.max_concurrent_refreshes)
+	LookAgain *time.Duration  // until something of the round may be claimed that waits for a retry or a second look; nil: nothing
+	Next      []time.Duration // until the next schedules become due, the first of them, in this order
+	Ripe      *time.Duration  // until requests are to be answered; nil: there are none
+	Watching  bool            // there are schedules whose sources have to be looked at for changes
+	Open      bool            // an execution is running, or has ended and is still to be settled
+	Unbegun   int             // claims whose refresh has not begun and whose grace ends within a few seconds
+	Abandoned []Execution     // runs found dead and recorded as such just now
+	Moved     []Moved         // schedules whose view was not where it had been
+	Suspended []Suspended     // schedules that nobody can plan, suspended just now
+	PruneDue  bool            // the history has not been trimmed for an hour
 }
 
 // Moved says that a schedule's view was found under another OID than the stored one.
@@ -223,22 +224,24 @@ select now(),
            and s.next_run_at > clock.now and s.next_run_at < clock.now + interval '20 seconds' -- later ones are for the next run
            and ($1::timestamptz is null or s.next_run_at - s.next_run_offset <= $1::timestamptz)
            and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null),
-       (select extract(epoch from min(n.at) - clock.now)::float8
-          from (select (select s.next_run_at
-                          from mvsched.materialized_view_refresh_schedule s
-                         where s.queue = served.queue and s.next_run_at > clock.now
-                           and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
-                         order by s.next_run_at
-                         limit 1) as at
-                  from served
-                union all
-                select mvsched.in_window(greatest(clock.now, ` + requestRipeSQL + `), s.window_start, s.window_end, s.timezone)
-                  from (select r.materialized_view_refresh_schedule_id as id, min(r.requested_at) as first, max(r.requested_at) as last
-                          from mvsched.materialized_view_refresh_request r
-                         group by 1) pending
-                  join mvsched.materialized_view_refresh_schedule s using (id)
-                 where s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
-                   and s.next_run_reason is distinct from 'request') n),
+       array(select extract(epoch from s.next_run_at - clock.now)::float8
+               from served
+              cross join lateral (
+                     select s.next_run_at
+                       from mvsched.materialized_view_refresh_schedule s
+                      where s.queue = served.queue and s.next_run_at > clock.now
+                        and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+                      order by s.next_run_at
+                      limit 64) s
+              order by s.next_run_at
+              limit 64),
+       (select extract(epoch from min(mvsched.in_window(greatest(clock.now, ` + requestRipeSQL + `), s.window_start, s.window_end, s.timezone)) - clock.now)::float8
+          from (select r.materialized_view_refresh_schedule_id as id, min(r.requested_at) as first, max(r.requested_at) as last
+                  from mvsched.materialized_view_refresh_request r
+                 group by 1) pending
+          join mvsched.materialized_view_refresh_schedule s using (id)
+         where s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+           and coalesce(s.next_run_at > clock.now, true) and s.next_run_reason is distinct from 'retry'),
        exists (select
                  from mvsched.materialized_view_refresh_schedule s
                 where s.on_change and s.next_run_at is null and s.paused_at is null and s.suspended_at is null),
@@ -276,10 +279,14 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			}
 			batch.Queue(locateSQL, s.now()).Query(collect(&outlook.Moved, scanMoved))
 			batch.Queue(outlookSQL, opts.Round, opts.Limit, s.now(), opts.Queues).QueryRow(func(row pgx.Row) error {
-				var lookAgain, next *float64
-				err := row.Scan(&outlook.Now, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next,
+				var lookAgain, ripe *float64
+				var next []float64
+				err := row.Scan(&outlook.Now, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next, &ripe,
 					&outlook.Watching, &outlook.Open, &outlook.Unbegun, &stale, &unplanned, &outlook.PruneDue)
-				outlook.LookAgain, outlook.Next = durationOrNil(lookAgain), durationOrNil(next)
+				outlook.LookAgain, outlook.Ripe, outlook.Next = durationOrNil(lookAgain), durationOrNil(ripe), nil
+				for _, seconds := range next {
+					outlook.Next = append(outlook.Next, duration(seconds))
+				}
 				return err
 			})
 		})

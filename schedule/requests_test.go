@@ -88,8 +88,8 @@ func TestRequest(t *testing.T) {
 		c.goes(step{"12:01", "12:01:00", ""})
 		c.request("12:01:00.200")
 		c.goes(step{"12:01:00.300", "", ""})
-		if next := c.tend().Next; next == nil || *next != 400*time.Millisecond {
-			t.Errorf("next in %v", next)
+		if ripe := c.tend().Ripe; ripe == nil || *ripe != 400*time.Millisecond {
+			t.Errorf("ripe in %v", ripe)
 		}
 		c.request("12:01:00.400")
 		c.goes(

@@ -440,10 +440,20 @@ $$;
 comment on function mvsched.announce_schedule() is 'Wakes workers that listen on channel mvsched_schedule: something may be due sooner than they think';
 
 create trigger announce_schedule
-  after insert or update of materialized_view_name, refresh_interval, refresh_delay, cron, timezone, after_parents, on_change,
-                            max_lag, jitter, window_start, window_end, paused_at, suspended_at, queue
-  on mvsched.materialized_view_refresh_schedule
+  after insert on mvsched.materialized_view_refresh_schedule
   for each statement execute function mvsched.announce_schedule();
+
+-- By what changes, not by what is written: workers write these columns all the time, and what they settle and plan wakes
+-- the others only where there is something sooner than those can know of.
+create trigger announce_changed_schedule
+  after update on mvsched.materialized_view_refresh_schedule
+  for each row when (
+    new.next_run_at < coalesce(old.next_run_at, 'infinity')
+    or new.spec_changed_at is distinct from old.spec_changed_at
+    or new.queue is distinct from old.queue
+    or old.paused_at is not null and new.paused_at is null
+    or old.suspended_at is not null and new.suspended_at is null)
+  execute function mvsched.announce_schedule();
 
 create function mvsched.names_in(schemas name[], name text) returns text[]
   language sql stable

@@ -28,7 +28,7 @@ func TestForecast(t *testing.T) {
 			{View: "public.by_hand", StartsAt: at(0), EndsAt: at(time.Minute), Trigger: "manual"},
 		},
 	}
-	print := func(width int, format report.Format, runs bool) string {
+	written := func(width int, format report.Format, runs bool) string {
 		t.Helper()
 		var out strings.Builder
 		if err := (report.Printer{W: &out, Width: width, Format: format}).Forecast(forecast, runs); err != nil {
@@ -59,19 +59,19 @@ public.a  too old
 `},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := print(c.width, report.Table, c.runs); got != c.want {
+			if got := written(c.width, report.Table, c.runs); got != c.want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, c.want)
 			}
 		})
 	}
 	t.Run("what_a_run_waits_for", func(t *testing.T) {
-		got := print(0, report.Table, true)
+		got := written(0, report.Table, true)
 		if want := "public.a         1h00m  2m00s for its last run, 3.0s for what it reads, 5m00s for a worker behind public.b\n"; !strings.Contains(got, want) {
 			t.Errorf("%s", got)
 		}
 	})
 	t.Run("a_refresh_by_hand_has_no_slot", func(t *testing.T) {
-		got := print(0, report.JSON, false)
+		got := written(0, report.JSON, false)
 		if !strings.Contains(got, `"scheduled_at": null`) || !strings.Contains(got, `"scheduled_at": "2026-03-01T13:20:00Z"`) {
 			t.Errorf("%s", got)
 		}

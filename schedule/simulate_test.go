@@ -442,6 +442,18 @@ func TestSimulate(t *testing.T) {
 			},
 		},
 		{
+			"a_request_leaves_the_clock_alone", 1, 90 * minute,
+			func(s *scene) {
+				s.view("a", second, all(every(time.Hour), func(v *simulated) { v.kept = noon.Add(20 * minute) }))
+			},
+			"a 0s, a 20m, a 1h20m",
+			func(t *testing.T, f Forecast) {
+				if f.Runs[0].Trigger != "change" || f.Runs[1].Trigger != "schedule" {
+					t.Errorf("%+v", f.Runs)
+				}
+			},
+		},
+		{
 			"not_without_end", 1, 1000 * time.Hour,
 			func(s *scene) {
 				s.mostRuns = 3

@@ -72,7 +72,7 @@ type PredictedRun struct {
 	Behind    string        // the view whose end gives it the worker; "": not known
 }
 
-// mostForecastRuns is about a minute's work for a schedule a second, for a day.
+// mostForecastRuns is more than a run a second for a day, and about a second of work.
 const mostForecastRuns = 100_000
 
 // forecastSQL reads how every view stands that has a schedule, reads another, or is read.

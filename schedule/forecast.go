@@ -72,7 +72,7 @@ type PredictedRun struct {
 	Behind    string        // the view whose end gives it the worker; "": not known
 }
 
-// mostForecastRuns is about a minute's work for a schedule a second, for a day.
+// mostForecastRuns is more than a run a second for a day, and about a second of work.
 const mostForecastRuns = 100_000
 
 // forecastSQL reads how every view stands that has a schedule, reads another, or is read.
@@ -91,6 +91,7 @@ with here as materialized (
 )
 select s.id, coalesce(member.oid, 0)::bigint, coalesce(mvsched.view_name(member.oid), s.materialized_view_name),
        mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason), s.next_run_reason is not distinct from 'retry',
+       case when s.next_run_reason = 'request' then s.next_run_at - s.next_run_offset end,
        s.next_run_at is null and coalesce(s.after_parents, false) and mvsched.newer_parent(member.oid) is not null,
        s.last_attempted_at, s.spec_changed_at, last.scheduled_at, ended.ended_at,
        case when last.status not in ('succeeded', 'skipped') or last.reason <> 'unchanged' then last.ended_at end,
@@ -190,10 +191,10 @@ func rowsOf[T any](ctx context.Context, tx pgx.Tx, scan pgx.RowToFunc[T], sql st
 func scanSimulated(row pgx.CollectableRow) (*simulated, error) {
 	var v simulated
 	var id *int64
-	var slot, attempted, changed, lastSlot, lastEnd, failedAt, dataAsOf, refreshed, since, runningSlot *time.Time
+	var slot, kept, attempted, changed, lastSlot, lastEnd, failedAt, dataAsOf, refreshed, since, runningSlot *time.Time
 	var by *string
 	var usual *float64
-	err := row.Scan(&id, &v.oid, &v.View, &slot, &v.retry, &v.newer, &attempted, &changed, &lastSlot, &lastEnd, &failedAt,
+	err := row.Scan(&id, &v.oid, &v.View, &slot, &v.retry, &kept, &v.newer, &attempted, &changed, &lastSlot, &lastEnd, &failedAt,
 		&dataAsOf, &refreshed, &since, &runningSlot, &by, &usual)
 	if err != nil {
 		return nil, err
@@ -206,6 +207,7 @@ func scanSimulated(row pgx.CollectableRow) (*simulated, error) {
 		from *time.Time
 	}{
 		{&v.slot, slot},
+		{&v.kept, kept},
 		{&v.attempted, attempted},
 		{&v.changed, changed},
 		{&v.lastSlot, lastSlot},

@@ -45,7 +45,8 @@ type simulated struct {
 	due, slot time.Time // next_run_at, and the slot that it stands for
 	plannedAt time.Time // when that was set, which may be later
 	retry     bool
-	newer     bool // what it reads has been refreshed since it was
+	kept      time.Time // somebody has asked for it, and this is the slot that stays
+	newer     bool      // what it reads has been refreshed since it was
 	attempted time.Time
 	changed   time.Time // the spec
 	lastSlot  time.Time
@@ -351,7 +352,7 @@ func (m *simulation) begin(v *simulated, pool *simulatedPool, at time.Time) {
 	switch {
 	case v.retry:
 		run.Trigger = "retry"
-	case v.Kind == KindOnChange:
+	case v.Kind == KindOnChange, !v.kept.IsZero():
 		run.Trigger = "change"
 	case v.Kind == KindAfterParents:
 		run.Trigger = "parent"
@@ -368,19 +369,20 @@ func (m *simulation) begin(v *simulated, pool *simulatedPool, at time.Time) {
 	v.asOf = v.dataNow(at)
 	v.lastSlot, v.attempted, v.capped = v.slot, at, false
 
-	slot := v.slot
-	v.due, v.slot, v.retry = time.Time{}, time.Time{}, false
-	switch v.Kind {
-	case KindEvery:
+	slot, kept := v.slot, v.kept
+	v.due, v.slot, v.retry, v.kept = time.Time{}, time.Time{}, false, time.Time{}
+	switch {
+	case kept.After(at) && (v.Kind == KindEvery || v.Kind == KindCron):
+		m.slot(v, at, kept)
+	case v.Kind == KindEvery:
 		next := slot.Add(*v.Every * max(1, at.Sub(slot) / *v.Every + 1))
 		v.tally.missed += int((next.Sub(later(slot, m.from)) - 1) / *v.Every)
 		m.slot(v, at, next)
-	case KindCron:
+	case v.Kind == KindCron:
 		for missed := v.cron.Next(later(slot, m.from)); !missed.After(at); missed = v.cron.Next(missed) {
 			v.tally.missed++
 		}
 		m.plan(v, at)
-	default: // planned when it has ended
 	}
 	if !v.due.IsZero() {
 		m.wake(v, v.due)

@@ -22,8 +22,10 @@ func newScene(workers int, length time.Duration) *scene {
 
 // view adds one that is due at noon and has data as of then; change alters it.
 func (s *scene) view(name string, usual time.Duration, change func(*simulated)) *simulated {
-	v := &simulated{scheduled: true, oid: int64(len(s.views) + 1), usual: &usual, attempted: noon.Add(-time.Hour), due: noon, slot: noon,
-		dataAsOf: noon.Add(-time.Minute), refreshed: noon.Add(-time.Minute)}
+	v := &simulated{
+		scheduled: true, oid: int64(len(s.views) + 1), usual: &usual, attempted: noon.Add(-time.Hour), due: noon, slot: noon,
+		dataAsOf: noon.Add(-time.Minute), refreshed: noon.Add(-time.Minute),
+	}
 	v.Schedule = Schedule{ID: v.oid, View: name, Timezone: "UTC", Timeout: 30 * time.Minute, MaxStaleness: time.Hour, Queue: "default"}
 	change(v)
 	v.NextRunAt = timeOrNil(v.due)
@@ -112,7 +114,9 @@ func TestSimulate(t *testing.T) {
 		},
 		{
 			"one_catch_up_for_slots_long_gone", 1, 20 * minute,
-			func(s *scene) { s.view("a", second, all(every(10*minute), dueIn(-35*minute))) },
+			func(s *scene) {
+				s.view("a", second, all(every(10*minute), dueIn(-35*minute))).dataAsOf = noon.Add(-time.Hour)
+			},
 			"a 0s, a 5m, a 15m",
 			func(t *testing.T, f Forecast) {
 				if got := *f.Views[0].MaxAge; got != 10*minute+second { // what was before is not the schedule's doing
@@ -298,7 +302,63 @@ func TestSimulate(t *testing.T) {
 				s.workers = map[string]int{"default": 1, "other": 1}
 				s.view("long", 50*minute, all(every(2*time.Hour), func(v *simulated) { v.Queue, v.Priority = "other", 5 }))
 			},
-			"long 0s, b 10m, a 50m", nil,
+			"long 0s, b 10m, a 50m",
+			func(t *testing.T, f Forecast) {
+				if r := f.Runs[1]; r.ForViews != 10*minute || r.ForWorker != 0 {
+					t.Errorf("%+v", r)
+				}
+			},
+		},
+		{
+			"a_parent_that_nobody_serves_is_hardly_waited_for", 1, minute,
+			func(s *scene) {
+				s.workers = map[string]int{"default": 1}
+				a := s.view("a", second, all(every(2*time.Hour), func(v *simulated) { v.Queue = "nobody" }))
+				b := s.view("b", second, every(2*time.Hour))
+				s.reads(b, a)
+			},
+			"b 10s", nil,
+		},
+		{
+			"a_parent_that_runs_in_a_later_slot_is_not_waited_for", 0, 5 * minute,
+			func(s *scene) {
+				s.workers = map[string]int{"default": 1, "other": 1}
+				a := s.view("a", minute, all(every(time.Hour), dueIn(10*second), func(v *simulated) { v.Queue = "other" }))
+				b := s.view("b", second, all(every(time.Hour), dueIn(5*second)))
+				s.view("x", 30*second, every(time.Hour))
+				s.reads(b, a)
+			},
+			"x 0s, a 10s, b 30s", nil,
+		},
+		{
+			"a_child_of_two_runs_in_one_slot_has_two_of_its_own", 3, 5 * minute,
+			func(s *scene) {
+				running := func(since time.Duration) func(*simulated) {
+					return func(v *simulated) {
+						v.running, v.runningSince, v.runningBy = true, noon.Add(-since), "schedule"
+						v.runningSlot, v.lastSlot = noon.Add(-minute), noon.Add(-minute)
+					}
+				}
+				a := s.view("a", minute, all(every(time.Hour), dueIn(time.Hour), running(20*second)))
+				b := s.view("b", 20*second, all(afterParents, running(10*second)))
+				s.reads(b, a)
+			},
+			"a -20s, b -10s, b 40s",
+			func(t *testing.T, f Forecast) {
+				if got, want := f.Runs[2].ScheduledAt, noon.Add(-minute+time.Microsecond); !got.Equal(want) {
+					t.Errorf("slot %v, want %v", got, want)
+				}
+			},
+		},
+		{
+			"a_changed_cron_counts_from_the_change", 1, 40 * minute,
+			func(s *scene) {
+				s.view("a", second, func(v *simulated) {
+					expression := "*/30 * * * *"
+					v.Kind, v.Cron, v.due, v.changed = KindCron, &expression, time.Time{}, noon
+				})
+			},
+			"a 30m", nil,
 		},
 		{
 			"priority_is_worth_a_minute", 1, 20 * minute,
@@ -378,6 +438,18 @@ func TestSimulate(t *testing.T) {
 			func(t *testing.T, f Forecast) {
 				if f.Runs[1].Trigger != "retry" {
 					t.Errorf("%+v", f.Runs[1])
+				}
+			},
+		},
+		{
+			"a_request_leaves_the_clock_alone", 1, 90 * minute,
+			func(s *scene) {
+				s.view("a", second, all(every(time.Hour), func(v *simulated) { v.kept = noon.Add(20 * minute) }))
+			},
+			"a 0s, a 20m, a 1h20m",
+			func(t *testing.T, f Forecast) {
+				if f.Runs[0].Trigger != "change" || f.Runs[1].Trigger != "schedule" {
+					t.Errorf("%+v", f.Runs)
 				}
 			},
 		},

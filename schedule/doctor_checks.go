@@ -372,10 +372,10 @@ select 'warning', '',
   from unnest(mvsched.queues()) as q (queue)
   join mvsched.materialized_view_refresh_schedule s on s.queue = q.queue
  where s.next_run_at < now() - interval '10 minutes' and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
-   and not exists (
-         select
+   and q.queue not in (
+         select r.queue
            from mvsched.materialized_view_refresh_schedule r
-          where r.queue = q.queue and (r.open_execution_id is not null or r.last_attempted_at > now() - interval '10 minutes'))
+          where r.open_execution_id is not null or r.last_attempted_at > now() - interval '10 minutes')
    and not exists (
          select from mvsched.awaited(s.view_oid, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason), null, now()))
  group by q.queue

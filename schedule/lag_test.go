@@ -159,4 +159,10 @@ func TestMaxLag(t *testing.T) {
 	b.Exec(`update mvsched.materialized_view_refresh_schedule_execution set started_at = started_at - interval '5 seconds' where id = $1`, claims[0].ExecutionID)
 	b.succeed(claims[0])
 	b.Check(schedule.ReasonOutlasted, `select reason from mvsched.materialized_view_refresh_schedule_execution where id = $1`, claims[0].ExecutionID)
+	// It is a success all the same: the next slot counts from its data, and not from its end.
+	b.Exec(`alter table mvsched.materialized_view_refresh_schedule_execution disable trigger keep_terminal_execution`)
+	b.Exec(`update mvsched.materialized_view_refresh_schedule_execution set ended_at = ended_at + interval '20 seconds' where id = $1`, claims[0].ExecutionID)
+	b.tend()
+	b.Check("true", `select extract(epoch from s.next_run_at - e.data_as_of) < 51 from mvsched.materialized_view_refresh_schedule s
+		join mvsched.materialized_view_refresh_schedule_execution e on e.id = $1 where s.id = e.materialized_view_refresh_schedule_id`, claims[0].ExecutionID)
 }

@@ -30,8 +30,8 @@ const toPlanSQL = `
 select s.id, s.materialized_view_name, coalesce($1::timestamptz, now()), s.cron, s.timezone,
        coalesce(s.view_oid, 0)::bigint,
        greatest(s.last_attempted_at, s.spec_changed_at, last.scheduled_at),
-       data.data_as_of, data.refreshed_at, 
-       case when last.status not in ('succeeded', 'skipped') or last.status = 'skipped' and last.reason <> 'unchanged' then last.ended_at end
+       data.data_as_of, data.refreshed_at,
+       case when last.status <> 'succeeded' and last.reason is distinct from 'unchanged' then last.ended_at end
   from mvsched.materialized_view_refresh_schedule s
   left join lateral (
          select e.scheduled_at, e.status, e.reason, e.ended_at

@@ -234,7 +234,7 @@ select now(),
                       limit 64) s
               order by s.next_run_at
               limit 64),
-       (select greatest(0, extract(epoch from min(` + requestRipeSQL + `) - clock.now)::float8)
+       (select extract(epoch from min(` + requestRipeSQL + `) - clock.now)::float8
           from (select r.materialized_view_refresh_schedule_id as id, min(r.requested_at) as first, max(r.requested_at) as last
                   from mvsched.materialized_view_refresh_request r
                  group by 1) pending

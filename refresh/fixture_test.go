@@ -1,6 +1,7 @@
 package refresh_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -97,4 +98,21 @@ func since(began time.Time, most time.Duration, b *bundle) {
 	if took := time.Since(began); took > most {
 		b.Errorf("it took %v, want at most %v", took, most)
 	}
+}
+
+func parse(t testing.TB, dsn string) *pgxpool.Config {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+// bothHosts is the connection string for whichever of two servers takes writes.
+func bothHosts(t testing.TB, one, two string) string {
+	t.Helper()
+	a, b := parse(t, one).ConnConfig, parse(t, two).ConnConfig
+	return fmt.Sprintf("host=%s,%s port=%d,%d user=%s dbname=%s target_session_attrs=read-write",
+		a.Host, b.Host, a.Port, b.Port, a.User, a.Database)
 }

@@ -21,7 +21,7 @@ const arrangeInterval = 10 * time.Minute
 // How long a server waits before it asks again for a database that it has lost: at first, and at most, within a quarter.
 const (
 	reconnectPause    = 100 * time.Millisecond
-	reconnectMaxPause = 2 * time.Second
+	reconnectMaxPause = time.Second
 )
 
 // Queue is a queue with the number of refreshes that a server has for it at a time.
@@ -69,9 +69,13 @@ func (w *Worker) Serve(ctx context.Context, opts Serving) error {
 		servers = append(servers, &server{run: r, database: database})
 	}
 
+	// What is running has its grace, and the pulse goes on until it is over.
+	beating, rest := context.WithCancel(work)
+	defer rest()
+	go pulse(beating, opts, ear.tell)
+
 	var running sync.WaitGroup
 	running.Go(func() { ear.listen(ctx) })
-	running.Go(func() { pulse(ctx, opts, ear.tell) })
 	var mu sync.Mutex
 	var failed error
 	for _, s := range servers {
@@ -198,7 +202,7 @@ func (d *database) isThere() {
 }
 
 // stuckAfter is how long a control loop may be late for a turn: each of its calls has a deadline, and there are a few.
-const stuckAfter = time.Minute
+const stuckAfter = 2 * time.Minute
 
 // pulse says at every pulse that the server is alive, as long as all its control loops take their turns.
 func pulse(ctx context.Context, opts Serving, runs []*run) {

@@ -123,6 +123,7 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 	a.grace.Store(int64(opts.grace))
 
 	service := newService(a.getenv)
+	defer context.AfterFunc(ctx, service.stopping)()
 	var mu sync.Mutex
 	worker := &refresh.Worker{
 		Pool: pool, Store: store, Jobs: opts.jobs, Name: workerName(), Log: a.logger(),
@@ -134,13 +135,11 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 			}
 		},
 	}
-	err = worker.Serve(ctx, refresh.Serving{
+	return worker.Serve(ctx, refresh.Serving{
 		Queues: opts.queues, Grace: opts.grace, Pulse: service.pulse(), Alive: service.alive,
 		Ready: func() {
 			a.say("ready, refreshes what is due; Ctrl-C stops it")
 			service.ready()
 		},
 	})
-	service.stopping()
-	return err
 }

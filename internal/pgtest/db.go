@@ -15,7 +15,8 @@ import (
 // fails the test.
 type DB struct {
 	testing.TB
-	Pool *pgxpool.Pool // as New gives it
+	Pool   *pgxpool.Pool     // as New gives it
+	Server *throwaway.Server // the test's own, or nil
 }
 
 // NewDB returns the database of this test.
@@ -37,7 +38,7 @@ func NewServerDB(t testing.TB, settings ...string) *DB {
 			t.Errorf("pgtest: %v", err)
 		}
 	})
-	d := &DB{TB: t, Pool: newPool(t, server.DSN("postgres"))}
+	d := &DB{TB: t, Pool: newPool(t, server.DSN("postgres")), Server: server}
 	if _, err := d.Pool.Exec(t.Context(), sql.Schema, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}

@@ -30,6 +30,9 @@ func (s *Server) Accompany(context.Context, func(context.Context) error, string,
 // MakeStandby does nothing, as there is no server to restart.
 func (s *Server) MakeStandby(context.Context) error { return nil }
 
+// Restart does nothing, as there is no server to restart.
+func (s *Server) Restart(context.Context, bool) error { return nil }
+
 func (s *Server) stop() error { return nil }
 
 // cacheIsShared reports whether the cache must suit more accounts than ours.

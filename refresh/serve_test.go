@@ -1,0 +1,379 @@
+package refresh_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/mvsched/mvsched/internal/pgtest"
+	"github.com/mvsched/mvsched/refresh"
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// serving is a server that runs.
+type serving struct {
+	*bundle
+	stop context.CancelFunc
+	log  *syncBuffer
+	done chan struct{}
+	err  error
+}
+
+// syncBuffer is a bytes.Buffer for several goroutines.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// listening counts the connections that hear what changes.
+const listening = `select count(*) from pg_stat_activity where datname = current_database() and query like 'listen%'`
+
+// serve runs a server until the test ends, and returns when it is ready.
+func (b *bundle) serve(opts refresh.Serving) *serving {
+	b.Helper()
+	ctx, stop := context.WithCancel(b.Context())
+	s := &serving{bundle: b, stop: stop, log: &syncBuffer{}, done: make(chan struct{})}
+	worker := *b.worker
+	worker.Log = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	ready := make(chan struct{})
+	opts.Ready = func() { close(ready) }
+	go func() {
+		defer close(s.done)
+		s.err = worker.Serve(ctx, opts)
+	}()
+	b.Cleanup(func() {
+		stop()
+		<-s.done
+	})
+	select {
+	case <-ready:
+	case <-s.done:
+		b.Fatalf("it has ended: %v", s.err)
+	case <-time.After(20 * time.Second):
+		b.Fatal("it does not get ready")
+	}
+	return s
+}
+
+// wait waits for the server to end, and returns what it returned.
+func (s *serving) wait() error {
+	s.Helper()
+	select {
+	case <-s.done:
+	case <-time.After(20 * time.Second):
+		s.Fatal("it does not end")
+	}
+	return s.err
+}
+
+const successes = `select count(*) from mvsched.materialized_view_refresh_schedule_execution where status = 'succeeded'`
+
+// enters awaits that a refresh is under way.
+func (b *bundle) enters() {
+	b.Helper()
+	b.Await("1", refreshing)
+}
+
+func TestServe(t *testing.T) {
+	t.Run("refreshes_slot_after_slot", func(t *testing.T) { // I10
+		b := setup(t)
+		b.view("a", "select 1 as id")
+		b.set("a", "refresh_interval = '1 s'")
+		s := b.serve(refresh.Serving{})
+		b.Await("true", `select count(*) >= 3 from mvsched.materialized_view_refresh_schedule_execution where status = 'succeeded'`)
+		s.stop()
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
+		b.Check("0", `select count(*) from (select scheduled_at - lag(scheduled_at) over (order by id) as gap
+			from mvsched.materialized_view_refresh_schedule_execution) x where gap <> interval '1 s'`)
+	})
+
+	t.Run("hears_what_changes", func(t *testing.T) { // without that it would look in ten minutes
+		b := setup(t)
+		b.view("far", "select 1 as id")
+		b.serve(refresh.Serving{})
+		b.Await("1", listening)
+		b.Await("1", successes)
+		b.view("a", "select 1 as id")
+		b.Await("2", successes)
+		b.Exec(`select mvsched.request_refresh('public.far')`)
+		b.Await("3", successes)
+		b.set("far", "next_run_at = now()")
+		b.Await("4", successes)
+		b.set("far", "paused_at = now(), next_run_at = now()")
+		b.set("far", "paused_at = null")
+		b.Await("5", successes)
+	})
+
+	t.Run("hears_of_new_data_in_a_parent", func(t *testing.T) {
+		b := setup(t)
+		b.Exec(`create table public.base as select 1 as id`)
+		b.Exec(`create materialized view public.parent as select id from public.base`)
+		b.view("child", "select id from public.parent")
+		b.set("child", "refresh_interval = null, after_parents = true")
+		b.serve(refresh.Serving{})
+		b.Await("1", successes)
+		b.schedule("parent")
+		b.Await("1", listening)
+		b.Await("true", `select count(*) >= 3 from mvsched.materialized_view_refresh_schedule_execution where status = 'succeeded'`)
+		before := b.Value(successes)
+		if _, err := b.worker.Refresh(t.Context(), []schedule.ViewName{{Schema: "public", Name: "parent"}}, refresh.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		b.Await("true", `select count(*) = $1::int + 2 from mvsched.materialized_view_refresh_schedule_execution where status = 'succeeded'`, before)
+	})
+
+	t.Run("is_quiet_when_nothing_is_due", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "select 1 as id")
+		b.serve(refresh.Serving{})
+		b.Await("1", successes)
+		b.Await("1", listening)
+		b.Await("0", `select count(*) from pg_stat_activity where datname = current_database() and backend_type = 'client backend'
+			and pid not in (select pid from pg_stat_activity where query like '%pg_stat_activity%')
+			and state_change > clock_timestamp() - interval '4 s'`) // longer than any poll
+	})
+
+	t.Run("lets_what_runs_go_on_for_the_grace", func(t *testing.T) {
+		b := setup(t)
+		b.Exec(`create table public.base as select 1 as id`)
+		b.view("a", "select id from public.base")
+		release := b.Hold(`lock table public.base`)
+		s := b.serve(refresh.Serving{Grace: time.Minute})
+		b.enters()
+		b.view("b", "select 1 as id")
+		b.Await("1", successes)
+		s.stop()
+		b.Await("0", listening)
+		b.view("c", "select 1 as id") // it claims no more
+		b.Check("1", refreshing)
+		release()
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
+		b.Check("public.a public.b", `select string_agg(view_name, ' ' order by view_name)
+			from mvsched.materialized_view_refresh_schedule_execution where status = 'succeeded'`)
+		b.Check("2", `select count(*) from mvsched.materialized_view_refresh_schedule_execution`)
+	})
+
+	t.Run("cancels_and_records_what_outlasts_the_grace", func(t *testing.T) { // L4
+		b := setup(t)
+		b.Exec(`create table public.base as select 1 as id`)
+		b.view("a", "select id from public.base")
+		b.Hold(`lock table public.base`)
+		s := b.serve(refresh.Serving{Grace: 50 * time.Millisecond})
+		b.enters()
+		s.stop()
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
+		b.Check("0", refreshing) // I9
+		b.Check("cancelled shutdown t 0", `select concat_ws(' ', e.status, e.reason, s.next_run_at <= now(), s.consecutive_failures)
+			from mvsched.materialized_view_refresh_schedule_execution e, mvsched.materialized_view_refresh_schedule s`)
+	})
+
+	t.Run("gives_each_queue_its_own_places", func(t *testing.T) { // L2
+		b := setupJobs(t, 4)
+		b.Exec(`create table public.base as select 1 as id`)
+		b.view("slow", "select id from public.base")
+		b.set("slow", "queue = 'heavy', priority = 1000")
+		b.view("slow2", "select id from public.base")
+		b.set("slow2", "queue = 'heavy', priority = 1000")
+		b.view("nobodys", "select 1 as id")
+		b.set("nobodys", "queue = 'other'")
+		b.Hold(`lock table public.base`)
+		b.serve(refresh.Serving{Queues: []refresh.Queue{{Name: "default", Jobs: 1}, {Name: "heavy", Jobs: 1}}})
+		b.enters()
+		b.view("quick", "select 1 as id")
+		b.Await("1", successes)
+		b.Check("1", refreshing)
+		b.Check("0", `select count(*) from mvsched.materialized_view_refresh_schedule_execution where view_name = 'public.nobodys'`)
+	})
+
+	t.Run("ends_where_it_cannot_go_on", func(t *testing.T) {
+		b := setup(t)
+		s := b.serve(refresh.Serving{})
+		b.Await("1", listening)
+		b.Exec(`create schema other`)
+		b.Exec(`drop schema mvsched cascade`)
+		b.Exec(`notify mvsched_schedule`)
+		var pgErr *pgconn.PgError
+		if err := s.wait(); !errors.As(err, &pgErr) || pgErr.Code != pgerrcode.UndefinedTable {
+			t.Error(err)
+		}
+	})
+
+	t.Run("tells_that_it_is_alive", func(t *testing.T) {
+		b := setup(t)
+		alive := make(chan struct{}, 1)
+		b.Exec(`create table public.base as select 1 as id`)
+		b.view("a", "select id from public.base")
+		release := b.Hold(`lock table public.base`)
+		beat := func() {
+			select {
+			case alive <- struct{}{}:
+			default:
+			}
+		}
+		s := b.serve(refresh.Serving{Pulse: 5 * time.Millisecond, Alive: beat, Grace: time.Minute})
+		b.enters()
+		<-alive
+		s.stop()
+		b.Await("0", listening)
+		for range 3 { // in the grace too
+			<-alive
+		}
+		release()
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
+	})
+
+	t.Run("keeps_to_its_connections", func(t *testing.T) {
+		b := setupJobs(t, 4)
+		for i := range 60 {
+			b.view(fmt.Sprintf("v%d", i), "select 1 as id")
+		}
+		b.serve(refresh.Serving{})
+		b.Await("60", successes)
+		goroutines := runtime.NumGoroutine()
+		for i := range 5 {
+			b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now()`)
+			b.Await(fmt.Sprint(60*(i+2)), successes)
+		}
+		if now := runtime.NumGoroutine(); now > goroutines+8 {
+			t.Errorf("%d goroutines, once %d", now, goroutines)
+		}
+		// A control loop, four slots, one for vacuum, one that listens.
+		b.Check("true", `select count(*) <= 7 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
+			and query not like 'create%'`)
+	})
+}
+
+// A server that is restarted, or gone and replaced by its standby.
+func TestServeSurvives(t *testing.T) {
+	start := func(t *testing.T, dsn func(own string) string) *bundle {
+		t.Helper()
+		b := &bundle{DB: pgtest.NewServerDB(t)}
+		config := b.Pool.Config()
+		if dsn != nil {
+			config = parse(t, dsn(b.Server.DSN("postgres")))
+		}
+		refresh.ConfigurePool(config, 2)
+		b.connect(config, 2)
+		b.view("a", "select 1 as id")
+		b.set("a", "refresh_interval = '1 s'")
+		return b
+	}
+	again := func(b *bundle, s *serving, since time.Time) {
+		b.Helper()
+		b.Pool.Reset()
+		id := b.Value(`select coalesce(max(id), 0) from mvsched.materialized_view_refresh_schedule_execution`)
+		b.Await("true", `select count(*) > 0 from mvsched.materialized_view_refresh_schedule_execution where id > $1::bigint and status = 'succeeded'`, id)
+		if took := time.Since(since); took > 5*time.Second {
+			b.Errorf("it took %v to begin again", took)
+		}
+		pgtest.WaitFor(b, b.Context(), "all that was lost is back", func() bool {
+			log := s.log.String()
+			return strings.Count(log, "lost the database")+strings.Count(log, "takes no writes") == strings.Count(log, "the database is back")
+		})
+		if strings.Count(s.log.String(), "the database is back") > 1 {
+			b.Errorf("said more than once that the database is gone: %s", s.log.String())
+		}
+		b.Await("1", listening)
+	}
+
+	for name, immediate := range map[string]bool{"a_restart": false, "a_restart_in_immediate_mode": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := start(t, nil)
+			s := b.serve(refresh.Serving{})
+			b.Await("true", `select count(*) > 0 from mvsched.materialized_view_refresh_schedule_execution where status = 'succeeded'`)
+			if err := b.Server.Restart(t.Context(), immediate); err != nil {
+				t.Fatal(err)
+			}
+			again(b, s, time.Now())
+			s.stop()
+			if err := s.wait(); err != nil {
+				t.Error(err)
+			}
+			b.Check("0", `select count(*) from mvsched.materialized_view_refresh_schedule_execution where status = 'running'`)
+		})
+	}
+
+	t.Run("a_failover", func(t *testing.T) {
+		t.Parallel()
+		primary := pgtest.NewServerDB(t)
+		b := start(t, func(own string) string { return bothHosts(t, primary.Server.DSN("postgres"), own) })
+		if err := b.Server.MakeStandby(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s := b.serve(refresh.Serving{}) // on the primary, the other one takes no writes
+		if err := primary.Server.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		pgtest.WaitFor(t, t.Context(), "it is lost", func() bool {
+			b.Pool.Reset()
+			return b.Value(`pg_is_in_recovery()`) == "true" && primary.Pool.Ping(t.Context()) != nil
+		})
+		b.Exec(`select pg_promote()`)
+		again(b, s, time.Now())
+	})
+
+	t.Run("a_standby_quietly", func(t *testing.T) {
+		t.Parallel()
+		b := start(t, nil)
+		if err := b.Server.MakeStandby(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.Pool.Reset()
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		log := &syncBuffer{}
+		worker := *b.worker
+		worker.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		ready, done := make(chan struct{}), make(chan error, 1)
+		go func() { done <- worker.Serve(ctx, refresh.Serving{Ready: func() { close(ready) }}) }()
+		pgtest.WaitFor(t, t.Context(), "it has tried a few times", func() bool {
+			return strings.Count(log.String(), "still not to be had") >= 3
+		})
+		if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "takes no writes") {
+			t.Errorf("%d notes: %s", n, log.String())
+		}
+		select {
+		case <-ready:
+			t.Error("ready on a standby")
+		default:
+		}
+		b.Exec(`select pg_promote()`)
+		<-ready
+		b.Await("true", `select count(*) > 0 from mvsched.materialized_view_refresh_schedule_execution where status = 'succeeded'`)
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -226,6 +226,14 @@ func TestJitter(t *testing.T) {
 		c.Check("true", offsets+`select count(distinct seconds) > 2700 from o`) // each view and each slot has its own
 	})
 
+	t.Run("makes_nothing_older_than_its_target", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{MaxLag: ptr(time.Hour), Jitter: ptr(10 * time.Minute)})
+		c.Check("t t", `select concat_ws(' ', bool_and(o <= interval '0'), min(o) < interval '-4 minutes')
+			from mvsched.materialized_view_refresh_schedule s,
+			     generate_series(timestamptz '2026-01-01 00:00Z', '2026-01-03 00:00Z', '1 hour') slot,
+			     lateral (select (mvsched.planned(s, slot)).next_run_offset) p (o)`)
+	})
+
 	t.Run("leaves_the_slots_where_they_are", func(t *testing.T) {
 		c := setupCourse(t, schedule.Settings{Every: ptr(10 * time.Minute), Jitter: ptr(10 * time.Minute)})
 		c.run("12:00")

@@ -131,6 +131,15 @@ func TestRequest(t *testing.T) {
 		)
 	})
 
+	t.Run("a_slot_that_has_come_meanwhile_is_answered_too_and_the_grid_stays", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Every: ptr(time.Hour)})
+		c.run("12:00")
+		c.request("12:59:55")
+		c.now = when(t, "12:59:55")
+		c.tend()
+		c.goes(step{"13:00:30", "12:59:55", "14:00:00"}, step{"13:59:59", "", "14:00:00"})
+	})
+
 	t.Run("waits_for_the_end_of_a_pause", func(t *testing.T) {
 		c := setupCourse(t, schedule.Settings{Every: ptr(time.Hour)})
 		c.run("12:00")

@@ -554,6 +554,9 @@ begin
     -- From the slot and the schedule, so that whoever plans it comes to the same.
     seconds := (hashint8extended(schedule.id, extract(epoch from slot)::bigint) & 1048575) / 1048575.0 - 0.5;
     schedule.next_run_at := slot + make_interval(secs => seconds * extract(epoch from schedule.jitter)::float8);
+    if schedule.max_lag is not null then
+      schedule.next_run_at := least(schedule.next_run_at, slot); -- later, its data would be too old
+    end if;
     if slot > schedule.last_attempted_at then
       -- A jitter that is longer than the way from run to run must not bring a run on behind the other.
       schedule.next_run_at := greatest(schedule.next_run_at, slot - (slot - schedule.last_attempted_at) / 2);
@@ -1634,8 +1637,8 @@ begin
       next_slot := case
         when s.next_run_reason = 'request' and s.next_run_at - s.next_run_offset > instant and num_nonnulls(s.refresh_interval, s.cron) > 0
           then s.next_run_at - s.next_run_offset -- a request leaves the clock alone
-        else slot + make_interval(secs =>
-               greatest(1, floor(extract(epoch from instant - slot) / extract(epoch from s.refresh_interval)) + 1)::float8
+        else s.next_run_at - s.next_run_offset + make_interval(secs =>
+               greatest(1, floor(extract(epoch from instant - (s.next_run_at - s.next_run_offset)) / extract(epoch from s.refresh_interval)) + 1)::float8
                * extract(epoch from s.refresh_interval)::float8) end;
       if next_slot > '9999-12-31 00:00+00' then
         next_slot := '9999-12-31 00:00+00';

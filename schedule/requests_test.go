@@ -81,6 +81,22 @@ func TestRequest(t *testing.T) {
 		c.pending("0")
 	})
 
+	t.Run("one_whose_run_was_stopped_is_answered_again_and_the_slots_stay", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Every: ptr(time.Hour)})
+		c.run("12:00")
+		c.request("12:20")
+		c.now = when(t, "12:20")
+		for attempt := 1; attempt <= 2; attempt++ {
+			c.tend()
+			claims := c.claimAll()
+			if len(claims) != 1 || claims[0].Attempt != attempt || !claims[0].ScheduledAt.Equal(c.now) {
+				t.Fatalf("%+v", claims)
+			}
+			c.end(claims[0], schedule.Ending{Status: schedule.Cancelled, Reason: schedule.ReasonShutdown})
+		}
+		c.goes(step{"12:20", "12:20:00", "13:00:00"})
+	})
+
 	t.Run("one_alone_is_answered_at_once_and_a_burst_when_it_is_over", func(t *testing.T) {
 		c := setupCourse(t, schedule.Settings{OnChange: ptr(true)})
 		c.run("12:00")

@@ -1156,6 +1156,9 @@ begin
   with ended as materialized (
     select s.id, e.status, e.reason, e.scheduled_at, e.trigger, e.ended_at,
            not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false) as new_data,
+           -- It leaves the slots of a clock where they are, also when it is answered a second time.
+           coalesce(e.trigger = 'change' and num_nonnulls(s.refresh_interval, s.cron) > 0
+                    and e.scheduled_at < s.next_run_at - s.next_run_offset, false) as request,
            scheduled and (e.reason = 'never_started' or e.reason = 'shutdown' or e.reason = 'worker_lost' and e.attempt < 3)
              as due_again,
            scheduled and (e.status in ('failed', 'timed_out') or e.reason = 'worker_lost' and e.attempt >= 3) as failed,
@@ -1207,12 +1210,13 @@ begin
            end,
            next_run_at = coalesce(judged.next_at, s.next_run_at),
            next_run_offset = case judged.next_reason
-             when 'again' then interval '0'
+             when 'again' then case when judged.request then judged.scheduled_at - (s.next_run_at - s.next_run_offset) else interval '0' end
              when 'retry' then judged.next_at - judged.scheduled_at
              when 'call' then interval '0'
              else s.next_run_offset
            end,
            next_run_reason = case when judged.next_reason = 'retry' then 'retry'
+                                  when judged.next_reason = 'again' and judged.request then 'request'
                                   when judged.next_at is null then s.next_run_reason end
       from judged
      where s.id = judged.id
@@ -1611,7 +1615,7 @@ begin
              (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, scheduled_at, attempt, worker, start_grace,
               fingerprint, status, reason, error_message, ended_at, data_as_of, refreshed_at, predicted_duration)
       values (s.id, claimed.view_name, s.view_oid,
-              case when last.scheduled_at = slot then 'retry' when s.on_change or s.next_run_reason = 'request' then 'change'
+              case when s.next_run_reason = 'request' then 'change' when last.scheduled_at = slot then 'retry' when s.on_change then 'change'
                    when s.after_parents then 'parent' else 'schedule' end,
               slot, claimed.attempt, worker, s.start_grace,
               print, case when reason is null then 'running' else 'skipped' end, reason, message,

@@ -39,5 +39,26 @@
 // next. So neither claim nor rescue nor record waits behind a refresh. Connections are opened as there is work for them;
 // where the server has none left, the worker goes on with fewer.
 //
+// # The server
+//
+// Worker.Serve is the same without an end. Its control loop looks at the schedules, which also rescues, settles and plans,
+// and learns when the next slots come up. When one does, a slot of the worker claims at once, without another look: so the
+// delay of a start is that of a claim. The look comes behind it, at most every 100 ms, however much happens, and every
+// 20 ms where views wait for one another.
+//
+//	sleeps until        the next known slot; 3 s while an execution is open anywhere (somebody may die); 3 s where
+//	                    schedules wait for changes; else 10 minutes
+//	is woken by         NOTIFY mvsched_schedule: something is due sooner than the others can know of
+//	                    NOTIFY mvsched: an execution has ended, if something due here waits for one
+//	                    NOTIFY mvsched_cancel: somebody wants a refresh ended
+//	cannot listen       behind a pooler, or while its connection is lost: it looks every 2 s
+//
+// Notifications are hints; whoever misses one finds out by the next look. They are sent where a row's values change, not
+// where it is written: or the look that settles and plans would wake the next one.
+//
+// When a look fails, slots come to their end, the connections are dropped (they may lead to a primary that is none any
+// more), and it asks again, after 100 ms at first and a second at the most, with jitter. What no patience cures, a schema
+// or a right that is missing, ends it. Each queue with places of its own has a control loop of its own.
+//
 // A pool is prepared with ConfigurePool. The package reads no environment, takes no flags and never exits.
 package refresh

@@ -135,7 +135,7 @@ func (s *server) serve(ctx context.Context) error {
 			break
 		}
 		if err != nil && isLasting(err) {
-			return errors.Join(err, s.run.janitor.finish(s.run.work))
+			return errors.Join(err, s.run.janitor.finish(s.run.work)) //nolint:contextcheck // what is being vacuumed may end
 		}
 		if err != nil {
 			s.database.isLost(err)

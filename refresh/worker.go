@@ -435,7 +435,7 @@ func (r *run) openSlot(ctx context.Context) {
 func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotEnd) {
 	store := r.Store.On(conn)
 	for ctx.Err() == nil && !conn.IsClosed() {
-		claim, err := r.source.claim(r.work, store, patient)
+		claim, err := r.source.claim(r.work, store, patient) //nolint:contextcheck // what has begun goes on when ctx ends, for the grace
 		if end.claims > 0 {
 			// Not before: the control loop would be settling what has just ended while this claim wants to see it settled,
 			// and would pass over the views that have waited for it.
@@ -452,7 +452,7 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 		}
 		end.claims++
 		if claim.Skipped != "" {
-			if end.err = r.skipped(r.work, store, *claim); end.err != nil {
+			if end.err = r.skipped(r.work, store, *claim); end.err != nil { //nolint:contextcheck // as above
 				break
 			}
 			continue

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/mvsched/mvsched/sql"
@@ -43,11 +44,19 @@ func Install(ctx context.Context, db DB) (installed bool, err error) {
 
 // Uninstall drops schema mvsched with everything in it, schedules and history, and whatever was built on it. The
 // materialized views stay. It returns ErrNoSchema when there is nothing to drop.
-func (s *Store) Uninstall(ctx context.Context) error {
-	err := s.edit(ctx, "removing schema mvsched", func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `drop schema mvsched cascade`)
-		return err
-	})
+//
+// Workers take their locks in the order of their work, the server those of a drop in the order of its catalog: with
+// workers about, it may be the one that a deadlock ends, and then tries again.
+func (s *Store) Uninstall(ctx context.Context) (err error) {
+	for range 5 {
+		err = s.edit(ctx, "removing schema mvsched", func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `drop schema mvsched cascade`)
+			return err
+		})
+		if sqlState(err) != pgerrcode.DeadlockDetected {
+			break
+		}
+	}
 	if isNoSchema(err) {
 		return ErrNoSchema
 	}

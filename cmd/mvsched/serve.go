@@ -113,11 +113,14 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 		}
 	}
 	pool, store, err := a.connect(ctx, jobs)
-	if err != nil {
-		return err
+	if err == nil {
+		defer pool.Close()
+		err = a.checkSuperuser(ctx, store, opts.allowSuperuser)
 	}
-	defer pool.Close()
-	if err := a.checkSuperuser(ctx, store, opts.allowSuperuser); err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil // told to stop before it could begin
+	case err != nil:
 		return err
 	}
 	a.grace.Store(int64(opts.grace))

@@ -34,7 +34,7 @@ func withSignals(parent context.Context, grace *atomic.Int64) (context.Context, 
 		select {
 		case s := <-signals:
 			os.Exit(128 + signalNumber(s))
-		case <-time.After(time.Duration(grace.Load())+shutdownPatience):
+		case <-time.After(time.Duration(grace.Load()) + shutdownPatience):
 			_, _ = fmt.Fprintln(os.Stderr, "error: stopped by a signal, and the server does not answer: what ran may still be running")
 			os.Exit(exitStopped)
 		case <-finished:

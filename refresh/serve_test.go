@@ -240,11 +240,19 @@ func TestServe(t *testing.T) {
 		}
 		s := b.serve(refresh.Serving{Pulse: 5 * time.Millisecond, Alive: beat, Grace: time.Minute})
 		b.enters()
-		<-alive
+		await := func(when string) {
+			t.Helper()
+			select {
+			case <-alive:
+			case <-time.After(20 * time.Second):
+				t.Fatal("no sign of life " + when)
+			}
+		}
+		await("while it serves")
 		s.stop()
 		b.Await("0", listening)
-		for range 3 { // in the grace too
-			<-alive
+		for range 3 {
+			await("in the grace")
 		}
 		release()
 		if err := s.wait(); err != nil {

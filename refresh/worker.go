@@ -457,7 +457,7 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 			}
 			continue
 		}
-		if end.err = r.refresh(r.work, conn, *claim); end.err != nil {
+		if end.err = r.refresh(r.work, conn, *claim); end.err != nil { //nolint:contextcheck // as above
 			break
 		}
 	}

@@ -96,6 +96,14 @@ func (b *bundle) enters() {
 	b.Await("1", refreshing)
 }
 
+// asleep awaits that no server has sent anything for so long.
+func (b *bundle) asleep(interval string) {
+	b.Helper()
+	b.Await("0", `select count(*) from pg_stat_activity where datname = current_database() and backend_type = 'client backend'
+		and pid not in (select pid from pg_stat_activity where query like '%pg_stat_activity%')
+		and state_change > clock_timestamp() - $1::text::interval`, interval)
+}
+
 func TestServe(t *testing.T) {
 	t.Run("refreshes_slot_after_slot", func(t *testing.T) { // I10
 		b := setup(t)
@@ -121,9 +129,11 @@ func TestServe(t *testing.T) {
 		b.Await("2", successes)
 		b.Exec(`select mvsched.request_refresh('public.far')`)
 		b.Await("3", successes)
+		b.asleep("1 s")
 		b.set("far", "next_run_at = now()")
 		b.Await("4", successes)
 		b.set("far", "paused_at = now(), next_run_at = now()")
+		b.asleep("1 s")
 		b.set("far", "paused_at = null")
 		b.Await("5", successes)
 	})
@@ -152,9 +162,7 @@ func TestServe(t *testing.T) {
 		b.serve(refresh.Serving{})
 		b.Await("1", successes)
 		b.Await("1", listening)
-		b.Await("0", `select count(*) from pg_stat_activity where datname = current_database() and backend_type = 'client backend'
-			and pid not in (select pid from pg_stat_activity where query like '%pg_stat_activity%')
-			and state_change > clock_timestamp() - interval '4 s'`) // longer than any poll
+		b.asleep("4 s") // longer than any poll
 	})
 
 	t.Run("lets_what_runs_go_on_for_the_grace", func(t *testing.T) {
@@ -240,11 +248,19 @@ func TestServe(t *testing.T) {
 		}
 		s := b.serve(refresh.Serving{Pulse: 5 * time.Millisecond, Alive: beat, Grace: time.Minute})
 		b.enters()
-		<-alive
+		await := func(when string) {
+			t.Helper()
+			select {
+			case <-alive:
+			case <-time.After(20 * time.Second):
+				t.Fatal("no sign of life " + when)
+			}
+		}
+		await("while it serves")
 		s.stop()
 		b.Await("0", listening)
-		for range 3 { // in the grace too
-			<-alive
+		for range 3 {
+			await("in the grace")
 		}
 		release()
 		if err := s.wait(); err != nil {

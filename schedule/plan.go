@@ -122,17 +122,17 @@ const changesSQL = `
 with watched as materialized (
   select s.id
     from mvsched.materialized_view_refresh_schedule s
-   cross join lateral (
+    left join lateral (
           select e.fingerprint, e.refreshed_at
             from mvsched.materialized_view_refresh_schedule_execution e
            where e.view_oid = s.view_oid and e.data_as_of is not null
            order by e.id desc
            limit 1
-        ) known
+        ) known on true
    where s.on_change and s.next_run_at is null and s.open_execution_id is null
      and s.paused_at is null and s.suspended_at is null
      and s.last_attempted_at + coalesce(s.at_most_every, interval '10 seconds') <= coalesce($1::timestamptz, now())
-     and (known.refreshed_at + s.max_staleness <= coalesce($1::timestamptz, now())
+     and (coalesce(known.refreshed_at + s.max_staleness <= coalesce($1::timestamptz, now()), true)
           or mvsched.fingerprint(s.view_oid) <> coalesce(known.fingerprint, ''))
    limit 1000
      for no key update of s skip locked

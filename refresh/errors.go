@@ -121,9 +121,9 @@ func hint(e schedule.Execution) string {
 		return "REFRESH needs the view's owner, or a member of that role, or from PostgreSQL 17 on MAINTAIN on the view and " +
 			"USAGE on its schema; and the owner needs SELECT on what the query reads"
 	case "lock_not_available":
-		return "somebody held a lock on the view or on a table that it reads; the next slot tries again"
+		return "somebody held a lock on the view or on a table that it reads; a scheduled refresh is tried again by itself"
 	case "deadlock_detected", "serialization_failure":
-		return "somebody else's transaction was in the way; the next slot tries again"
+		return "somebody else's transaction was in the way; a scheduled refresh is tried again by itself"
 	case "disk_full", "configuration_limit_exceeded":
 		return "the server ran out of the space that it may use for this query"
 	default:

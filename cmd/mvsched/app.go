@@ -114,6 +114,11 @@ func (a *app) command(do func(ctx context.Context, args []string) error) func(*c
 	return a.commandIn([]report.Format{report.Table, report.JSON}, do)
 }
 
+// listCommand is command for one that prints rows.
+func (a *app) listCommand(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return a.commandIn(report.ListFormats(), do)
+}
+
 // commandIn is command for one that has output formats of its own; the first one is its default.
 func (a *app) commandIn(formats []report.Format, do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {

@@ -42,7 +42,8 @@ func newRootCmd(a *app) *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = false
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.databaseURL, "database-url", "d", "", "the database: postgres://… or key=value pairs")
-	flags.StringVarP(&a.format, "output", "o", string(report.Table), "output format: table or json")
+	flags.StringVarP(&a.format, "output", "o", string(report.Table), "output format: table or json; for rows also jsonl, csv or markdown")
+	completeWith(root, "output", string(report.Table), string(report.JSON), string(report.JSONLines), string(report.CSV), string(report.Markdown))
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing unless something failed")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more about what happens (stderr)")
 	root.AddGroup(

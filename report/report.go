@@ -25,6 +25,17 @@ const (
 	Markdown  Format = "markdown"
 )
 
+// The formats of the status besides those of lists.
+const (
+	JUnit      Format = "junit"      // a test case a view
+	Prometheus Format = "prometheus" // its text format
+	Badge      Format = "badge"      // the JSON of an endpoint of shields.io
+	BadgeSVG   Format = "badge-svg"
+)
+
+// StatusFormats are the formats that the status has.
+func StatusFormats() []Format { return append(ListFormats(), JUnit, Prometheus, Badge, BadgeSVG) }
+
 // ListFormats are the formats that every list has.
 func ListFormats() []Format { return []Format{Table, JSON, JSONLines, CSV, Markdown} }
 
@@ -39,6 +50,21 @@ type Printer struct {
 
 // Status writes how the scheduled views stand.
 func (p Printer) Status(standings []schedule.Standing) error {
+	switch p.Format {
+	case JUnit:
+		return writeJUnit(p.W, standings)
+	case Prometheus:
+		return writePrometheus(p.W, standings)
+	case Badge:
+		return encodeJSON(p.W, newBadge(standings))
+	case BadgeSVG:
+		return newBadge(standings).writeSVG(p.W)
+	default:
+		return p.standings(standings)
+	}
+}
+
+func (p Printer) standings(standings []schedule.Standing) error {
 	return list(p, standings, toStandingJSON, []column[schedule.Standing]{
 		{head: "VIEW", cell: func(s schedule.Standing) string { return s.View }, gives: true},
 		{head: "STATE", cell: func(s schedule.Standing) string { return string(s.State) }},

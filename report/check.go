@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -43,21 +44,20 @@ func some(names []string) string {
 // CheckText is text in the line of a check, where a bar begins the numbers.
 func CheckText(s string) string { return strings.ReplaceAll(label(s), "|", "¦") }
 
-// performance is the numbers, each as name=value;warning;critical;minimum. Above 0 is too many of what is bad in itself.
+// limits are how many views may be in a state before it is a warning; before it is critical.
+var limits = map[schedule.State]string{
+	schedule.StateMissing: ";;0", schedule.StateSuspended: ";;0", schedule.StateFailing: ";;0", schedule.StateLate: ";;0",
+	schedule.StateNever: ";0;", schedule.StateUnscheduled: ";0;",
+}
+
+// performance is the numbers, each as name=value;warning;critical;minimum.
 func performance(s schedule.Summary) string {
 	var buf bytes.Buffer
 	fmt.Fprintf(&buf, " views=%d", s.Views)
 	for _, state := range slices.Concat(troubles, calm) {
 		names, there := s.Names[state]
-		limits := ";;"
-		switch state {
-		case schedule.StateMissing, schedule.StateSuspended, schedule.StateFailing, schedule.StateLate:
-			limits = ";;0"
-		case schedule.StateNever, schedule.StateUnscheduled:
-			limits = ";0;"
-		}
 		if state != schedule.StateUnscheduled || there {
-			fmt.Fprintf(&buf, " %s=%d%s;0", state, len(names), limits)
+			fmt.Fprintf(&buf, " %s=%d%s;0", state, len(names), cmp.Or(limits[state], ";;"))
 		}
 	}
 	if s.Oldest != nil {

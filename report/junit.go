@@ -103,6 +103,7 @@ func trouble(s schedule.Standing, state schedule.State) string {
 		return text
 	case schedule.StateSuspended:
 		text += fmt.Sprintf(" after %d failed slots", s.ConsecutiveFailures)
+	default: // the last run says it
 	}
 	if s.Last != nil {
 		text += ": " + string(s.Last.Status)

@@ -28,20 +28,13 @@ func (s Standing) Judge(maxLag *time.Duration) (State, Health) {
 	}
 	known := target != nil && s.Age != nil
 	tooOld := known && *s.Age > *target
-	switch s.State {
-	case StatePaused:
-		return s.State, Healthy
-	case StateMissing, StateSuspended:
-		return s.State, Critical
-	case StateFailing:
-		if known && !tooOld {
-			return s.State, Warning
-		}
-		return s.State, Critical
-	case StateNever:
-		return s.State, Warning
-	}
 	switch {
+	case s.State == StatePaused:
+		return s.State, Healthy
+	case s.State == StateMissing, s.State == StateSuspended, s.State == StateFailing && (tooOld || !known):
+		return s.State, Critical
+	case s.State == StateFailing, s.State == StateNever:
+		return s.State, Warning
 	case tooOld:
 		return StateLate, Critical
 	case s.State == StateLate && maxLag != nil && known:

@@ -72,8 +72,10 @@ func TestJudge(t *testing.T) {
 func TestSummarize(t *testing.T) {
 	hours := func(n int) *time.Duration { d := time.Duration(n) * time.Hour; return &d }
 	s := schedule.Summarize([]schedule.Standing{
-		{View: "a", State: schedule.StateFresh, Age: hours(2)}, {View: "b", State: schedule.StatePaused, Age: hours(9)},
-		{View: "c", State: schedule.StateFresh, Age: hours(1)}, {View: "d", State: schedule.StateNever},
+		{View: "a", State: schedule.StateFresh, Age: hours(2)},
+		{View: "b", State: schedule.StatePaused, Age: hours(9)},
+		{View: "c", State: schedule.StateFresh, Age: hours(1)},
+		{View: "d", State: schedule.StateNever},
 	}, nil)
 	if s.Views != 4 || s.Health != schedule.Warning || s.Oldest == nil || *s.Oldest != 2*time.Hour || !slices.Equal(s.Names[schedule.StateFresh], []string{"a", "c"}) {
 		t.Errorf("%+v", s)

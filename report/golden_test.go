@@ -124,6 +124,9 @@ func printed(t *testing.T, format report.Format, width int, write func(report.Pr
 	if i := strings.IndexFunc(out.String(), forbidden); i >= 0 {
 		t.Errorf("%s: %q", format, out.String()[i:])
 	}
+	if command := commandLine.FindString(out.String()); command != "" {
+		t.Errorf("%s: a command, %q, in %s", format, command, out.String())
+	}
 	return out.String()
 }
 

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -12,7 +13,8 @@ type cleanWriter struct{ w io.Writer }
 
 // NewCleanWriter returns a writer that passes text on with everything in it that could command a terminal made visible:
 // control characters other than newline and tab, C1 controls, bidirectional controls and malformed UTF-8 become \uXXXX.
-// In JSON, where they can stand inside strings only, that is also their escape. Each Write takes whole characters.
+// So does the first character of what the logs of CI services take for a command. In JSON, where all these can stand inside
+// strings only, that is also their escape. Each Write takes whole characters, and begins a line.
 func NewCleanWriter(w io.Writer) io.Writer { return cleanWriter{w} }
 
 func (c cleanWriter) Write(p []byte) (int, error) {
@@ -22,7 +24,19 @@ func (c cleanWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// GitHub and others take a line that begins with ::, and ##[ or ##word[ anywhere, for a command.
+var (
+	lineCommand = regexp.MustCompile(`(?m)^([\s\p{Z}]*)::`)
+	markCommand = regexp.MustCompile(`##([A-Za-z]*)\[`)
+)
+
 func clean(s string) string {
+	if strings.Contains(s, "::") {
+		s = lineCommand.ReplaceAllString(s, `$1\u003a:`)
+	}
+	if strings.Contains(s, "##") {
+		s = markCommand.ReplaceAllString(s, `\u0023#$1[`)
+	}
 	if !strings.ContainsFunc(s, commands) {
 		return s
 	}

@@ -109,6 +109,20 @@ func writeJSON[T, J any](w io.Writer, rows []T, convert func(T) J) error {
 	return encodeJSON(w, list)
 }
 
+// writeJSONLines writes the objects of the list, each on a line of its own.
+func writeJSONLines[T, J any](w io.Writer, rows []T, convert func(T) J) error {
+	var buf bytes.Buffer
+	encoder := json.NewEncoder(&buf)
+	encoder.SetEscapeHTML(false)
+	for _, row := range rows {
+		if err := encoder.Encode(convert(row)); err != nil {
+			return fmt.Errorf("encoding JSON: %w", err)
+		}
+	}
+	_, err := w.Write(buf.Bytes())
+	return err
+}
+
 // encodeJSON writes the whole of it, or nothing, and leaves names as they are: a program has to find the views by them.
 func encodeJSON(w io.Writer, v any) error {
 	var buf bytes.Buffer

@@ -3,9 +3,7 @@ package report
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -15,13 +13,26 @@ import (
 // Forecast writes what the schedules are going to do: a line for every view and then, in words, what does not fit; with
 // runs, a line for every run instead.
 func (p Printer) Forecast(f schedule.Forecast, runs bool) error {
-	if p.Format == JSON {
-		return writeForecastJSON(p.W, f)
+	switch p.Format {
+	case JSON:
+		return encodeJSON(p.W, toForecastJSON(f))
+	case JSONLines, CSV:
+		if runs {
+			return list(p, f.Runs, toPredictedRunJSON, nil)
+		}
+		return list(p, f.Views, toViewForecastJSON, nil)
+	default:
+		return p.outlook(f, runs)
 	}
+}
+
+// outlook writes a forecast for people.
+func (p Printer) outlook(f schedule.Forecast, runs bool) error {
 	if len(f.Views) == 0 {
 		return nil
 	}
-	if _, err := fmt.Fprintf(p.W, "%s to %s, workers: %d, runs: %d, busy: %s\n",
+	p.share = 2
+	if err := p.line("%s to %s, workers: %d, runs: %d, busy: %s",
 		clockTime(f.From), clockTime(f.Until), f.Workers, len(f.Runs), share(busy(f), f.Until.Sub(f.From)*time.Duration(f.Workers))); err != nil {
 		return err
 	}
@@ -72,6 +83,9 @@ func (p Printer) viewForecasts(f schedule.Forecast) error {
 			head: "PROBLEM", cell: problem,
 			when: func(v schedule.ViewForecast) bool { return len(v.Problems) > 0 },
 		},
+	}
+	if p.Format == Markdown {
+		return table(p, f.Views, columns)
 	}
 	var buf bytes.Buffer
 	if err := writeTable(&buf, p.Width, columns, f.Views); err != nil {
@@ -254,39 +268,39 @@ type noteJSON struct {
 	Views []string `json:"views"`
 }
 
-func writeForecastJSON(w io.Writer, f schedule.Forecast) error {
+func toForecastJSON(f schedule.Forecast) forecastJSON {
 	j := forecastJSON{From: f.From.UTC(), Until: f.Until.UTC(), Views: []viewForecastJSON{}, Runs: []predictedRunJSON{}, Notes: []noteJSON{}}
 	for _, n := range f.Notes {
 		j.Notes = append(j.Notes, noteJSON{problemJSON{n.Code, n.Message}, n.Views})
 	}
 	for _, v := range f.Views {
-		view := viewForecastJSON{
-			View: v.View, Queue: v.Queue, Runs: v.Runs, FirstRunAt: utc(v.FirstRunAt), BusySeconds: *secondsOf(&v.Busy), UsualSeconds: secondsOf(v.Usual),
-			MaxAgeSeconds: secondsOf(v.MaxAge), MaxLagSeconds: secondsOf(v.MaxLag), ReachableLagSeconds: secondsOf(v.ReachableLag),
-			LateRuns: v.LateRuns, LongestWaitSeconds: *secondsOf(&v.LongestWait), MissedSlots: v.MissedSlots, Problems: []problemJSON{},
-		}
-		for _, problem := range v.Problems {
-			view.Problems = append(view.Problems, problemJSON{problem.Code, problem.Message})
-		}
-		if len(view.Problems) > 0 {
-			view.Problem = &view.Problems[0].Code
-		}
-		j.Views = append(j.Views, view)
+		j.Views = append(j.Views, toViewForecastJSON(v))
 	}
 	for _, r := range f.Runs {
-		run := predictedRunJSON{View: r.View, StartsAt: r.StartsAt.UTC(), EndsAt: r.EndsAt.UTC(), Trigger: r.Trigger}
-		if !r.ScheduledAt.IsZero() {
-			run.ScheduledAt = utc(&r.ScheduledAt)
-		}
-		j.Runs = append(j.Runs, run)
+		j.Runs = append(j.Runs, toPredictedRunJSON(r))
 	}
-	var buf bytes.Buffer
-	encoder := json.NewEncoder(&buf)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(j); err != nil {
-		return fmt.Errorf("encoding JSON: %w", err)
+	return j
+}
+
+func toViewForecastJSON(v schedule.ViewForecast) viewForecastJSON {
+	j := viewForecastJSON{
+		View: v.View, Queue: v.Queue, Runs: v.Runs, FirstRunAt: utc(v.FirstRunAt), BusySeconds: *secondsOf(&v.Busy), UsualSeconds: secondsOf(v.Usual),
+		MaxAgeSeconds: secondsOf(v.MaxAge), MaxLagSeconds: secondsOf(v.MaxLag), ReachableLagSeconds: secondsOf(v.ReachableLag),
+		LateRuns: v.LateRuns, LongestWaitSeconds: *secondsOf(&v.LongestWait), MissedSlots: v.MissedSlots, Problems: []problemJSON{},
 	}
-	_, err := w.Write(buf.Bytes())
-	return err
+	for _, problem := range v.Problems {
+		j.Problems = append(j.Problems, problemJSON{problem.Code, problem.Message})
+	}
+	if len(j.Problems) > 0 {
+		j.Problem = &j.Problems[0].Code
+	}
+	return j
+}
+
+func toPredictedRunJSON(r schedule.PredictedRun) predictedRunJSON {
+	j := predictedRunJSON{View: r.View, StartsAt: r.StartsAt.UTC(), EndsAt: r.EndsAt.UTC(), Trigger: r.Trigger}
+	if !r.ScheduledAt.IsZero() {
+		j.ScheduledAt = utc(&r.ScheduledAt)
+	}
+	return j
 }

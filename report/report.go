@@ -1,6 +1,6 @@
-// Package report is how things look: schedules, executions and their status as tables for people and as JSON for
-// programs. It is the only package that lays out tables, and the place where control characters are taken out of
-// everything that leaves the program (NewCleanWriter).
+// Package report is how things look: schedules, executions and their status for people, as tables on a terminal and in
+// Markdown, and for programs, as JSON, JSON lines and CSV. It is the only package that lays out tables, and the place
+// where control characters are taken out of everything that leaves the program (NewCleanWriter).
 package report
 
 import (
@@ -16,25 +16,56 @@ import (
 // Format is what -o chooses.
 type Format string
 
-// The formats.
+// The formats of lists.
 const (
-	Table Format = "table"
-	JSON  Format = "json"
+	Table     Format = "table"
+	JSON      Format = "json"
+	JSONLines Format = "jsonl"
+	CSV       Format = "csv"
+	Markdown  Format = "markdown"
 )
 
-// Printer writes lists in one format. An empty list is nothing as a table and [] as JSON.
+// The formats of the status besides those of lists.
+const (
+	JUnit      Format = "junit"      // a test case a view
+	Prometheus Format = "prometheus" // its text format
+	Badge      Format = "badge"      // the JSON of an endpoint of shields.io
+	BadgeSVG   Format = "badge-svg"
+)
+
+// StatusFormats are the formats that the status has.
+func StatusFormats() []Format { return append(ListFormats(), JUnit, Prometheus, Badge, BadgeSVG) }
+
+// ListFormats are the formats that every list has.
+func ListFormats() []Format { return []Format{Table, JSON, JSONLines, CSV, Markdown} }
+
+// Printer writes lists in one format. An empty list is nothing where people read it, [] as JSON and a header as CSV.
 type Printer struct {
 	W      io.Writer
 	Format Format
 	Width  int // of the terminal, which tables are made to fit; 0: there is none, and nothing is shortened
+
+	share int // how many tables of Markdown share the limit; 0: one
 }
 
 // Status writes how the scheduled views stand.
 func (p Printer) Status(standings []schedule.Standing) error {
-	if p.Format == JSON {
-		return writeJSON(p.W, standings, toStandingJSON)
+	switch p.Format {
+	case JUnit:
+		return writeJUnit(p.W, standings)
+	case Prometheus:
+		return writePrometheus(p.W, standings)
+	case Badge:
+		return encodeJSON(p.W, newBadge(standings))
+	case BadgeSVG:
+		return newBadge(standings).writeSVG(p.W)
+	default:
+		return p.standings(standings)
 	}
-	return table(p, standings, []column[schedule.Standing]{
+}
+
+func (p Printer) standings(standings []schedule.Standing) error {
+	return list(p, standings, toStandingJSON, []column[schedule.Standing]{
 		{head: "VIEW", cell: func(s schedule.Standing) string { return s.View }, gives: true},
 		{head: "STATE", cell: func(s schedule.Standing) string { return string(s.State) }},
 		{head: "AGE", cell: func(s schedule.Standing) string { return age(s.Age) }, right: true},
@@ -88,10 +119,7 @@ func lastRun(s schedule.Standing) string {
 
 // Schedules writes what is configured.
 func (p Printer) Schedules(schedules []schedule.Schedule) error {
-	if p.Format == JSON {
-		return writeJSON(p.W, schedules, toScheduleJSON)
-	}
-	return table(p, schedules, []column[schedule.Schedule]{
+	return list(p, schedules, toScheduleJSON, []column[schedule.Schedule]{
 		{head: "VIEW", cell: func(s schedule.Schedule) string { return s.View }, gives: true},
 		{head: "WHEN", cell: func(s schedule.Schedule) string { return s.When() }, gives: true},
 		{
@@ -170,9 +198,6 @@ func unchanged(s schedule.Schedule) string {
 // Executions writes refreshes with the time at which they started. When one view was asked for, its name stands above
 // every line already.
 func (p Printer) Executions(executions []schedule.Execution, oneView bool) error {
-	if p.Format == JSON {
-		return writeJSON(p.W, executions, toExecutionJSON)
-	}
 	started := column[schedule.Execution]{
 		head: "STARTED", cell: func(e schedule.Execution) string { return clockTime(e.StartedAt) },
 	}
@@ -180,15 +205,16 @@ func (p Printer) Executions(executions []schedule.Execution, oneView bool) error
 	if oneView {
 		columns = slices.Delete(columns, 1, 2)
 	}
-	return table(p, executions, columns)
+	return list(p, executions, toExecutionJSON, columns)
 }
 
-// Run writes what a run has done. Errors are named only: whoever runs it tells them in full.
+// Run writes what a run has done. On a terminal errors are named only: whoever runs it tells them in full.
 func (p Printer) Run(executions []schedule.Execution) error {
-	if p.Format == JSON {
-		return writeJSON(p.W, executions, toExecutionJSON)
+	how := briefDetail
+	if p.Format == Markdown {
+		how = detail
 	}
-	return table(p, executions, executionColumns(briefDetail))
+	return list(p, executions, toExecutionJSON, executionColumns(how))
 }
 
 func executionColumns(detail func(schedule.Execution) string) []column[schedule.Execution] {
@@ -202,10 +228,7 @@ func executionColumns(detail func(schedule.Execution) string) []column[schedule.
 
 // Due writes what a run would do.
 func (p Printer) Due(due []schedule.Due) error {
-	if p.Format == JSON {
-		return writeJSON(p.W, due, toDueJSON)
-	}
-	return table(p, due, []column[schedule.Due]{
+	return list(p, due, toDueJSON, []column[schedule.Due]{
 		{head: "VIEW", cell: func(d schedule.Due) string { return d.View }, gives: true},
 		{head: "DUE SINCE", cell: dueSince},
 	})
@@ -213,10 +236,7 @@ func (p Printer) Due(due []schedule.Due) error {
 
 // Findings writes what doctor has found. Nothing gives way: a message must be readable, and a fix whole to be pasted.
 func (p Printer) Findings(findings []schedule.Finding) error {
-	if p.Format == JSON {
-		return writeJSON(p.W, findings, toFindingJSON)
-	}
-	return table(p, findings, []column[schedule.Finding]{
+	return list(p, findings, toFindingJSON, []column[schedule.Finding]{
 		{head: "SEVERITY", cell: func(f schedule.Finding) string { return string(f.Severity) }},
 		{head: "CHECK", cell: func(f schedule.Finding) string { return f.Check }},
 		{head: "VIEW", cell: func(f schedule.Finding) string { return cmp.Or(f.View, "-") }},
@@ -225,9 +245,40 @@ func (p Printer) Findings(findings []schedule.Finding) error {
 	})
 }
 
-func table[T any](p Printer, rows []T, columns []column[T]) error {
-	if len(rows) == 0 {
-		return nil
+// list writes rows in the printer's format: for programs by their records, for people by columns.
+func list[T, J any](p Printer, rows []T, record func(T) J, columns []column[T]) error {
+	switch p.Format {
+	case JSON:
+		return writeJSON(p.W, rows, record)
+	case JSONLines:
+		return writeJSONLines(p.W, rows, record)
+	case CSV:
+		return writeCSV(p.W, rows, record)
+	default:
+		return table(p, rows, columns)
 	}
-	return writeTable(p.W, p.Width, columns, rows)
+}
+
+// line writes a line of text for people, which in Markdown is a paragraph.
+func (p Printer) line(format string, args ...any) error {
+	text := fmt.Sprintf(format, args...)
+	if p.Format == Markdown {
+		text = markdownText(text) + "\n"
+	} else {
+		text = label(text)
+	}
+	_, err := fmt.Fprintln(p.W, text)
+	return err
+}
+
+// table writes rows for people.
+func table[T any](p Printer, rows []T, columns []column[T]) error {
+	switch {
+	case len(rows) == 0:
+		return nil
+	case p.Format == Markdown:
+		return writeMarkdown(p.W, markdownLimit/max(p.share, 1), columns, rows)
+	default:
+		return writeTable(p.W, p.Width, columns, rows)
+	}
 }

@@ -27,12 +27,7 @@ const minShortened = 12
 // writeTable writes rows as aligned text without frames. Width, when not 0, is the terminal's: cells of columns that
 // give way are shortened to fit it.
 func writeTable[T any](w io.Writer, width int, all []column[T], rows []T) error {
-	var columns []column[T]
-	for _, c := range all {
-		if c.when == nil || anyOf(rows, c.when) {
-			columns = append(columns, c)
-		}
-	}
+	columns := shown(all, rows)
 	head := make([]string, len(columns))
 	align := make(tw.Alignment, len(columns))
 	widths := make([]int, len(columns))
@@ -79,6 +74,16 @@ func writeTable[T any](w io.Writer, width int, all []column[T], rows []T) error 
 		}
 	}
 	return nil
+}
+
+// shown is the columns without those that have nothing to say of these rows.
+func shown[T any](all []column[T], rows []T) (columns []column[T]) {
+	for _, c := range all {
+		if c.when == nil || anyOf(rows, c.when) {
+			columns = append(columns, c)
+		}
+	}
+	return columns
 }
 
 func anyOf[T any](rows []T, is func(T) bool) bool {

@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/mvsched/mvsched/schedule"
@@ -22,12 +21,32 @@ type reasonJSON struct {
 	Views   []string   `json:"views"`
 }
 
-// Explanation writes what a view is waiting for. Nothing gives way: a message must be readable.
+// viewReasonJSON is a reason as a row by itself.
+type viewReasonJSON struct {
+	View  string `json:"view"`
+	State string `json:"state"`
+	reasonJSON
+}
+
+// Explanation writes what a view is waiting for.
 func (p Printer) Explanation(e schedule.Explanation) error {
-	if p.Format == JSON {
-		return writeExplanationJSON(p.W, e)
+	switch p.Format {
+	case JSON:
+		return encodeJSON(p.W, toExplanationJSON(e))
+	case JSONLines:
+		return writeJSONLines(p.W, []schedule.Explanation{e}, toExplanationJSON)
+	case CSV:
+		return writeCSV(p.W, e.Reasons, func(r schedule.Reason) viewReasonJSON {
+			return viewReasonJSON{View: e.View, State: string(e.State), reasonJSON: toReasonJSON(r)}
+		})
+	default:
+		return p.reasons(e)
 	}
-	if _, err := fmt.Fprintf(p.W, "%s: %s\n", label(e.View), e.State); err != nil {
+}
+
+// reasons writes them for people. Nothing gives way: a message must be readable.
+func (p Printer) reasons(e schedule.Explanation) error {
+	if err := p.line("%s: %s", e.View, e.State); err != nil {
 		return err
 	}
 	return table(p, e.Reasons, []column[schedule.Reason]{
@@ -55,12 +74,14 @@ func instant(t *time.Time, now time.Time) string {
 	return fmt.Sprintf("%s (%s ago)", clockTime(*t), age(&ago))
 }
 
-func writeExplanationJSON(w io.Writer, e schedule.Explanation) error {
+func toExplanationJSON(e schedule.Explanation) explanationJSON {
 	j := explanationJSON{View: e.View, State: string(e.State), Reasons: []reasonJSON{}}
 	for _, r := range e.Reasons {
-		j.Reasons = append(j.Reasons, reasonJSON{
-			Code: r.Code, Message: r.Message, Since: utc(r.Since), Until: utc(r.Until), Views: r.Views,
-		})
+		j.Reasons = append(j.Reasons, toReasonJSON(r))
 	}
-	return encodeJSON(w, j)
+	return j
+}
+
+func toReasonJSON(r schedule.Reason) reasonJSON {
+	return reasonJSON{Code: r.Code, Message: r.Message, Since: utc(r.Since), Until: utc(r.Until), Views: r.Views}
 }

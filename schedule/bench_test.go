@@ -151,3 +151,34 @@ func BenchmarkParseViewName(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkStatus is how long 2000 views take, with 100 executions each.
+func BenchmarkStatus(b *testing.B) {
+	pool := pgtest.New(b)
+	store := schedule.NewStore(pool)
+	exec := func(sql string) {
+		b.Helper()
+		if _, err := pool.Exec(b.Context(), sql); err != nil {
+			b.Fatal(sql, err)
+		}
+	}
+	for i := range 2000 {
+		exec(fmt.Sprintf(`create materialized view public.v%d as select 1 as id`, i))
+	}
+	exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval)
+		select c.oid::regclass, '1 hour' from pg_catalog.pg_class c where c.relkind = 'm'`)
+	exec(`insert into mvsched.materialized_view_refresh_schedule_execution
+		(materialized_view_refresh_schedule_id, view_name, view_oid, status, reason, started_at, ended_at, method, data_as_of)
+		select s.id, s.materialized_view_name, s.view_oid, case when g % 10 = 0 then 'succeeded' else 'skipped' end,
+		       case when g % 10 > 0 then 'unchanged' end,
+		       now() - (101 - g) * interval '1 minute', now() - (101 - g) * interval '1 minute',
+		       case when g % 10 = 0 then 'plain' end, now() - (101 - g) * interval '1 minute'
+		  from generate_series(1, 100) g cross join mvsched.materialized_view_refresh_schedule s`)
+	exec(`analyze`)
+	for b.Loop() {
+		standings, err := store.Status(b.Context(), nil)
+		if err != nil || len(standings) != 2000 || standings[0].SucceededAt == nil {
+			b.Fatal(len(standings), err)
+		}
+	}
+}

@@ -62,7 +62,10 @@ select st.view_name, st.state, st.data_as_of, extract(epoch from st.age)::float8
        st.last_execution_id, st.last_status, st.last_reason, st.last_method, st.last_scheduled_at,
        st.last_started_at, st.last_ended_at, st.last_rows_inserted, st.last_rows_deleted,
        st.last_error_name, st.last_error_message, st.consecutive_failures, st.queue, coalesce(st.size_bytes, 0),
-       st.parents
+       st.parents,
+       (select max(e.ended_at)
+          from mvsched.materialized_view_refresh_schedule_execution e
+         where e.view_name = st.view_name and e.status = 'succeeded')
   from mvsched.status st
  where $1::bigint[] is null or st.materialized_view_refresh_schedule_id = any ($1::bigint[])
  order by st.view_name`
@@ -87,7 +90,7 @@ func scanStanding(row pgx.CollectableRow) (st Standing, err error) {
 	err = row.Scan(&st.View, &st.State, &st.DataAsOf, &age, &maxLag, &reachable, &st.NextRunAt, &nextIn, &runningFor,
 		&lastID, &lastStatus, &last.Reason, &last.Method, &last.ScheduledAt, &lastStarted, &last.EndedAt,
 		&last.RowsInserted, &last.RowsDeleted, &last.ErrorName, &last.ErrorMessage,
-		&st.ConsecutiveFailures, &st.Queue, &st.SizeBytes, &st.Parents)
+		&st.ConsecutiveFailures, &st.Queue, &st.SizeBytes, &st.Parents, &st.SucceededAt)
 	if err != nil {
 		return Standing{}, err
 	}

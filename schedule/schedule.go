@@ -190,6 +190,7 @@ type Standing struct {
 	NextRunIn           *time.Duration // by the database's clock; negative: overdue
 	RunningFor          *time.Duration
 	Last                *Execution // the last that ended; nil: none yet
+	SucceededAt         *time.Time // the end of the last success under the view's name; nil: none that is kept
 	ConsecutiveFailures int
 	Queue               string
 	SizeBytes           int64

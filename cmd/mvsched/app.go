@@ -46,6 +46,8 @@ type app struct {
 
 	grace *atomic.Int64 // how long what is running may go on after the first signal, in nanoseconds
 	began bool          // a command was found and its arguments were in order
+
+	monitors bool // it is check, which has exit codes of its own
 }
 
 func newApp(env environment) *app {
@@ -66,20 +68,24 @@ func run(args []string, env environment, extra ...func(*app) *cobra.Command) (co
 			a.printError(fmt.Sprintf("bug: %v", bug), "please report it with the lines below")
 			_, _ = a.stderr.Write(debug.Stack())
 			code = exitBug
+			if a.monitors {
+				code = a.unknown("a bug", "")
+			}
 		}
 	}()
 
 	ctx, stop := withSignals(context.Background(), a.grace)
 	defer stop()
 	root := newRootCmd(a)
-	for _, command := range extra {
-		root.AddCommand(command(a))
+	for _, newCmd := range extra {
+		root.AddCommand(newCmd(a))
 	}
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	err := root.ExecuteContext(ctx)
+	command, err := root.ExecuteContextC(ctx)
+	a.monitors = command.Name() == checkName
 	switch {
 	case a.output.err != nil && !a.began: // help and completion are cobra's own
 		err = &outputError{a.output.err}
@@ -112,6 +118,11 @@ func (o *output) Write(p []byte) (int, error) {
 // command wraps what a command does: what goes wrong before it is wrong use, what goes wrong in it is not.
 func (a *app) command(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return a.commandIn([]report.Format{report.Table, report.JSON}, do)
+}
+
+// listCommand is command for one that prints rows.
+func (a *app) listCommand(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return a.commandIn(report.ListFormats(), do)
 }
 
 // commandIn is command for one that has output formats of its own; the first one is its default.

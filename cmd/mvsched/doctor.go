@@ -28,7 +28,7 @@ Several checks go by the server's statistics: ANALYZE the views first, and conne
 The exit code is 1 when there is an error or a warning.`,
 		Args: noArguments,
 	}
-	cmd.RunE = a.command(func(ctx context.Context, _ []string) error { return runDoctor(ctx, a) })
+	cmd.RunE = a.listCommand(func(ctx context.Context, _ []string) error { return runDoctor(ctx, a) })
 	return cmd
 }
 

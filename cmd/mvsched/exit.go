@@ -66,6 +66,9 @@ func (e *refreshesError) Error() string { return fmt.Sprintf("%d refreshes did n
 // codes apply, the order of the cases decides.
 func (a *app) finish(err error) int {
 	code, problem, hint := explain(err)
+	if a.monitors && problem != "" {
+		return a.unknown(problem, hint)
+	}
 	if problem != "" {
 		a.printError(problem, hint)
 	}
@@ -84,6 +87,7 @@ func explain(err error) (code int, problem, hint string) {
 		noServer  *throwaway.NotFoundError
 		refreshes *refreshesError
 		findings  *findingsError
+		check     *checkError
 		idle      *idleError
 		notEnded  *schedule.NotEndedError
 		dial      *pgconn.ConnectError
@@ -114,6 +118,8 @@ func explain(err error) (code int, problem, hint string) {
 		return exitUsage, view.Error(), viewHint(view)
 	case errors.As(err, &refreshes), errors.As(err, &findings):
 		return exitFailed, "", ""
+	case errors.As(err, &check):
+		return check.code, "", ""
 	case errors.As(err, &idle):
 		return exitFailed, idle.Error(), "`mvsched status` shows what is"
 	case errors.As(err, &notEnded):

@@ -34,7 +34,7 @@ changed, and no lock on a view is waited for.`,
   mvsched plan --for 1h --queue default=4,heavy=1 --runs`,
 		Args: noArguments,
 	}
-	cmd.RunE = a.command(func(ctx context.Context, _ []string) error {
+	cmd.RunE = a.listCommand(func(ctx context.Context, _ []string) error {
 		given, err := durationFlag(true, "for", length, schedule.MaxDuration)
 		if err != nil {
 			return err
@@ -80,7 +80,7 @@ func runPlan(ctx context.Context, a *app, opts planOptions) error {
 	if err := a.print(func(p report.Printer) error { return p.Forecast(forecast, opts.runs) }); err != nil {
 		return err
 	}
-	if report.Format(a.format) == report.Table {
+	if report.Format(a.format) != report.JSON { // which has them
 		for _, note := range forecast.Notes {
 			a.note("%s", someOf(note))
 		}

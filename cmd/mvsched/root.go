@@ -42,7 +42,8 @@ func newRootCmd(a *app) *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = false
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.databaseURL, "database-url", "d", "", "the database: postgres://… or key=value pairs")
-	flags.StringVarP(&a.format, "output", "o", string(report.Table), "output format: table or json")
+	flags.StringVarP(&a.format, "output", "o", string(report.Table), "output format: table or json; for rows also jsonl, csv or markdown")
+	completeWith(root, "output", string(report.Table), string(report.JSON), string(report.JSONLines), string(report.CSV), string(report.Markdown))
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing unless something failed")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more about what happens (stderr)")
 	root.AddGroup(
@@ -54,7 +55,7 @@ func newRootCmd(a *app) *cobra.Command {
 	root.AddCommand(
 		newAddCmd(a), newSetCmd(a), newRemoveCmd(a), newPauseCmd(a), newResumeCmd(a), newListCmd(a),
 		newRunCmd(a), newServeCmd(a), newRefreshCmd(a), newCancelCmd(a),
-		newStatusCmd(a), newWhyCmd(a), newHistoryCmd(a), newGraphCmd(a), newPlanCmd(a), newDoctorCmd(a),
+		newStatusCmd(a), newCheckCmd(a), newWhyCmd(a), newHistoryCmd(a), newGraphCmd(a), newPlanCmd(a), newDoctorCmd(a),
 		newInitCmd(a), newUninstallCmd(a), newPruneCmd(a), newDemoCmd(a), newVersionCmd(a),
 	)
 	return root

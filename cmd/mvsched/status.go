@@ -31,7 +31,7 @@ AGE is how old the data is at the most, NEXT when the next run is due, LAST RUN 
 The same is there for SQL: select * from mvsched.status`,
 		ValidArgsFunction: a.completeViews,
 	}
-	cmd.RunE = a.command(func(ctx context.Context, args []string) error {
+	cmd.RunE = a.commandIn(report.StatusFormats(), func(ctx context.Context, args []string) error {
 		views, err := parseViews(args)
 		if err != nil {
 			return err

@@ -1,0 +1,92 @@
+package schedule_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+func TestJudge(t *testing.T) {
+	minutes := func(n int) *time.Duration { d := time.Duration(n) * time.Minute; return &d }
+	lockBusy, upstream := schedule.ReasonLockBusy, schedule.ReasonUpstreamFailed
+	for name, test := range map[string]struct {
+		standing schedule.Standing
+		maxLag   *time.Duration
+		state    schedule.State
+		health   schedule.Health
+	}{
+		"missing":   {schedule.Standing{State: schedule.StateMissing}, nil, schedule.StateMissing, schedule.Critical},
+		"suspended": {schedule.Standing{State: schedule.StateSuspended}, minutes(1), schedule.StateSuspended, schedule.Critical},
+		"fresh":     {schedule.Standing{State: schedule.StateFresh, Age: minutes(3)}, nil, schedule.StateFresh, schedule.Healthy},
+		"due":       {schedule.Standing{State: schedule.StateDue, Age: minutes(3)}, nil, schedule.StateDue, schedule.Healthy},
+		"never":     {schedule.Standing{State: schedule.StateNever}, minutes(1), schedule.StateNever, schedule.Warning},
+		"late":      {schedule.Standing{State: schedule.StateLate, Age: minutes(3)}, nil, schedule.StateLate, schedule.Critical},
+
+		"a paused view is healthy however old": {
+			schedule.Standing{State: schedule.StatePaused, Age: minutes(30), MaxLag: minutes(1)}, minutes(1), schedule.StatePaused, schedule.Healthy,
+		},
+		"a failing view without a target": {
+			schedule.Standing{State: schedule.StateFailing, Age: minutes(3)}, nil, schedule.StateFailing, schedule.Critical,
+		},
+		"a failing view whose data is young enough": {
+			schedule.Standing{State: schedule.StateFailing, Age: minutes(3), MaxLag: minutes(3)}, nil, schedule.StateFailing, schedule.Warning,
+		},
+		"a failing view whose data is too old": {
+			schedule.Standing{State: schedule.StateFailing, Age: minutes(4), MaxLag: minutes(3)}, nil, schedule.StateFailing, schedule.Critical,
+		},
+		"a failing view without data": {
+			schedule.Standing{State: schedule.StateFailing, MaxLag: minutes(3)}, nil, schedule.StateFailing, schedule.Critical,
+		},
+		"running does not hide that data is too old": {
+			schedule.Standing{State: schedule.StateRunning, Age: minutes(4), MaxLag: minutes(3)}, nil, schedule.StateLate, schedule.Critical,
+		},
+		"its first run": {
+			schedule.Standing{State: schedule.StateRunning, MaxLag: minutes(3)}, nil, schedule.StateRunning, schedule.Healthy,
+		},
+		"a target for all is longer than its own": {
+			schedule.Standing{State: schedule.StateLate, Age: minutes(4), MaxLag: minutes(3)}, minutes(5), schedule.StateFresh, schedule.Healthy,
+		},
+		"a target for all is shorter than its own": {
+			schedule.Standing{State: schedule.StateFresh, Age: minutes(2), MaxLag: minutes(3)}, minutes(1), schedule.StateLate, schedule.Critical,
+		},
+		"blocked by a lock": {
+			schedule.Standing{State: schedule.StateBlocked, Last: &schedule.Execution{Reason: &lockBusy}}, nil, schedule.StateBlocked, schedule.Warning,
+		},
+		"it waits for what it reads": {
+			schedule.Standing{State: schedule.StateBlocked, Last: &schedule.Execution{Reason: &upstream}}, nil, schedule.StateBlocked, schedule.Healthy,
+		},
+		"it waits for too long": {
+			schedule.Standing{State: schedule.StateBlocked, Age: minutes(4), MaxLag: minutes(3)}, nil, schedule.StateLate, schedule.Critical,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if state, health := test.standing.Judge(test.maxLag); state != test.state || health != test.health {
+				t.Errorf("%s %d, want %s %d", state, health, test.state, test.health)
+			}
+		})
+	}
+}
+
+func TestSummarize(t *testing.T) {
+	hours := func(n int) *time.Duration { d := time.Duration(n) * time.Hour; return &d }
+	s := schedule.Summarize([]schedule.Standing{
+		{View: "a", State: schedule.StateFresh, Age: hours(2)},
+		{View: "b", State: schedule.StatePaused, Age: hours(9)},
+		{View: "c", State: schedule.StateFresh, Age: hours(1)},
+		{View: "d", State: schedule.StateNever},
+	}, nil)
+	if s.Views != 4 || s.Health != schedule.Warning || s.Oldest == nil || *s.Oldest != 2*time.Hour || !slices.Equal(s.Names[schedule.StateFresh], []string{"a", "c"}) {
+		t.Errorf("%+v", s)
+	}
+	s = schedule.Summarize(nil, nil)
+	s.AddUnscheduled(nil)
+	if s.Health != schedule.Healthy {
+		t.Errorf("%+v", s)
+	}
+	s.AddUnscheduled([]string{"public.v"})
+	if s.Health != schedule.Warning || len(s.Names[schedule.StateUnscheduled]) != 1 {
+		t.Errorf("%+v", s)
+	}
+}

@@ -6,7 +6,7 @@ LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 20s
 MAJORS ?= 13 14 16 17 18
 
-.PHONY: help demo test test-majors test-pooler test-zones fuzz lint bench build clean
+.PHONY: help demo test test-majors test-pooler test-zones model fuzz lint bench build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test-pooler: ## the tests of the command line behind PgBouncer in transaction mo
 
 test-zones: ## cron expressions in every time zone that Go brings along, minute by minute from 2015 to 2035
 	ZONEINFO=$$(go env GOROOT)/lib/time/zoneinfo.zip go test ./schedule -run TestCron -all-zones -count=1 -timeout 30m
+
+model: ## the model of claim, run and rescue with 3 workers and 2 views; minutes, and gigabytes of memory
+	go test ./internal/model -run TestOurs -full -v -count=1 -timeout 1h
 
 fuzz: ## fuzz names, durations and cron expressions: make fuzz FUZZTIME=5m
 	go test ./schedule -run '^$$' -fuzz FuzzParseViewName -fuzztime $(FUZZTIME)

@@ -32,9 +32,9 @@ var actions = []struct {
 
 	{"%w's transaction begins: fence and lock", fair, "worker", begin},
 	{"%w's transaction refreshes", fair, "worker", refresh},
-	{"%w's refresh fails", asked, "worker", fail},
 	{"%w's transaction records the success", fair, "worker", record},
 	{"%w's transaction commits", fair, "worker", commit},
+	{"%w's refresh fails", asked, "worker", fail},
 	{"the server ends %w's idle transaction", fair, "worker", endIdle},
 
 	{"%w reads that it succeeded", fair, "worker", readAnswer},
@@ -67,10 +67,11 @@ func (m *Model) commitNow(s *state, synchronous bool) {
 	}
 }
 
-// own reports whether the row that a worker finds by its id is the one of its claim, as far as the code can tell.
-func (m *Model) own(s *state, w *worker) bool {
+// own reports whether the row that a worker finds by its id is the one of its claim, as far as the code can tell:
+// started_at tells it, for the sequence of the ids goes back with what a crash takes back.
+func own(s *state, w *worker, byID bool) bool {
 	e := s.DB.row(w.ID)
-	return e.Status != none && (m.Design.FenceByID || e.Claim == w.Claim)
+	return e.Status != none && (byID || e.Claim == w.Claim)
 }
 
 // end writes how an execution ended, for the worker whose claim is given: 0 for who tends other people's.
@@ -228,7 +229,7 @@ func begin(m *Model, s *state, w, _ int) bool {
 	}
 	e := s.DB.row(worker.ID)
 	switch {
-	case (!m.own(s, worker) || e.Status != running) && !m.Design.NoFence:
+	case (!own(s, worker, m.Design.FenceByID) || e.Status != running) && !m.Design.NoFence:
 		worker.Tx = fenced
 		return true
 	case e.Status == running && !m.Design.NoRowLock:
@@ -273,7 +274,7 @@ func record(m *Model, s *state, w, _ int) bool {
 	if worker.Tx != refreshing {
 		return false
 	}
-	itRuns := m.own(s, worker) && s.DB.row(worker.ID).Status == running
+	itRuns := own(s, worker, true) && s.DB.row(worker.ID).Status == running
 	if !itRuns && (!m.Design.RecordByID || !m.Design.NoTrigger) && !m.Design.RecordApart && !m.Design.RecordFirst {
 		worker.Tx = fenced
 		return true
@@ -342,7 +343,7 @@ func recordApart(m *Model, s *state, w, _ int) bool {
 	if worker.Phase != recording || worker.Frozen {
 		return false
 	}
-	if m.own(s, worker) && s.DB.row(worker.ID).Status == running {
+	if own(s, worker, true) && s.DB.row(worker.ID).Status == running {
 		m.end(s, worker.ID, succeeded, worker.Claim)
 		m.commitNow(s, true)
 	}
@@ -360,7 +361,11 @@ func endUnderLock(m *Model, s *state, w, _ int) bool {
 	if worker.Stopping {
 		how = cancelled
 	}
-	if s.DB.row(worker.ID).Status == running || m.Design.EndByID {
+	e := s.DB.row(worker.ID)
+	if e.Claim != worker.Claim {
+		s.breaks(i4)
+	}
+	if e.Status == running || m.Design.EndByID {
 		m.end(s, worker.ID, how, worker.Claim)
 	}
 	m.commitNow(s, true)
@@ -380,7 +385,7 @@ func endDetached(m *Model, s *state, w, _ int) bool {
 	if worker.Stopping {
 		how = cancelled
 	}
-	if m.own(s, worker) && (s.DB.row(worker.ID).Status == running || m.Design.EndByID) {
+	if own(s, worker, m.Design.OutcomeByID) && (s.DB.row(worker.ID).Status == running || m.Design.EndByID) {
 		m.end(s, worker.ID, how, worker.Claim)
 		m.commitNow(s, true)
 	}
@@ -394,19 +399,19 @@ func outcome(m *Model, s *state, w, _ int) bool {
 	if worker.Phase != awaiting || worker.Frozen {
 		return false
 	}
-	own := m.own(s, worker)
+	mine := own(s, worker, m.Design.OutcomeByID)
 	e := s.DB.row(worker.ID)
 	before := e.Status
 	switch {
-	case own && e.Status == running && m.isHeld(s, worker.ID):
+	case mine && e.Status == running && m.isHeld(s, worker.ID):
 		return false // asks again
-	case own && e.Status == running:
+	case mine && e.Status == running:
 		if s.isLive(e) {
 			s.breaks(i5)
 		}
 		m.end(s, worker.ID, workerLost, worker.Claim)
 		m.commitNow(s, true)
-	case own && e.Status == succeeded:
+	case mine && e.Status == succeeded:
 		s.Told |= 1 << worker.Claim
 		if e.Claim != worker.Claim {
 			s.breaks(i3) // told of another's success

@@ -74,9 +74,6 @@ func (a *Article) Next(s articleState, yield func(Step, articleState)) {
 		change(&next, &next.Workers[w])
 		yield(Step{Says: says, Worker: w, View: v, Fair: fair}, next)
 	}
-	if int(s.Now)+1 < a.Ticks {
-		step("an interval passes", 0, 0, true, func(next *articleState, _ *articleWorker) { next.Now++ })
-	}
 	for w := range a.Workers {
 		worker := s.Workers[w]
 		if worker.Frozen {
@@ -147,6 +144,9 @@ func (a *Article) Next(s articleState, yield func(Step, articleState)) {
 			}
 			*it = articleWorker{Phase: articleDead}
 		})
+	}
+	if int(s.Now)+1 < a.Ticks {
+		step("an interval passes", 0, 0, true, func(next *articleState, _ *articleWorker) { next.Now++ })
 	}
 }
 

@@ -8,7 +8,8 @@ type design struct {
 	ClaimInTwo        bool // the slot moves on in one transaction, the execution is inserted by another
 	SlotAtEnd         bool // the slot moves on behind the refresh, not at the claim
 	NoFence           bool // begin_refresh does not ask for status = 'running'
-	FenceByID         bool // begin_refresh, End and Outcome know the claim by nothing but its id
+	FenceByID         bool // begin_refresh knows the claim by its id alone, not by started_at too
+	OutcomeByID       bool // Store.End and Store.Outcome do
 	NoRowLock         bool // begin_refresh does not lock the row, so a run is dead when its time is over
 	RecordByID        bool // refresh_succeeded does not ask for status = 'running'
 	RecordApart       bool // the success is recorded by a transaction behind the refresh's
@@ -29,28 +30,30 @@ type mutant struct {
 	name   string
 	breaks string
 	byHand uint8 // so many refreshes by hand does it take
+	pooler bool  // and a pooler
 	design design
 }
 
 var mutants = []mutant{
-	{"no unique index on running executions", "I1", 1, design{NoUniqueIndex: true}},
-	{"claim without a lock on the schedule", "I10", 0, design{ClaimWithoutLock: true}},
-	{"claim in two transactions", Liveness, 0, design{ClaimInTwo: true}},
-	{"slot advanced behind the refresh, not at the claim", "I10", 0, design{SlotAtEnd: true}},
-	{"no fence at the begin", "I1", 0, design{NoFence: true}},
-	{"fence by the id alone", "I5", 0, design{FenceByID: true}},
-	{"no row lock: rescue by time only", "I5", 0, design{NoRowLock: true}},
-	{"record in a second transaction", "I3", 0, design{RecordApart: true}},
-	{"record in a transaction before the refresh's", "I3", 0, design{RecordFirst: true}},
-	{"refresh with synchronous_commit = off", "I3", 0, design{RefreshAsync: true}},
-	{"end by id only, and no trigger", "I2", 0, design{EndByID: true, NoTrigger: true}},
-	{"no fence, record by id only, and no trigger", "I4", 0, design{NoFence: true, RecordByID: true, NoTrigger: true}},
-	{"rescue in two steps, by id, and no trigger", "I2", 0, design{RescueInTwo: true, NoTrigger: true}},
-	{"rescue of every free row: neither xmax nor grace", "I5", 0, design{NoGrace: true}},
-	{"rescue by xmax alone: no grace", Liveness, 0, design{OnlyLocked: true}},
-	{"no rescue", Liveness, 0, design{NoRescue: true}},
-	{"settle ignores open_execution_id", "I10", 0, design{SettleIgnoresOpen: true}},
-	{"settle forgets abandoned runs", Liveness, 0, design{SettleForgetsLost: true}},
+	{"no unique index on running executions", "I1", 1, false, design{NoUniqueIndex: true}},
+	{"claim without a lock on the schedule", "I10", 0, false, design{ClaimWithoutLock: true}},
+	{"claim in two transactions", Liveness, 0, false, design{ClaimInTwo: true}},
+	{"slot advanced behind the refresh, not at the claim", "I10", 0, false, design{SlotAtEnd: true}},
+	{"no fence at the begin", "I1", 0, false, design{NoFence: true}},
+	{"fence by the id alone", "I4", 0, true, design{FenceByID: true}},
+	{"outcome by the id alone", "I5", 0, false, design{OutcomeByID: true}},
+	{"no row lock: rescue by time only", "I5", 0, false, design{NoRowLock: true}},
+	{"record in a second transaction", "I3", 0, false, design{RecordApart: true}},
+	{"record in a transaction before the refresh's", "I3", 0, false, design{RecordFirst: true}},
+	{"refresh with synchronous_commit = off", "I3", 0, false, design{RefreshAsync: true}},
+	{"end by id only, and no trigger", "I2", 0, false, design{EndByID: true, NoTrigger: true}},
+	{"no fence, record by id only, and no trigger", "I4", 0, false, design{NoFence: true, RecordByID: true, NoTrigger: true}},
+	{"rescue in two steps, by id, and no trigger", "I2", 0, false, design{RescueInTwo: true, NoTrigger: true}},
+	{"rescue of every free row: neither xmax nor grace", "I5", 0, false, design{NoGrace: true}},
+	{"rescue by xmax alone: no grace", Liveness, 0, false, design{OnlyLocked: true}},
+	{"no rescue", Liveness, 0, false, design{NoRescue: true}},
+	{"settle ignores open_execution_id", "I10", 0, false, design{SettleIgnoresOpen: true}},
+	{"settle forgets abandoned runs", Liveness, 0, false, design{SettleForgetsLost: true}},
 }
 
 // doubled are the designs that lack something for which something else stands in: the model has to let them pass.

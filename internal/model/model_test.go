@@ -23,9 +23,9 @@ func bounded(workers, views, claims, slots int, faults, byHand uint8) Model {
 
 // TestOurs: mvsched keeps I1 to I5, I10 and L1 in every state within the bounds.
 func TestOurs(t *testing.T) {
-	bounds := []Model{bounded(2, 1, 3, 2, 1, 0), bounded(2, 2, 2, 1, 1, 0), bounded(3, 1, 2, 1, 1, 1)}
+	bounds := []Model{bounded(2, 1, 3, 2, 1, 0), bounded(2, 1, 2, 1, 2, 0), bounded(2, 2, 2, 1, 1, 0), bounded(3, 1, 2, 1, 1, 1)}
 	if *full {
-		bounds = []Model{bounded(3, 2, 3, 2, 1, 1), bounded(3, 2, 3, 1, 2, 0), bounded(2, 1, 4, 2, 2, 0)}
+		bounds = []Model{bounded(3, 2, 3, 2, 1, 1), bounded(3, 2, 3, 1, 2, 0), bounded(2, 1, 3, 2, 3, 0)}
 	}
 	for _, model := range bounds {
 		for _, where := range []string{"crash", "failover_and_pooler"} {
@@ -54,7 +54,7 @@ func TestMutants(t *testing.T) {
 		t.Run(strings.ReplaceAll(mutant.name, " ", "_"), func(t *testing.T) {
 			model := bounded(2, 1, 3, 2, 1, 0)
 			model.ByHand = mutant.byHand
-			model.Design = mutant.design
+			model.Pooler, model.Design = mutant.pooler, mutant.design
 			result := Search[state](&model, limit)
 			if result.Violation != mutant.breaks {
 				t.Fatalf("breaks %q, want %q:\n%s", result.Violation, mutant.breaks, strings.Join(result.Trace, "\n"))
@@ -94,12 +94,14 @@ func TestArticle(t *testing.T) {
 	}
 }
 
-// TestFound: how the two traces of a fence by id alone come about, which the model has found in mvsched itself.
+// TestFound: what the model has found in mvsched itself. The traces stand in docs/correctness.md.
 func TestFound(t *testing.T) {
-	model := bounded(2, 1, 3, 1, 1, 0)
-	model.Design = design{FenceByID: true}
-	result := Search[state](&model, limit)
-	inDocs(t, "```\n"+strings.Join(result.Trace, "\n")+"\n```")
+	for _, wrong := range []design{{FenceByID: true}, {OutcomeByID: true}} {
+		model := bounded(2, 1, 2, 1, 1, 0)
+		model.Pooler, model.Design = wrong.FenceByID, wrong
+		result := Search[state](&model, limit)
+		inDocs(t, "```\n"+strings.Join(result.Trace, "\n")+"\n```")
+	}
 }
 
 // inDocs fails when docs/correctness.md does not have the text.

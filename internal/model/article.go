@@ -123,6 +123,7 @@ func (a *Article) Next(s articleState, yield func(Step, articleState)) {
 				next.Rows[it.ID-1].Ended = true
 				*it = articleWorker{}
 			})
+		default:
 		}
 		if s.Faults == 0 {
 			continue
@@ -141,6 +142,7 @@ func (a *Article) Next(s articleState, yield func(Step, articleState)) {
 			case articleRefreshing:
 				it.Phase = articleOrphan
 				return
+			default:
 			}
 			*it = articleWorker{Phase: articleDead}
 		})
@@ -162,7 +164,7 @@ func (a *Article) Canon(s articleState) articleState {
 // Violated looks at the one invariant only.
 func (a *Article) Violated(s articleState) string {
 	for i, broken := range s.Broken {
-		if broken && invariant(i).String() == a.Asserts { //nolint:gosec // a handful
+		if broken && invariant(i).String() == a.Asserts {
 			return a.Asserts
 		}
 	}
@@ -188,10 +190,9 @@ func (a *Article) Describe(s articleState) string {
 	var parts []string
 	for v := range a.Views {
 		text := fmt.Sprintf("v%d", v+1)
-		switch {
-		case s.Last[v] == 0:
+		if s.Last[v] == 0 {
 			text += ": never attempted"
-		default:
+		} else {
 			text += fmt.Sprintf(": attempted at %d, now %d", s.Last[v]-1, s.Now)
 		}
 		parts = append(parts, text)

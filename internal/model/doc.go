@@ -2,7 +2,8 @@
 // happen, in every order. It is an explanation that can be run: docs/correctness.md tells what it shows.
 //
 //	state.go      what there is: two tables, what of them is on the disk, workers, and the transactions of workers
-//	actions.go    what can happen: each action is a function, and says which lines of sql/schema.sql or Go it stands for
+//	actions.go    what can happen: a list. Each action is a function, and says which lines of sql/schema.sql or Go it
+//	              stands for: in claim.go, run.go (the refresh transaction), tend.go (rescue, settle), faults.go
 //	model.go      the bounds, and the invariants, numbered as in package schedule
 //	design.go     what it would be like without this or that: the mutants
 //	article.go    the design that the tables come from

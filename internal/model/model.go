@@ -159,7 +159,7 @@ func (m *Model) Rests(s state) bool {
 	for v := range m.Views {
 		sched := s.DB.Schedules[v]
 		last := s.DB.last(v, func(uint8) bool { return true })
-		if s.isDue(uint8(v)) || sched.Open != 0 || s.DB.isRunning(uint8(v)) || last != 0 && s.DB.dueAgain(last) { //nolint:gosec // below maxViews
+		if s.isDue(uint8(v)) || sched.Open != 0 || s.DB.isRunning(uint8(v)) || last != 0 && s.DB.dueAgain(last) {
 			return false
 		}
 		for slot := range sched.Slot { // each that the schedule has left behind was claimed by somebody

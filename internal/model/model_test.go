@@ -5,14 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-var (
-	full = flag.Bool("full", false, "3 workers and 2 views; some minutes and some gigabytes")
-)
+var full = flag.Bool("full", false, "3 workers and 2 views; some minutes and some gigabytes")
 
 // limit keeps a search that has got out of hand from taking all memory.
 const limit = 60_000_000
@@ -113,5 +112,30 @@ func inDocs(t *testing.T, text string) {
 	}
 	if !strings.Contains(string(page), text) {
 		t.Errorf("docs/correctness.md has not:\n%s", text)
+	}
+}
+
+// counted is a model that counts what happens in it.
+type counted struct {
+	Model
+	happened map[string]int
+}
+
+func (c *counted) Next(s state, yield func(Step, state)) {
+	c.Model.Next(s, func(step Step, next state) {
+		c.happened[step.Says]++
+		yield(step, next)
+	})
+}
+
+// TestEveryActionHappens: a fault that never comes would be survived by anything.
+func TestEveryActionHappens(t *testing.T) {
+	seen := &counted{Model: bounded(2, 1, 2, 2, 1, 1), happened: map[string]int{}}
+	Search[state](seen, limit)
+	ofMutants := []string{"%w inserts the execution", "%w records the success", "%w selects %v's run as dead, or ends what it has selected"}
+	for _, a := range actions {
+		if happens := seen.happened[a.says] > 0; happens == slices.Contains(ofMutants, a.says) {
+			t.Errorf("%s: %d times", a.says, seen.happened[a.says])
+		}
 	}
 }

@@ -31,7 +31,7 @@ type System[S comparable] interface {
 // Liveness is what Search calls it when no state at rest is within reach.
 const Liveness = "L1"
 
-// Step is one thing that happens. Worker and View, where they are not negative, stand for %w and %v in what it says.
+// Step is one thing that happens. Worker and View stand for %w and %v in what it says.
 type Step struct {
 	Says         string
 	Worker, View int
@@ -39,7 +39,7 @@ type Step struct {
 }
 
 func (s Step) String() string {
-	says := strings.ReplaceAll(s.Says, "%w", string(rune('A'+s.Worker)))
+	says := strings.ReplaceAll(s.Says, "%w", "ABC"[s.Worker:s.Worker+1])
 	return strings.ReplaceAll(says, "%v", fmt.Sprintf("v%d", s.View+1))
 }
 
@@ -100,7 +100,7 @@ func (x *explored[S]) add(state S, parent uint32) uint32 {
 	if len(x.states)*2 >= len(x.slots) {
 		x.slots = make([]uint32, 2*len(x.slots))
 		for i := range x.states {
-			*x.slot(x.states[i]) = uint32(i) + 1 //nolint:gosec // bounded by limit
+			*x.slot(x.states[i]) = uint32(i) + 1
 		}
 	}
 	slot := x.slot(state)
@@ -112,7 +112,7 @@ func (x *explored[S]) add(state S, parent uint32) uint32 {
 }
 
 func (x *explored[S]) slot(state S) *uint32 {
-	mask := uint64(len(x.slots) - 1)
+	mask := uint64(len(x.slots) - 1) //nolint:gosec // not empty
 	for i := maphash.Comparable(x.seed, state) & mask; ; i = (i + 1) & mask {
 		if x.slots[i] == 0 || x.states[x.slots[i]-1] == state {
 			return &x.slots[i]
@@ -138,7 +138,7 @@ func (x *explored[S]) stuck(sys System[S]) (uint32, bool) {
 			end = int(x.starts[from+1])
 		}
 		for _, to := range x.edges[x.starts[from]:end] {
-			sources[before[to+1]] = uint32(from) //nolint:gosec // bounded by limit
+			sources[before[to+1]] = uint32(from)
 			before[to+1]++
 		}
 	}
@@ -147,7 +147,7 @@ func (x *explored[S]) stuck(sys System[S]) (uint32, bool) {
 	for i, state := range x.states {
 		if sys.Rests(state) {
 			fine[i] = true
-			todo = append(todo, uint32(i)) //nolint:gosec // bounded by limit
+			todo = append(todo, uint32(i))
 		}
 	}
 	for len(todo) > 0 {

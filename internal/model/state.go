@@ -159,7 +159,7 @@ func (db *database) dueAgain(id uint8) bool {
 // last is the last execution of a view that its schedule has claimed and that is such a one, 0 when there is none.
 func (db *database) last(view int, such func(id uint8) bool) (last uint8) {
 	for i, e := range db.Executions {
-		id := uint8(i + 1) //nolint:gosec // at most maxClaims
+		id := uint8(i + 1)
 		if e.Status != none && int(e.View) == view && !e.Manual && such(id) {
 			last = id
 		}
@@ -195,7 +195,7 @@ func (s *state) describe(views int) string {
 	for v := range views {
 		sched := s.DB.Schedules[v]
 		text := fmt.Sprintf("v%d:slot %d", v+1, sched.Slot)
-		if s.isDue(uint8(v)) { //nolint:gosec // 0 or 1
+		if s.isDue(uint8(v)) {
 			text += " due"
 		}
 		if sched.Open != 0 {

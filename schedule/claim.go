@@ -49,7 +49,7 @@ type ClaimOptions struct {
 
 // claimSQL: how a claim is made, and why it is safe, is told beside mvsched.claim in schema.sql. A claim that a crash of
 // the server takes back is harmless: the slot is due again, and a refresh that committed meanwhile has written the log
-// behind it to disk too. So the claim need not wait for the disk.
+// behind it to disk too. So the claim need not wait for the disk. (Its id is taken back as well: see ClaimedAt.)
 const claimSQL = `
 select c.*
   from mvsched.claim($1, $2, $3, $4, $5, $6) c`

@@ -109,8 +109,9 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chos
 	}
 	// Read committed always: under repeatable read a refresh can succeed and store old data.
 	queue(`begin isolation level read committed`)
-	queue(`select mvsched.begin_refresh($1, $2, $3, $4, $5)`,
-		execution, oid, string(method), interval(claim.Timeout), interval(lockTimeout(claim, method)))
+	queue(`select mvsched.begin_refresh($1, $2, $3, $4, $5, $6)`,
+		execution, oid, string(method), interval(claim.Timeout), interval(lockTimeout(claim, method)),
+		claim.ClaimedAt.UTC().Format(time.RFC3339Nano))
 	queue(`savepoint ` + savepoint)
 	if claim.SearchPath != nil {
 		queue(`select pg_catalog.set_config('search_path', $1, true)`, *claim.SearchPath)
@@ -186,7 +187,7 @@ func (r *refresher) endUnderLock(ctx context.Context, conn *pgx.Conn, claim sche
 			ending.Reason = schedule.ReasonViewReplaced
 		}
 	}
-	execution, err := r.store.On(conn).EndUnderLock(ctx, claim.ExecutionID, ending)
+	execution, err := r.store.On(conn).EndUnderLock(ctx, claim, ending)
 	if err != nil {
 		return schedule.Execution{}, err
 	}
@@ -207,7 +208,7 @@ func (r *refresher) endDetached(ctx context.Context, conn *pgx.Conn, claim sched
 			return schedule.Execution{}, fmt.Errorf("rolling back: %w", err)
 		}
 	}
-	return r.store.On(conn).End(ctx, claim.ExecutionID, ending)
+	return r.store.On(conn).End(ctx, claim, ending)
 }
 
 // How long to go on asking for the outcome of a refresh whose connection was lost, and how often. A transaction that
@@ -237,7 +238,7 @@ func (r *refresher) awaitOutcome(ctx context.Context, claim schedule.Claim, meth
 	defer cancel()
 	answered := time.Now()
 	for interval := outcomeSoon; ; interval = min(2*interval, outcomeInterval) {
-		execution, err := r.store.Outcome(wait, claim.ExecutionID, lost)
+		execution, err := r.store.Outcome(wait, claim, lost)
 		switch {
 		case err == nil && execution.Status != schedule.Running:
 			return execution, nil

@@ -37,7 +37,7 @@ func BenchmarkClaim(b *testing.B) {
 				if err != nil || len(claims) != 1 {
 					b.Fatal(len(claims), err)
 				}
-				if _, err := store.End(b.Context(), claims[0].ExecutionID, schedule.Ending{Status: schedule.Cancelled}); err != nil {
+				if _, err := store.End(b.Context(), claims[0], schedule.Ending{Status: schedule.Cancelled}); err != nil {
 					b.Fatal(err)
 				}
 			}

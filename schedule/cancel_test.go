@@ -83,7 +83,7 @@ func TestCancel(t *testing.T) {
 			t.Errorf("%+v", outlook.Abandoned)
 		}
 		// I4: what was taken from it can never commit.
-		_, err := b.Pool.Exec(t.Context(), `select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 min', '1 s')`, claim.ExecutionID, int64(claim.OID))
+		_, err := b.Pool.Exec(t.Context(), `select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 min', '1 s', $3)`, claim.ExecutionID, int64(claim.OID), claim.ClaimedAt)
 		if sqlState(err) != "MV001" {
 			t.Errorf("%v", err)
 		}
@@ -94,7 +94,7 @@ func TestCancel(t *testing.T) {
 
 	t.Run("leaves_a_live_run_to_its_worker", func(t *testing.T) {
 		b, claim := claimed(t)
-		release := b.Hold(`select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 min', '1 s')`, claim.ExecutionID, int64(claim.OID))
+		release := b.Hold(`select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 min', '1 s', $3)`, claim.ExecutionID, int64(claim.OID), claim.ClaimedAt)
 		wait := b.cancel("public.a")
 		if outlook := b.tend(); len(outlook.Abandoned) != 0 {
 			t.Errorf("%+v", outlook.Abandoned) // I5

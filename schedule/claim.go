@@ -12,8 +12,9 @@ import (
 // begin within the schedule's start grace (3 s at first), or the claim is given up.
 type Claim struct {
 	ExecutionID int64
-	ScheduleID  *int64 // nil: the view is not scheduled
-	View        string // canonical name, for people
+	ClaimedAt   time.Time // its started_at: what tells it from another that got its id after a crash took this one back
+	ScheduleID  *int64    // nil: the view is not scheduled
+	View        string    // canonical name, for people
 	ScheduledAt *time.Time
 	Attempt     int
 	Timeout     time.Duration
@@ -48,7 +49,7 @@ type ClaimOptions struct {
 
 // claimSQL: how a claim is made, and why it is safe, is told beside mvsched.claim in schema.sql. A claim that a crash of
 // the server takes back is harmless: the slot is due again, and a refresh that committed meanwhile has written the log
-// behind it to disk too. So the claim need not wait for the disk.
+// behind it to disk too. So the claim need not wait for the disk. (Its id is taken back as well: see ClaimedAt.)
 const claimSQL = `
 select c.*
   from mvsched.claim($1, $2, $3, $4, $5, $6) c`
@@ -115,7 +116,7 @@ with view as materialized (
     left join unchanged on true
    where mvsched.view_name(view.oid) is not null and mvsched.free_runs() > 0
   on conflict (view_oid) where status = 'running' do nothing
-  returning e.id, e.view_oid, e.view_name, e.reason
+  returning e.id, e.started_at, e.view_oid, e.view_name, e.reason
 ), free as materialized (
   select s.id
     from mvsched.materialized_view_refresh_schedule s
@@ -128,7 +129,7 @@ with view as materialized (
     from execution, free
    where s.id = free.id
 )
-select execution.id, schedule.id, execution.view_name, null::timestamptz, 1,
+select execution.id, execution.started_at, schedule.id, execution.view_name, null::timestamptz, 1,
        coalesce($2::float8, extract(epoch from schedule.maximum_execution_duration)::float8, 1800),
        coalesce($3::float8, extract(epoch from schedule.lock_timeout)::float8),
        coalesce($6::text, schedule.strategy, 'auto'), coalesce($7::text, schedule.search_path),
@@ -172,7 +173,7 @@ func scanClaim(row pgx.CollectableRow) (c Claim, err error) {
 	var lockTimeout, usual *float64
 	var oid int64
 	var skipped *string
-	err = row.Scan(&c.ExecutionID, &c.ScheduleID, &c.View, &c.ScheduledAt, &c.Attempt, &timeout, &lockTimeout,
+	err = row.Scan(&c.ExecutionID, &c.ClaimedAt, &c.ScheduleID, &c.View, &c.ScheduledAt, &c.Attempt, &timeout, &lockTimeout,
 		&c.Strategy, &c.SearchPath, &oid, &c.Schema, &c.Name, &c.Populated, &c.UniqueIndex, &c.OwnerTemp,
 		&c.Renamed, &usual, &skipped)
 	if skipped != nil {

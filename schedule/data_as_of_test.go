@@ -25,7 +25,7 @@ func TestDataIsAsOldAsWhatIsRead(t *testing.T) {
 	b.tend()
 	c := b.claim(1)[0]
 	err := pgx.BeginFunc(t.Context(), b.Pool, func(tx pgx.Tx) error {
-		_, err := tx.Exec(t.Context(), `select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 min', '1 s')`, c.ExecutionID, int64(c.OID))
+		_, err := tx.Exec(t.Context(), `select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 min', '1 s', $3)`, c.ExecutionID, int64(c.OID), c.ClaimedAt)
 		if err != nil {
 			return err
 		}

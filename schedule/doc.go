@@ -85,7 +85,8 @@
 // safe as one of six milliseconds, and it all works behind a transaction pooler. One thing takes a time rule: a claim
 // whose transaction has not begun holds no lock yet. It is left alone for its start grace, 3 seconds by the database's
 // clock; then it is abandoned as never_started, which counts as no failure and doubles that schedule's next grace. Its
-// worker, waking up late, finds the row taken: the first thing its transaction does is to check that.
+// worker, waking up late, finds the row taken: the first thing its transaction does is to check that. It knows its row by
+// the id and by started_at, since a crash or a failover can take back the last claims, and the sequence of the ids with them.
 //
 // Cancel. The refresh transaction holds the execution's lock, so who wants it ended writes a row beside it. The worker
 // looks for those, cancels its own refresh and records that like any other end. Where no worker takes note within 3

@@ -29,6 +29,8 @@ select ` + ExecutionColumns + `
   from mvsched.materialized_view_refresh_schedule_execution e
  where e.id = $1`
 
+const claimedExecutionSQL = executionSQL + ` and e.started_at = $2`
+
 // Execution returns one execution; the error is pgx.ErrNoRows when there is none.
 func (s *Store) Execution(ctx context.Context, id int64) (Execution, error) {
 	ctx, cancel := withDeadline(ctx, "reading an execution")
@@ -117,30 +119,31 @@ update mvsched.materialized_view_refresh_schedule_execution e
   from (select t.timed_out, case when t.timed_out then 'timed_out' else $2::text end as status
           from (select $2::text = 'cancelled' and coalesce(clock_timestamp() - now() >= make_interval(secs => $7::float8), false)
                        as timed_out) t) verdict
- where e.id = $1 and e.status = 'running'
+ where e.id = $1 and e.started_at = $9::timestamptz and e.status = 'running'
 returning ` + ExecutionColumns
 
-// End records the end of an execution that is still running, and returns the record: this one, or the one that was
-// there already.
-func (s *Store) End(ctx context.Context, id int64, ending Ending) (Execution, error) {
+// End records the end of a claim's execution that is still running, and returns the record: this one, or the one that was
+// there already. The error is pgx.ErrNoRows when there is none, or none of that claim: a crash of the server can take a
+// claim back and give its id to another.
+func (s *Store) End(ctx context.Context, claim Claim, ending Ending) (Execution, error) {
 	ctx, cancel := withDeadline(ctx, "recording the end of a refresh")
 	defer cancel()
 	var execution Execution
 	err := s.transaction(ctx, func(tx pgx.Tx) (err error) {
-		execution, err = end(ctx, tx, id, ending)
+		execution, err = end(ctx, tx, claim, ending)
 		return err
 	})
 	return execution, err
 }
 
 // EndUnderLock is End for a connection whose transaction holds the lock on the execution, and goes on holding it.
-func (s *Store) EndUnderLock(ctx context.Context, id int64, ending Ending) (Execution, error) {
+func (s *Store) EndUnderLock(ctx context.Context, claim Claim, ending Ending) (Execution, error) {
 	ctx, cancel := withDeadline(ctx, "recording the end of a refresh")
 	defer cancel()
 	if _, err := s.db.Exec(ctx, safePathSQL); err != nil {
 		return Execution{}, fmt.Errorf("recording the end of a refresh: %w", err)
 	}
-	return end(ctx, s.db, id, ending)
+	return end(ctx, s.db, claim, ending)
 }
 
 // cut bounds a message before it travels: a view's query may raise 100 MB.
@@ -151,15 +154,15 @@ func cut(message string) string {
 	return strings.ToValidUTF8(message[:maxErrorMessage], "") + "…"
 }
 
-func end(ctx context.Context, db querier, id int64, ending Ending) (Execution, error) {
+func end(ctx context.Context, db querier, claim Claim, ending Ending) (Execution, error) {
 	var limit *time.Duration
 	if ending.TimeLimit > 0 {
 		limit = &ending.TimeLimit
 	}
-	execution, err := one(ctx, db, "recording the end of a refresh", endSQL, id, ending.Status, ending.Reason, ending.Method,
-		ending.ErrorName, cut(ending.ErrorMessage), seconds(limit), ending.MethodReason)
+	execution, err := one(ctx, db, "recording the end of a refresh", endSQL, claim.ExecutionID, ending.Status, ending.Reason, ending.Method,
+		ending.ErrorName, cut(ending.ErrorMessage), seconds(limit), ending.MethodReason, claim.ClaimedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return one(ctx, db, "reading the end of a refresh", executionSQL, id)
+		return one(ctx, db, "reading the end of a refresh", claimedExecutionSQL, claim.ExecutionID, claim.ClaimedAt)
 	}
 	return execution, err
 }
@@ -168,26 +171,26 @@ const abandonSQL = `
 select '` + cancelledFor + `' || c.requested_by
   from mvsched.materialized_view_refresh_schedule_execution e
   left join mvsched.materialized_view_refresh_cancel c on c.execution_id = e.id
- where e.id = $1 and e.status = 'running'
+ where e.id = $1 and e.started_at = $2 and e.status = 'running'
    for no key update of e skip locked`
 
-// Outcome finds out how an execution stands whose connection was lost: nobody guesses, the row tells. It returns the
+// Outcome finds out how a claim's execution stands whose connection was lost: nobody guesses, the row tells. It returns the
 // execution as it is: terminal; or running, when its transaction still holds the row. When that transaction is gone
 // without a record, the execution is ended as given, or, where somebody asked for its end, as cancelled.
-func (s *Store) Outcome(ctx context.Context, id int64, lost Ending) (execution Execution, err error) {
+func (s *Store) Outcome(ctx context.Context, claim Claim, lost Ending) (execution Execution, err error) {
 	ctx, cancel := withDeadline(ctx, "reading the outcome of a refresh")
 	defer cancel()
 	err = s.transaction(ctx, func(tx pgx.Tx) error {
 		var requested *string
-		err := tx.QueryRow(ctx, abandonSQL, id).Scan(&requested)
+		err := tx.QueryRow(ctx, abandonSQL, claim.ExecutionID, claim.ClaimedAt).Scan(&requested)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
-			execution, err = one(ctx, tx, "reading the outcome of a refresh", executionSQL, id)
+			execution, err = one(ctx, tx, "reading the outcome of a refresh", claimedExecutionSQL, claim.ExecutionID, claim.ClaimedAt)
 		case err == nil:
 			if requested != nil {
 				lost.Status, lost.Reason, lost.ErrorMessage = Cancelled, ReasonRequested, *requested
 			}
-			execution, err = end(ctx, tx, id, lost)
+			execution, err = end(ctx, tx, claim, lost)
 		}
 		return err
 	})

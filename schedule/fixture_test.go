@@ -56,7 +56,7 @@ func (b *bundle) claim(limit int) []schedule.Claim {
 // end ends a claim's execution as the given status.
 func (b *bundle) end(c schedule.Claim, ending schedule.Ending) schedule.Execution {
 	b.Helper()
-	e, err := b.store.End(b.Context(), c.ExecutionID, ending)
+	e, err := b.store.End(b.Context(), c, ending)
 	if err != nil {
 		b.Fatal(err)
 	}

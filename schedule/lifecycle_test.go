@@ -2,8 +2,11 @@ package schedule_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/mvsched/mvsched/schedule"
 )
@@ -208,11 +211,35 @@ func TestRescue(t *testing.T) {
 		claim := b.claim(1)[0]
 		b.Hold(lock)()
 		b.tend()
-		_, err := b.Pool.Exec(t.Context(), `select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 s', '1 s')`, claim.ExecutionID, int64(claim.OID))
+		_, err := b.Pool.Exec(t.Context(), `select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 s', '1 s', $3)`, claim.ExecutionID, int64(claim.OID), claim.ClaimedAt)
 		if code := sqlState(err); code != "MV001" {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// A crash takes back a claim whose commit had not reached the disk, and its id with it: the next claim gets that again.
+// What the first one's worker does must not touch it.
+func TestClaimWhoseIDWasGivenOutAgain(t *testing.T) { // I3, I4, I5
+	b := setup(t)
+	b.view("a", "1 hour")
+	b.tend()
+	lost := b.claim(1)[0]
+	b.Exec(`delete from mvsched.materialized_view_refresh_schedule_execution`)
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution (id, view_name, view_oid) overriding system value values ($1, 'public.b', 1)`,
+		lost.ExecutionID)
+
+	_, err := b.Pool.Exec(t.Context(), `select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 s', '1 s', $3)`, lost.ExecutionID, int64(lost.OID), lost.ClaimedAt)
+	if code := sqlState(err); code != "MV001" {
+		t.Errorf("begin: %v", err)
+	}
+	if e, err := b.store.End(t.Context(), lost, schedule.Ending{Status: schedule.Failed}); !errors.Is(err, pgx.ErrNoRows) {
+		t.Errorf("end: %+v, %v", e, err)
+	}
+	if e, err := b.store.Outcome(t.Context(), lost, schedule.Ending{Status: schedule.Abandoned}); !errors.Is(err, pgx.ErrNoRows) {
+		t.Errorf("outcome: %+v, %v", e, err)
+	}
+	b.Check("running", `select status from mvsched.materialized_view_refresh_schedule_execution`)
 }
 
 func TestOutcome(t *testing.T) {
@@ -222,14 +249,14 @@ func TestOutcome(t *testing.T) {
 	b.tend()
 	claim := b.claim(1)[0]
 	release := b.Hold(`select from mvsched.materialized_view_refresh_schedule_execution for no key update`)
-	if e, err := b.store.Outcome(t.Context(), claim.ExecutionID, lost); err != nil || e.Status != schedule.Running {
+	if e, err := b.store.Outcome(t.Context(), claim, lost); err != nil || e.Status != schedule.Running {
 		t.Errorf("while it lives: %+v, %v", e, err)
 	}
 	release()
-	if e, err := b.store.Outcome(t.Context(), claim.ExecutionID, lost); err != nil || e.Status != schedule.Abandoned {
+	if e, err := b.store.Outcome(t.Context(), claim, lost); err != nil || e.Status != schedule.Abandoned {
 		t.Errorf("when it is gone: %+v, %v", e, err)
 	}
-	if e, err := b.store.Outcome(t.Context(), claim.ExecutionID, schedule.Ending{Status: schedule.Failed}); err != nil || e.Status != schedule.Abandoned {
+	if e, err := b.store.Outcome(t.Context(), claim, schedule.Ending{Status: schedule.Failed}); err != nil || e.Status != schedule.Abandoned {
 		t.Errorf("when it has ended: %+v, %v", e, err)
 	}
 }
@@ -329,8 +356,8 @@ func TestLockLimit(t *testing.T) {
 			}
 			defer func() { _ = tx.Rollback(context.Background()) }()
 			var got string
-			if _, err := tx.Exec(t.Context(), `select mvsched.begin_refresh($1, $2::bigint::oid, $3, '90 min', '1 s')`,
-				claim.ExecutionID, int64(claim.OID), method); err != nil {
+			if _, err := tx.Exec(t.Context(), `select mvsched.begin_refresh($1, $2::bigint::oid, $3, '90 min', '1 s', $4)`,
+				claim.ExecutionID, int64(claim.OID), method, claim.ClaimedAt); err != nil {
 				t.Fatal(err)
 			}
 			err = tx.QueryRow(t.Context(), `select current_setting('lock_timeout')`).Scan(&got)

@@ -248,7 +248,7 @@ func TestHandWrittenSchedules(t *testing.T) {
 		b.view("a", "1 hour")
 		b.tend()
 		claim := b.claim(1)[0]
-		b.Hold(`select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 min', '1 s')`, claim.ExecutionID, int64(claim.OID))
+		b.Hold(`select mvsched.begin_refresh($1, $2::bigint::oid, 'plain', '1 min', '1 s', $3)`, claim.ExecutionID, int64(claim.OID), claim.ClaimedAt)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		for _, edit := range []string{`update mvsched.materialized_view_refresh_schedule set refresh_interval = '2 hours'`, `delete from mvsched.materialized_view_refresh_schedule`} {

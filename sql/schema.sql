@@ -661,7 +661,7 @@ create table mvsched.materialized_view_refresh_schedule_execution (
 );
 comment on table mvsched.materialized_view_refresh_schedule_execution is
   'One row a refresh: inserted by the claim as running, ended exactly once, never changed after that. A run is alive exactly as long as its transaction holds the lock on this row';
-comment on column mvsched.materialized_view_refresh_schedule_execution.id is 'Identity, one a claim: the token that every later step is fenced by';
+comment on column mvsched.materialized_view_refresh_schedule_execution.id is 'Identity, one a claim: with started_at the token that every later step is fenced by, since a crash can take an id back';
 comment on column mvsched.materialized_view_refresh_schedule_execution.materialized_view_refresh_schedule_id is 'The schedule, which may have been removed since; null: the view was not scheduled';
 comment on column mvsched.materialized_view_refresh_schedule_execution.view_name is 'The view''s canonical name at the claim';
 comment on column mvsched.materialized_view_refresh_schedule_execution.view_oid is 'The view''s OID at the claim; null: there was no such view';
@@ -1408,6 +1408,7 @@ comment on function mvsched.usual_seconds(text, float8) is 'The duration, in sec
 
 create type mvsched.claim as (
   execution_id  bigint,
+  claimed_at    timestamptz,
   schedule_id   bigint,
   view_name     text,
   scheduled_at  timestamptz,
@@ -1622,7 +1623,7 @@ begin
               case when reason is not null then clock_timestamp() end, data, case when data is not null then known.refreshed_at end,
               s.predicted_duration)
       on conflict (view_oid) where status = 'running' do nothing
-      returning e.id into claimed.execution_id;
+      returning e.id, e.started_at into claimed.execution_id, claimed.claimed_at;
       continue when not found;
 
       -- Those that can be seen: what they asked for is committed, and this refresh is going to see it.
@@ -1699,7 +1700,10 @@ comment on function mvsched.claim(text, integer, text[], timestamptz, timestampt
 -- is sent as one pipeline, so the client cannot decide anything between the statements: what must stop it, raises.
 ------------------------------------------------------------------------------------------------------------------------
 
-create function mvsched.begin_refresh(execution bigint, view oid, method text, time_limit interval, lock_limit interval)
+-- An id alone does not name a claim. A crash of the server takes back claims whose commit had not reached the disk, and a
+-- failover those that had not reached the standby, and with them the sequence of the ids: the next claim gets the same id
+-- again. So whoever made a claim also says when that was.
+create function mvsched.begin_refresh(execution bigint, view oid, method text, time_limit interval, lock_limit interval, claimed_at timestamptz)
   returns void language plpgsql
   set search_path = pg_catalog, pg_temp as $$
 declare
@@ -1729,7 +1733,7 @@ begin
 
   -- Fence and liveness in one: whoever can take this lock knows that the run is gone; held to the end.
   perform from mvsched.materialized_view_refresh_schedule_execution e
-    where e.id = begin_refresh.execution and e.status = 'running'
+    where e.id = begin_refresh.execution and e.started_at = begin_refresh.claimed_at and e.status = 'running'
     for no key update;
   if not found then
     raise exception 'execution % is no longer running', execution using errcode = 'MV001';
@@ -1746,7 +1750,7 @@ begin
             (select greatest(c.reltuples, 0)::bigint from pg_catalog.pg_class c where c.oid = view), 0)::text, true);
 end
 $$;
-comment on function mvsched.begin_refresh(bigint, oid, text, interval, interval) is
+comment on function mvsched.begin_refresh(bigint, oid, text, interval, interval, timestamptz) is
   'First step of a refresh transaction: its limits, and the lock on its execution. Raises MV001 when the claim was taken away';
 
 create function mvsched.refresh_succeeded(

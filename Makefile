@@ -9,7 +9,7 @@ MAJORS ?= 13 14 16 17 18
 .PHONY: help demo test test-majors test-pooler test-zones test-markdown model fuzz lint bench build clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## see it at work on a throw-away PostgreSQL with a cinema data set
 	@go run ./cmd/mvsched demo

@@ -185,7 +185,7 @@ func (d *database) isLost(err error) {
 		d.log.Warn("the server takes no writes; waits until it does")
 		return
 	}
-	d.log.Warn("lost the database; asks for it again", "error", err)
+	d.log.Warn("lost the database, and asks for it again", "because", err)
 }
 
 func (d *database) isThere() {

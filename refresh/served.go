@@ -76,6 +76,9 @@ func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 	if outlook.Open {
 		sooner(rescueInterval)
 	}
+	if outlook.Unplanned {
+		sooner(waitAtMost)
+	}
 	if outlook.Unbegun > 0 {
 		sooner(unbegunInterval)
 	}
@@ -84,17 +87,18 @@ func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 	}
 
 	if outlook.Due > 0 && v.empty < emptyClaims {
-		v.waiting = time.Time{}
 		next.claims = outlook.Due
 		return next
 	}
-	if outlook.Due > 0 || outlook.Waiting {
+	if outlook.Due == 0 && !outlook.Waiting {
+		v.waiting = time.Time{}
+	} else {
 		// In other hands, or behind them. Who listens hears when they are done; but not of a lock that is let go.
 		if v.waiting.IsZero() {
 			v.waiting = time.Now()
 		}
 		sooner(min(max(time.Since(v.waiting)/20, waitAtLeast), waitAtMost))
-		v.empty = 0
+		v.empty = emptyClaims - 1 // one claim a look
 	}
 	return next
 }
@@ -109,7 +113,7 @@ func (v *servedViews) claim(ctx context.Context, store *schedule.Store, _ bool) 
 		v.empty++
 		return nil, err
 	}
-	v.empty = 0
+	v.empty, v.waiting = 0, time.Time{}
 	return &claims[0], nil
 }
 

@@ -252,6 +252,10 @@ func (r *run) control(ctx context.Context) (err error) {
 		switch {
 		case errors.Is(end.err, ErrTooManyConnections):
 			maxSlots, limited = slots, time.Now()
+		case end.err != nil && r.endless && slots > 0 && !isLasting(end.err):
+			// What the others are at may take hours; meanwhile the schedules have to be looked after.
+			r.refresher.log.Warn("a refresh or a claim went wrong, and is left to the next look", "because", end.err)
+			pause(ctx, reconnectPause)
 		case end.err != nil:
 			return end.err
 		case end.claims == 0:

@@ -94,8 +94,8 @@ func nextRun(s schedule.Standing) string {
 	switch {
 	case s.State == schedule.StatePaused || s.State == schedule.StateSuspended:
 		return "-"
-	case s.NextRunIn == nil && s.State == schedule.StateFresh:
-		return "-" // it waits for what it reads
+	case s.NextRunIn == nil && (s.State == schedule.StateFresh || s.State == schedule.StateRunning):
+		return "-" // it waits for what it reads, or for its end
 	case s.NextRunIn == nil || *s.NextRunIn <= 0:
 		return "now"
 	default:

@@ -22,6 +22,9 @@ func (s *Store) Arrange(ctx context.Context) error {
 
 // Under this lock one worker at a time reads the catalog and writes what it found, so the newer state stays. Where
 // somebody holds it, what was found before has to do.
+// A restore may have lost the row.
+const catalogRowSQL = `insert into mvsched.catalog_state (sign) values ('') on conflict do nothing`
+
 const catalogLockSQL = `select true from mvsched.catalog_state for no key update skip locked`
 
 // A worker that freezes in between must not hold the lock for ever.
@@ -74,6 +77,9 @@ const arrangedStateSQL = `update mvsched.catalog_state c set sign = $1, read_at 
 
 func (s *Store) arrange(ctx context.Context) error {
 	err := s.transaction(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, catalogRowSQL); err != nil {
+			return err
+		}
 		var locked bool
 		switch err := tx.QueryRow(ctx, catalogLockSQL).Scan(&locked); {
 		case errors.Is(err, pgx.ErrNoRows):

@@ -367,6 +367,10 @@ func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) er
 // refusedSetting gives settings their names that only the server can judge, or only together with what is there already.
 func refusedSetting(err error, settings Settings) error {
 	var pgErr *pgconn.PgError
+	jitter := "as it is"
+	if settings.Jitter != nil {
+		jitter = FormatDuration(*settings.Jitter)
+	}
 	switch {
 	case !errors.As(err, &pgErr):
 	case pgErr.Code == pgerrcode.InvalidParameterValue && settings.SearchPath != nil:
@@ -382,7 +386,7 @@ func refusedSetting(err error, settings Settings) error {
 		return &InvalidError{What: "at-most-every", Value: FormatDuration(*settings.AtMostEvery), Problem: "it is for --on-change"}
 	case pgErr.ConstraintName == "jitter_fits_the_interval":
 		return &InvalidError{
-			What: "jitter", Value: "", Problem: "it is longer than the interval", Hint: "shorten it with --jitter, or take it away: --jitter none",
+			What: "jitter", Value: jitter, Problem: "it is longer than the interval or the lag", Hint: "shorten it with --jitter, or take it away: --jitter none",
 		}
 	}
 	return err

@@ -23,6 +23,7 @@ type Outlook struct {
 	Abandoned []Execution     // runs found dead and recorded as such just now
 	Moved     []Moved         // schedules whose view was not where it had been
 	Suspended []Suspended     // schedules that nobody can plan, suspended just now
+	Unplanned bool            // schedules are left without a slot, since somebody holds their rows
 	PruneDue  bool            // the history has not been trimmed for an hour
 }
 
@@ -74,6 +75,13 @@ const requestRipeSQL = `greatest(
               else least(pending.last + coalesce(s.debounce, interval '500 milliseconds'),
                          s.last_attempted_at + coalesce(s.at_most_every, interval '10 seconds')) end)`
 
+// unplannedSQL says of a schedule s that SQL can and should give it a slot.
+const unplannedSQL = `s.next_run_at is null
+     and (s.last_attempted_at is null
+          or s.refresh_interval is not null
+          or s.refresh_delay is not null and s.open_execution_id is null
+          or s.after_parents and s.open_execution_id is null and mvsched.newer_parent(s.view_oid) is not null)`
+
 // planSQL gives every unplanned schedule its next slot: a new one is due at once (for a one-shot: since it began), one
 // with a changed interval an interval after its last attempt, one with a delay so long after its last end. One after
 // parents is due when something that it reads got new data since; mostly that is settled with the end of that refresh,
@@ -84,11 +92,7 @@ const planSQL = `
 with unplanned as materialized (
   select s.id
     from mvsched.materialized_view_refresh_schedule s
-   where s.next_run_at is null
-     and (s.last_attempted_at is null
-          or s.refresh_interval is not null
-          or s.refresh_delay is not null and s.open_execution_id is null
-          or s.after_parents and s.open_execution_id is null and mvsched.newer_parent(s.view_oid) is not null)
+   where ` + unplannedSQL + `
    order by s.id
    limit 10000
      for no key update skip locked
@@ -248,8 +252,9 @@ select now(),
        running.executions > 0
          or exists (select from mvsched.materialized_view_refresh_schedule s where s.open_execution_id is not null),
        running.unbegun,
-       (select c.sign <> mvsched.catalog_sign() from mvsched.catalog_state c),
+       coalesce((select c.sign <> mvsched.catalog_sign() from mvsched.catalog_state c), true),
        exists (` + unplannedByClockSQL + `),
+       exists (select from mvsched.materialized_view_refresh_schedule s where ` + unplannedSQL + `),
        coalesce((select coalesce(st.pruned_at < clock_timestamp() - interval '1 hour', true) from mvsched.settings st), false)
   from running, room, clock`
 
@@ -282,7 +287,7 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 				var lookAgain, ripe *float64
 				var next []float64
 				err := row.Scan(&outlook.Now, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next, &ripe,
-					&outlook.Watching, &outlook.Open, &outlook.Unbegun, &stale, &unplanned, &outlook.PruneDue)
+					&outlook.Watching, &outlook.Open, &outlook.Unbegun, &stale, &unplanned, &outlook.Unplanned, &outlook.PruneDue)
 				outlook.LookAgain, outlook.Ripe, outlook.Next = durationOrNil(lookAgain), durationOrNil(ripe), nil
 				for _, seconds := range next {
 					outlook.Next = append(outlook.Next, duration(seconds))
@@ -290,6 +295,7 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 				return err
 			})
 		})
+		outlook.Unplanned = outlook.Unplanned || unplanned
 		if err == nil && stale {
 			err = s.arrange(ctx)
 		}

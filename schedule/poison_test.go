@@ -1,8 +1,11 @@
 package schedule_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgerrcode"
 
 	"github.com/mvsched/mvsched/schedule"
 )
@@ -91,4 +94,79 @@ func TestALongMessageIsCut(t *testing.T) {
 	if n := len(*e.ErrorMessage); n > 4100 || !strings.HasSuffix(*e.ErrorMessage, "…") {
 		t.Errorf("%d bytes", n)
 	}
+}
+
+// What a person may write into one row, or lose of mvsched's own, must not stop the others.
+func TestNothingStopsTheOthers(t *testing.T) {
+	t.Parallel()
+	for name, poison := range map[string]string{
+		"an_epoch_that_failed_for_now": `
+			update mvsched.materialized_view_refresh_schedule set next_run_at = '1970-01-01 00:00+00' where materialized_view_name = 'public.bad';
+			with e as (
+			  insert into mvsched.materialized_view_refresh_schedule_execution
+			         (materialized_view_refresh_schedule_id, view_name, view_oid, status, scheduled_at, started_at, ended_at, error_name)
+			  select id, materialized_view_name, view_oid, 'failed', next_run_at, now(), now(), 'deadlock_detected'
+			    from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.bad'
+			  returning id)
+			update mvsched.materialized_view_refresh_schedule s set open_execution_id = e.id from e where materialized_view_name = 'public.bad'`,
+		"a_request_for_one_parked_at_the_end_of_time": `
+			update mvsched.materialized_view_refresh_schedule set next_run_at = '9999-12-30 00:00+00' where materialized_view_name = 'public.bad';
+			select mvsched.request_refresh('public.bad')`,
+		"a_window_at_the_end_of_time": `
+			update mvsched.materialized_view_refresh_schedule
+			   set last_attempted_at = '9999-12-31 00:00+00', next_run_at = null, window_start = '22:00', window_end = '06:00'
+			 where materialized_view_name = 'public.bad'`,
+		"no_state_of_the_catalog": `delete from mvsched.catalog_state`,
+		"no_settings":             `delete from mvsched.settings`,
+		"no_turn_to_take":         `delete from mvsched.claim_turn; update mvsched.settings set max_concurrent_refreshes = 5`,
+		"a_time_zone_that_only_one_knows": `
+			update mvsched.materialized_view_refresh_schedule
+			   set last_attempted_at = now(), next_run_at = null, refresh_interval = null, cron = '0 3 * * *', timezone = 'XYZ+3'
+			 where materialized_view_name = 'public.bad'`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			b.view("bad", "1 hour")
+			b.view("good", "1 hour")
+			b.tend()
+			for _, sql := range strings.Split(poison, ";\n") {
+				b.Exec(sql)
+			}
+			for range 2 {
+				b.tend()
+				b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() where materialized_view_name = 'public.good'`)
+				claims := b.claim(10)
+				if !slices.Contains(views(claims), "public.good") {
+					t.Fatalf("claimed %v", views(claims))
+				}
+				for _, claim := range claims {
+					b.succeed(claim)
+				}
+			}
+		})
+	}
+
+	t.Run("a_window_from_midnight_to_midnight_is_refused", func(t *testing.T) {
+		b := setup(t)
+		b.view("v", "1 hour")
+		_, err := b.Pool.Exec(t.Context(), `update mvsched.materialized_view_refresh_schedule set window_start = '24:00', window_end = '00:00'`)
+		if sqlState(err) != pgerrcode.CheckViolation {
+			t.Error(err)
+		}
+	})
+
+	t.Run("a_request_is_not_taken_for_answered_by_a_skip", func(t *testing.T) {
+		if b := setup(t); b.TellsChanges() {
+			b.view("v", "1 hour")
+			b.change("v", "skip_unchanged = true")
+			b.tend()
+			b.succeed(b.claim(1)[0])
+			b.tend()
+			b.change("v", "next_run_at = now() - interval '20 seconds'")
+			b.Exec(`select mvsched.request_refresh('public.v')`)
+			if claims := b.claim(1); len(claims) != 1 || claims[0].Skipped != "" {
+				t.Errorf("%+v", claims)
+			}
+		}
+	})
 }

@@ -199,7 +199,7 @@ func TestWhoMayRequest(t *testing.T) {
 	}
 	b.Check("1", `select count(*) from mvsched.materialized_view_refresh_request`)
 	for view, want := range map[string]string{
-		"public.unscheduled": pgerrcode.UndefinedObject, "public.unknown": pgerrcode.UndefinedObject, "v": pgerrcode.UndefinedObject,
+		"public.unscheduled": pgerrcode.UndefinedTable, "public.unknown": pgerrcode.UndefinedTable, "v": pgerrcode.UndefinedTable,
 		`"`: pgerrcode.InvalidParameterValue, "a.b.c": pgerrcode.InvalidName,
 	} {
 		if code := request(view); code != want {
@@ -229,7 +229,7 @@ func TestWhoMayRequest(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), "set search_path = "+path); err != nil {
 		t.Fatal(err)
 	}
-	for view, want := range map[string]string{"v": "", "public.v": "", "unknown": pgerrcode.UndefinedObject} {
+	for view, want := range map[string]string{"v": "", "public.v": "", "unknown": pgerrcode.UndefinedTable} {
 		if code := request(view); code != want {
 			t.Errorf("%s under a hostile search_path: %q, want %q", view, code, want)
 		}

@@ -193,7 +193,9 @@ func seconds(d *time.Duration) *float64 {
 }
 
 // duration is the way back from extract(epoch from …).
+// So far away that a time.Duration cannot hold it is 285 years.
 func duration(seconds float64) time.Duration {
+	seconds = min(max(seconds, -9e9), 9e9)
 	return time.Duration(seconds * float64(time.Second)).Round(time.Microsecond)
 }
 

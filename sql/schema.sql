@@ -71,7 +71,7 @@ create domain mvsched.start_grace as interval
 comment on domain mvsched.start_grace is 'From 1 second to 1 hour';
 
 create domain mvsched.slot_offset as interval
-  constraint slot_offset_is_in_reach check (value between interval '-3660 days' and interval '3660 days');
+  constraint slot_offset_is_in_reach check (value between interval '-3000000 days' and interval '3000000 days');
 comment on domain mvsched.slot_offset is 'How far an instant lies behind its slot, or before it';
 
 -- Two identifiers, quoted, have 255 bytes at the most. And the name goes into notifications, which are limited.
@@ -277,8 +277,8 @@ create table mvsched.materialized_view_refresh_schedule (
     pg_catalog.num_nonnulls(refresh_interval, refresh_delay, cron, max_lag) + after_parents::integer + on_change::integer = 1),
   constraint debounce_is_for_on_change check (debounce is null or on_change),
   constraint at_most_every_is_for_on_change check (at_most_every is null or on_change),
-  constraint jitter_fits_the_interval check (jitter <= refresh_interval),
-  constraint window_has_two_ends check ((window_start is null) = (window_end is null) and window_start <> window_end),
+  constraint jitter_fits_the_interval check (jitter <= coalesce(refresh_interval, max_lag)),
+  constraint window_has_two_ends check ((window_start is null) = (window_end is null) and window_start <> window_end and window_start < time '24:00'),
   constraint paused_reason_needs_a_pause check (paused_reason is null or paused_at is not null),
   constraint suspended_reason_needs_a_suspension check (suspended_reason is null or suspended_at is not null)
 );
@@ -566,6 +566,7 @@ begin
       schedule.next_run_at := slot;
     end if;
   end if;
+  schedule.next_run_at := least(schedule.next_run_at, '9999-12-31 00:00+00');
   schedule.next_run_offset := schedule.next_run_at - slot;
   schedule.next_run_reason := null;
   return schedule;
@@ -581,7 +582,7 @@ comment on function mvsched.planned(mvsched.materialized_view_refresh_schedule, 
 create table mvsched.materialized_view_refresh_request (
   materialized_view_refresh_schedule_id bigint      not null,
   transaction                           xid8        not null default pg_catalog.pg_current_xact_id(),
-  requested_at                          timestamptz not null default pg_catalog.clock_timestamp(),
+  requested_at                          mvsched.instant not null default pg_catalog.clock_timestamp(),
   constraint materialized_view_refresh_request_pkey primary key (materialized_view_refresh_schedule_id, transaction)
 );
 comment on table mvsched.materialized_view_refresh_request is
@@ -596,15 +597,20 @@ create function mvsched.request_refresh(view pg_catalog.text) returns pg_catalog
   language plpgsql security definer as $$
 declare
   path     pg_catalog.text := pg_catalog.current_setting('search_path');
-  relation pg_catalog.oid  := mvsched.find_relation(view);
+  relation pg_catalog.oid  := case when view is not null then mvsched.find_relation(view) end;
   schemas  pg_catalog.name[] := pg_catalog.current_schemas(true);
   schedule pg_catalog.int8;
 begin
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  if view is null then
+    raise exception 'name the materialized view' using errcode = 'null_value_not_allowed';
+  end if;
   schedule := mvsched.find_schedule(view, relation, schemas);
-  if schedule is null then
+  if schedule is null and mvsched.view_name(relation) is null then
+    raise exception 'there is no materialized view %', view using errcode = 'undefined_table';
+  elsif schedule is null then
     raise exception 'materialized view % has no schedule', view
-      using errcode = 'undefined_object', hint = 'Schedule it with: mvsched add ' || view || ' --on-change';
+      using errcode = 'undefined_object', hint = format('Schedule it with: mvsched add %L --on-change', mvsched.view_name(relation));
   end if;
   insert into mvsched.materialized_view_refresh_request (materialized_view_refresh_schedule_id)
   values (schedule) on conflict do nothing;
@@ -1208,7 +1214,7 @@ begin
              when judged.reason = 'never_started' then least(s.start_grace * 2, interval '5 minutes')
              else s.start_grace
            end,
-           next_run_at = coalesce(judged.next_at, s.next_run_at),
+           next_run_at = least(coalesce(judged.next_at, s.next_run_at), case when judged.next_at > '9999-12-31 00:00+00' then '9999-12-31 00:00+00'::timestamptz end),
            next_run_offset = case judged.next_reason
              when 'again' then case when judged.request then judged.scheduled_at - (s.next_run_at - s.next_run_offset) else interval '0' end
              when 'retry' then judged.next_at - judged.scheduled_at
@@ -1452,6 +1458,16 @@ end
 $$;
 comment on function mvsched.queues() is 'The queues that have schedules which could be claimed, found by steps through the index';
 
+create table mvsched.claim_turn (
+  singleton boolean not null default true,
+  constraint claim_turn_pkey primary key (singleton),
+  constraint claim_turn_is_one_row check (singleton)
+);
+comment on table mvsched.claim_turn is
+  'One row, which a claim locks while it counts what is running, where settings.max_concurrent_refreshes is set. Not an advisory lock, which any role could hold';
+comment on column mvsched.claim_turn.singleton is 'Always true; as the primary key it keeps this table at one row';
+insert into mvsched.claim_turn default values;
+
 create function mvsched.free_runs() returns bigint
   language plpgsql
   set search_path = pg_catalog, pg_temp as $$
@@ -1462,7 +1478,7 @@ begin
     return 1000000;
   end if;
   -- Two claims that count at the same time would both find room. The lock ends with the claim's transaction.
-  perform pg_advisory_xact_lock(hashtextextended('mvsched.max_concurrent_refreshes', 0));
+  perform from mvsched.claim_turn for no key update;
   return greatest(0, cap - (select count(*) from mvsched.materialized_view_refresh_schedule_execution e where e.status = 'running'));
 end
 $$;
@@ -1507,6 +1523,7 @@ declare
   slot       timestamptz;
   next_slot  timestamptz;
   requested  timestamptz;
+  asked      boolean;
   reason     text;
   message    text;
   print      text;
@@ -1580,12 +1597,14 @@ begin
         end if;
       end if;
 
+      asked := exists (
+        select from mvsched.materialized_view_refresh_request r where r.materialized_view_refresh_schedule_id = s.id);
       if (s.skip_unchanged or s.on_change) and v.populated and reason is null then
         -- In this order: a session that ends in between has reported its counters by the time that they are read.
         sure := mvsched.nobody_else_here();
         print := mvsched.fingerprint(s.view_oid);
       end if;
-      if s.skip_unchanged and print is not null and s.next_run_reason is distinct from 'request' then
+      if s.skip_unchanged and print is not null and not asked then
         select e.* into known
           from mvsched.materialized_view_refresh_schedule_execution e
          where e.view_oid = s.view_oid and e.data_as_of is not null
@@ -1627,14 +1646,18 @@ begin
       continue when not found;
 
       -- Those that can be seen: what they asked for is committed, and this refresh is going to see it.
-      if exists (select from mvsched.materialized_view_refresh_request r where r.materialized_view_refresh_schedule_id = s.id) then
+      if asked and reason is null then
         with answered as (
           delete from mvsched.materialized_view_refresh_request r
-           where r.materialized_view_refresh_schedule_id = s.id
+           where (r.materialized_view_refresh_schedule_id, r.transaction) in (
+                   select x.materialized_view_refresh_schedule_id, x.transaction
+                     from mvsched.materialized_view_refresh_request x
+                    where x.materialized_view_refresh_schedule_id = s.id
+                      for update skip locked)
           returning r.requested_at
         )
         select max(answered.requested_at) into requested from answered;
-        s.requested_at := requested;
+        s.requested_at := coalesce(requested, s.requested_at);
       end if;
 
       claimed.schedule_id := s.id;

@@ -211,8 +211,10 @@ func (f *settingsFlags) clock(given func(string) bool, s *schedule.Settings) (er
 	if s.Jitter, err = resettable(given("jitter"), "jitter", f.jitter, "none", schedule.MaxDuration); err != nil {
 		return err
 	}
-	if s.Jitter != nil && s.Every != nil && *s.Jitter > *s.Every {
-		return &usageError{problem: "--jitter: it is longer than --every", hint: "it spreads a slot by up to half of it to both sides"}
+	for flag, spec := range map[string]*time.Duration{"--every": s.Every, "--max-lag": s.MaxLag} {
+		if s.Jitter != nil && spec != nil && *s.Jitter > *spec {
+			return &usageError{problem: "--jitter: it is longer than " + flag, hint: "it spreads a slot by up to half of it to both sides"}
+		}
 	}
 	if given("between") {
 		s.Window = &schedule.Window{}
@@ -261,7 +263,20 @@ func (f *settingsFlags) complete(s schedule.Settings) error {
 		{s.Timezone != nil, s.Cron != nil || s.Window != nil, "--timezone", "--cron or --between"},
 	} {
 		if c.given && !c.fits {
-			return &usageError{problem: c.flag + " is for " + c.needs, hint: "give both, or neither"}
+			return &usageError{problem: c.flag + " is for " + c.needs, hint: "leave it out, or use " + c.needs}
+		}
+	}
+	return nil
+}
+
+// fits refuses flags that do not go with the kind of schedule that is given with them.
+func (f *settingsFlags) fits(s schedule.Settings) error {
+	if s.When() == "" || s.OnChange != nil && *s.OnChange {
+		return nil
+	}
+	for flag, given := range map[string]*time.Duration{"--debounce": s.Debounce, "--at-most-every": s.AtMostEvery} {
+		if given != nil && *given > 0 {
+			return &usageError{problem: flag + " is for --on-change", hint: "leave it out, or use --on-change"}
 		}
 	}
 	return nil

@@ -126,6 +126,9 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 	a.grace.Store(int64(opts.grace))
 
 	service := newService(a.getenv)
+	defer context.AfterFunc(ctx, func() {
+		a.say("stopping; what is running may go on for %s, and a second Ctrl-C leaves at once", schedule.FormatDuration(opts.grace))
+	})()
 	defer context.AfterFunc(ctx, service.stopping)()
 	var mu sync.Mutex
 	worker := &refresh.Worker{

@@ -30,6 +30,9 @@ A new interval counts from the last run. A refresh under way goes on with what i
 		if err != nil {
 			return err
 		}
+		if err := flags.fits(settings); err != nil {
+			return err
+		}
 		if settings == (schedule.Settings{}) {
 			return &usageError{problem: "say what to change", hint: "see `mvsched set --help`"}
 		}

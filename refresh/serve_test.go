@@ -138,6 +138,24 @@ func TestServe(t *testing.T) {
 		b.Await("5", successes)
 	})
 
+	// An error of one claim, such as a lost deadlock, is not to hold up what is due until the longest refresh has ended.
+	t.Run("goes_on_beside_a_claim_that_fails", func(t *testing.T) { // L2
+		b := setupJobs(t, 2)
+		b.slow("long")
+		b.Exec(`create sequence public.claims`)
+		b.Exec(`create function public.fail_once() returns trigger language plpgsql as $$ begin
+			if nextval('public.claims') = 2 then raise exception 'once' using errcode = 'deadlock_detected'; end if; return new; end $$`)
+		b.serve(refresh.Serving{})
+		b.enters()
+		b.Exec(`create trigger fail_once before insert on mvsched.materialized_view_refresh_schedule_execution
+			for each row when (new.view_name = 'public.quick') execute function public.fail_once()`)
+		b.view("quick", "select 1 as id")
+		b.set("quick", "refresh_interval = '1 s'")
+		b.Await("3", `select least(3, count(*)) from mvsched.materialized_view_refresh_schedule_execution where view_name = 'public.quick' and status = 'succeeded'`)
+		b.Check("true", `select last_value > 3 from public.claims`)
+		b.Check("1", refreshing)
+	})
+
 	t.Run("hears_of_new_data_in_a_parent", func(t *testing.T) {
 		b := setup(t)
 		b.Exec(`create table public.base as select 1 as id`)

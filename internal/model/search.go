@@ -143,20 +143,20 @@ func (x *explored[S]) stuck(sys System[S]) (uint32, bool) {
 		}
 	}
 	fine := make([]bool, count)
-	var todo []uint32
+	var waiting []uint32
 	for i, state := range x.states {
 		if sys.Rests(state) {
 			fine[i] = true
-			todo = append(todo, uint32(i))
+			waiting = append(waiting, uint32(i))
 		}
 	}
-	for len(todo) > 0 {
-		to := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
+	for len(waiting) > 0 {
+		to := waiting[len(waiting)-1]
+		waiting = waiting[:len(waiting)-1]
 		for _, from := range sources[before[to]:before[to+1]] {
 			if !fine[from] {
 				fine[from] = true
-				todo = append(todo, from)
+				waiting = append(waiting, from)
 			}
 		}
 	}

@@ -11,6 +11,7 @@
 //	set local search_path = pg_catalog, pg_temp
 //	select mvsched.refresh_succeeded(…)            is it still that view? then the record
 //	commit                                         contents, record and NOTIFY at once
+//	begin; select mvsched.settle(); commit         what that means for the schedules
 //
 // The statements go out in one write, with one Sync behind them. From then on the server needs nobody: when the
 // worker dies, by kill -9 or with its machine, the refresh completes and is recorded. Two settings make that true, and
@@ -42,8 +43,8 @@
 // # The server
 //
 // Worker.Serve is the same without an end. Its control loop looks at the schedules, which also rescues, settles and plans,
-// and learns when the next slots come up. When one does, a slot of the worker claims at once, without another look: so the
-// delay of a start is that of a claim. The look comes behind it, at most every 100 ms, however much happens, and every
+// and learns when the next slots come up. When one does, a slot of the worker claims at once, without another look, and
+// also while one is under way: so the delay of a start is that of a claim. The look comes behind it, at most every 100 ms, however much happens, and every
 // 20 ms where views wait for one another.
 //
 //	sleeps until        the next known slot; 3 s while an execution is open anywhere (somebody may die); 3 s where

@@ -239,6 +239,22 @@ func TestServe(t *testing.T) {
 		b.Check("0", `select count(*) from mvsched.materialized_view_refresh_schedule_execution where view_name = 'public.nobodys'`)
 	})
 
+	t.Run("begins_what_is_due_also_while_a_look_at_the_schedules_takes_long", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "select 1 as id")
+		b.set("a", "refresh_interval = '2 s'")
+		b.serve(refresh.Serving{})
+		b.Await("1", listening)
+		b.Await("1", successes)
+		b.asleep("200 ms")
+		release := b.Hold(`lock table mvsched.catalog_state`) // only a look reads it
+		b.Exec(`notify mvsched_schedule`)
+		b.Await("1", `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
+		b.Await("2", successes)
+		b.Check("1", `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
+		release()
+	})
+
 	t.Run("ends_where_it_cannot_go_on", func(t *testing.T) {
 		b := setup(t)
 		s := b.serve(refresh.Serving{})

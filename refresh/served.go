@@ -103,9 +103,9 @@ func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 	return next
 }
 
-func (v *servedViews) claim(ctx context.Context, store *schedule.Store, _ bool) (*schedule.Claim, error) {
+func (v *servedViews) claim(ctx context.Context, store *schedule.Store, turn turn) (*schedule.Claim, error) {
 	claims, err := store.Claim(ctx, schedule.ClaimOptions{
-		Worker: v.worker.Name, Limit: 1, Queues: v.worker.Queues, Usual: v.worker.Usual,
+		Worker: v.worker.Name, Limit: 1, Queues: v.worker.Queues, Usual: v.worker.Usual, Settled: turn.settled,
 	})
 	v.mu.Lock()
 	defer v.mu.Unlock()

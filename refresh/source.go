@@ -80,7 +80,7 @@ func (d *dueViews) look() schedule.TendOptions {
 
 func (d *dueViews) spent() bool { return d.worker.Limit > 0 && d.claimed >= d.worker.Limit }
 
-func (d *dueViews) claim(ctx context.Context, store *schedule.Store, _ bool) (*schedule.Claim, error) {
+func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) (*schedule.Claim, error) {
 	// Counted before it is known to succeed: slots that claim at the same time must not pass the limit together.
 	d.mu.Lock()
 	if d.spent() {
@@ -88,7 +88,9 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, _ bool) (*s
 		return nil, nil //nolint:nilnil // nothing more to claim
 	}
 	d.claimed++
-	options := schedule.ClaimOptions{Worker: d.worker.Name, Limit: 1, Queues: d.worker.Queues, Round: d.began, Usual: d.worker.Usual}
+	options := schedule.ClaimOptions{
+		Worker: d.worker.Name, Limit: 1, Queues: d.worker.Queues, Round: d.began, Usual: d.worker.Usual, Settled: turn.settled,
+	}
 	d.mu.Unlock()
 
 	claims, err := store.Claim(ctx, options)
@@ -156,7 +158,7 @@ func (n *namedViews) take() (view, failed string) {
 	return view, failed
 }
 
-func (n *namedViews) claim(ctx context.Context, store *schedule.Store, patient bool) (*schedule.Claim, error) {
+func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn) (*schedule.Claim, error) {
 	view, failed := n.take()
 	if view == "" {
 		return nil, nil //nolint:nilnil // nothing more to claim
@@ -186,7 +188,7 @@ func (n *namedViews) claim(ctx context.Context, store *schedule.Store, patient b
 			return claim, err
 		}
 		// Somebody else refreshes it. The control loop meanwhile finds out should that one be dead.
-		if !patient {
+		if !turn.patient {
 			n.putBack(view)
 			return nil, nil //nolint:nilnil // nothing that nobody is at
 		}

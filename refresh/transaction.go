@@ -34,36 +34,52 @@ type refresher struct {
 	blocker func(execution int64) string
 }
 
-// refresh refreshes the claimed view on conn and returns the record of how that ended. The error is not the refresh's,
-// which is in the record: it means that the record could not be had.
+// refresh refreshes the claimed view on conn. It returns the record of how that ended, and whether that has been settled
+// into its schedule. The error is not the refresh's, which is in the record: it means that the record could not be had.
 //
 // When ctx ends, the server is asked to cancel, and the execution is recorded as cancelled.
-func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) (schedule.Execution, error) {
+func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) (
+	record schedule.Execution, settled bool, err error,
+) {
 	chosen := claim.Choice()
-	method := chosen.Method
-	if claim.OID == 0 {
-		return r.endDetached(ctx, conn, claim, schedule.Ending{
+	switch {
+	case claim.OID == 0:
+		record, err = r.endDetached(ctx, conn, claim, schedule.Ending{
 			Status: schedule.Failed, Reason: schedule.ReasonMissing, ErrorName: "undefined_table",
 			ErrorMessage: fmt.Sprintf("materialized view %s does not exist", claim.View),
 		})
-	}
-	if chosen.Impossible != nil {
-		return r.endDetached(ctx, conn, claim, *chosen.Impossible)
+		return record, false, err
+	case chosen.Impossible != nil:
+		record, err = r.endDetached(ctx, conn, claim, *chosen.Impossible)
+		return record, false, err
 	}
 
 	limit, cancel := context.WithTimeout(ctx, claim.Timeout+backstopDelay)
 	defer cancel()
-	record, done, err := sendRefresh(limit, conn, claim, chosen)
+	sent, err := sendRefresh(limit, conn, claim, chosen)
 	switch {
-	case err == nil:
-		return record, nil
-	case conn.IsClosed():
+	case !sent.committed:
+		record, err = r.failed(ctx, conn, claim, chosen, sent, err)
+		return record, false, err
+	case sent.record.Status == "": // it could not be read
+		return schedule.Execution{}, err == nil, err
+	case err != nil: // whoever looks at the schedules next settles it
+		r.log.Debug("the end of a refresh was not settled", "view", claim.View, "execution", claim.ExecutionID, "error", err)
+	}
+	return sent.record, err == nil, nil
+}
+
+// failed records the end of a refresh that did not commit, as far as that is known, because of err.
+func (r *refresher) failed(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chosen schedule.Choice, sent sent, err error) (
+	schedule.Execution, error,
+) {
+	method := chosen.Method
+	if conn.IsClosed() {
 		return r.awaitOutcome(ctx, claim, method, err, claim.Timeout+outcomeAfterTimeLimit)
 	}
-
 	ending := r.ending(ctx, err, claim, method)
 	ending.MethodReason = chosen.Because
-	if conn.PgConn().TxStatus() == 'E' && done >= stepsBeforeSavepoint {
+	if conn.PgConn().TxStatus() == 'E' && sent.savepoint {
 		record, recordErr := r.endUnderLock(ctx, conn, claim, ending)
 		if recordErr == nil {
 			return record, nil
@@ -81,16 +97,18 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 	return r.awaitOutcome(ctx, claim, method, err, outcomeAfterTimeLimit)
 }
 
-// stepsBeforeSavepoint is how many statements of the pipeline have succeeded when the savepoint stands.
-const stepsBeforeSavepoint = 3
+// sent is how far the pipeline of a refresh got.
+type sent struct {
+	savepoint bool // a failure from here on can be recorded under the lock
+	record    schedule.Execution
+	committed bool
+}
 
-// sendRefresh sends the whole transaction, begin to commit, in one write, and returns the record that it left, or how
-// many of its statements succeeded before the one that failed. Once it is sent, the server completes it without us: a worker that dies here leaves a refreshed view and
+// sendRefresh sends the whole transaction, begin to commit, in one write, and behind it what its end means for its
+// schedule. Once it is sent, the server completes it without us: a worker that dies here leaves a refreshed view and
 // the record of it. It must stay within one network buffer of the server (8 kB), or a dead worker's connection may cut
-// it in the middle.
-func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chosen schedule.Choice) (
-	record schedule.Execution, done int, err error,
-) {
+// it in the middle. An error of what follows the commit leaves committed true.
+func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chosen schedule.Choice) (done sent, err error) {
 	name := schedule.ViewName{Schema: claim.Schema, Name: claim.Name}
 	refresh := "refresh materialized view "
 	method := chosen.Method
@@ -100,45 +118,58 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chos
 	execution, oid := strconv.FormatInt(claim.ExecutionID, 10), strconv.FormatUint(uint64(claim.OID), 10)
 
 	var batch pgconn.Batch
-	queue := func(sql string, args ...string) {
+	type reader = func(*pgconn.ResultReader) error
+	var readers []reader // of the result of each statement
+	queue := func(read reader, sql string, args ...string) {
 		values := make([][]byte, len(args))
 		for i, arg := range args {
 			values[i] = []byte(arg)
 		}
 		batch.ExecParams(sql, values, nil, nil, nil)
+		readers = append(readers, read)
 	}
-	// Read committed always: under repeatable read a refresh can succeed and store old data.
-	queue(`begin isolation level read committed`)
-	queue(`select mvsched.begin_refresh($1, $2, $3, $4, $5, $6)`,
-		execution, oid, string(method), interval(claim.Timeout), interval(lockTimeout(claim, method)),
-		claim.ClaimedAt.UTC().Format(time.RFC3339Nano))
-	queue(`savepoint ` + savepoint)
-	if claim.SearchPath != nil {
-		queue(`select pg_catalog.set_config('search_path', $1, true)`, *claim.SearchPath)
+	pass := func(result *pgconn.ResultReader) error {
+		_, err := result.Close()
+		return err
 	}
-	queue(refresh + name.Identifier().Sanitize())
-	// REFRESH runs as the view's owner. What follows runs as us, and must not see the owner's path.
-	queue(`set local search_path = pg_catalog, pg_temp`)
-	queue(`select `+schedule.ExecutionColumns+`
-		  from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`,
-		execution, oid, claim.Schema, claim.Name, string(method), chosen.Because)
-	queue(`commit`)
-
-	results := conn.PgConn().ExecBatch(ctx, &batch)
-	var recordErr error
-	for results.NextResult() {
-		reader := results.ResultReader()
-		if len(reader.FieldDescriptions()) > 1 { // only the record has more than one column
-			rows := pgx.RowsFromResultReader(conn.TypeMap(), reader)
-			record, recordErr = pgx.CollectExactlyOneRow(rows, schedule.ScanExecution)
-		} else if _, err := reader.Close(); err == nil {
-			done++
+	reach := func(point *bool) reader {
+		return func(result *pgconn.ResultReader) error {
+			err := pass(result)
+			*point = err == nil
+			return err
 		}
 	}
-	if err := results.Close(); err != nil {
-		return schedule.Execution{}, done, err
+	// Read committed always: under repeatable read a refresh can succeed and store old data.
+	queue(pass, `begin isolation level read committed`)
+	queue(pass, `select mvsched.begin_refresh($1, $2, $3, $4, $5, $6)`,
+		execution, oid, string(method), interval(claim.Timeout), interval(lockTimeout(claim, method)),
+		claim.ClaimedAt.UTC().Format(time.RFC3339Nano))
+	queue(reach(&done.savepoint), `savepoint `+savepoint)
+	if claim.SearchPath != nil {
+		queue(pass, `select pg_catalog.set_config('search_path', $1, true)`, *claim.SearchPath)
 	}
-	return record, done, recordErr
+	queue(pass, refresh+name.Identifier().Sanitize())
+	// REFRESH runs as the view's owner. What follows runs as us, and must not see the owner's path.
+	queue(pass, `set local search_path = pg_catalog, pg_temp`)
+	queue(func(result *pgconn.ResultReader) (err error) {
+		done.record, err = pgx.CollectExactlyOneRow(pgx.RowsFromResultReader(conn.TypeMap(), result), schedule.ScanExecution)
+		return err
+	}, `select `+schedule.ExecutionColumns+`
+		  from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`,
+		execution, oid, claim.Schema, claim.Name, string(method), chosen.Because)
+	queue(reach(&done.committed), `commit`)
+	for _, sql := range schedule.SettleStatements() {
+		queue(pass, sql)
+	}
+
+	results := conn.PgConn().ExecBatch(ctx, &batch)
+	for i := 0; results.NextResult(); i++ {
+		err = errors.Join(err, readers[i](results.ResultReader()))
+	}
+	if closed := results.Close(); closed != nil {
+		err = closed
+	}
+	return done, err
 }
 
 // interval is a duration as the server reads it in any IntervalStyle. (Up to PostgreSQL 14 it reads the count of

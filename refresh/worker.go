@@ -98,11 +98,17 @@ type source interface {
 	look() schedule.TendOptions
 
 	// claim takes the next view; nil when there is none, or, without patience, none that nobody else is at.
-	claim(ctx context.Context, store *schedule.Store, patient bool) (*schedule.Claim, error)
+	claim(ctx context.Context, store *schedule.Store, turn turn) (*schedule.Claim, error)
 
 	// over is told that a claimed execution has ended, and how; nil: its record could not be had. It reports whether
 	// that may have made others ready.
 	over(id int64, execution *schedule.Execution) (progress bool)
+}
+
+// turn is how a slot claims.
+type turn struct {
+	patient bool // it waits for a view that somebody else refreshes
+	settled bool // what it has refreshed before is settled
 }
 
 // next is what a control loop does after a look at the schedules.
@@ -126,6 +132,7 @@ type run struct {
 	pruneDue  bool
 	pruned    time.Time // when the history was trimmed behind this run
 	ended     chan slotEnd
+	failed    []slotEnd     // those that came during a look at the schedules; they count as open until they are seen to
 	progress  chan struct{} // a refresh has ended that other views may have waited for, or something else calls for a look
 	requests  chan struct{} // somebody may want a refresh cancelled
 	looked    atomic.Int64  // when the control loop last looked at the schedules, as nanoseconds since 1970
@@ -205,13 +212,14 @@ func (r *run) control(ctx context.Context) (err error) {
 	maxSlots := min(max(r.Jobs, 1), int(r.Pool.Config().MaxConns)-1)
 	full := maxSlots
 	var arranged, limited time.Time
+	var next next
 	for ctx.Err() == nil {
 		r.looked.Store(time.Now().UnixNano())
 		r.expected.Store(time.Now().Add(stuckAfter).UnixNano())
 		if r.endless && time.Since(limited) > connectionPatience {
 			maxSlots = full
 		}
-		outlook, err := r.tend(ctx)
+		outlook, err := r.lookAround(ctx, &next, &slots, maxSlots)
 		if err != nil && slots == 0 {
 			return err
 		}
@@ -225,7 +233,7 @@ func (r *run) control(ctx context.Context) (err error) {
 		if r.pruneDue && r.endless {
 			r.pruneBehind(ctx)
 		}
-		next := r.source.ready(outlook)
+		next = r.source.ready(outlook)
 		switch {
 		case next.claims > 0 && maxSlots == 0:
 			end := r.slot(ctx, r.conn.Conn(), false)
@@ -244,7 +252,7 @@ func (r *run) control(ctx context.Context) (err error) {
 			go r.openSlot(ctx)
 		}
 
-		end, ok := r.awaitTurn(ctx, next, &slots, maxSlots)
+		end, ok := r.awaitTurn(ctx, &next, &slots, maxSlots)
 		if !ok {
 			continue
 		}
@@ -268,7 +276,7 @@ func (r *run) control(ctx context.Context) (err error) {
 // awaitTurn waits for a slot to end, or until it is time for the next look. Meanwhile it opens slots for what becomes due,
 // as far as the last look has seen it coming. A server, of which there is no end, paces its looks: for a slot that has
 // found nothing more to claim there is mostly nothing to be seen either.
-func (r *run) awaitTurn(ctx context.Context, next next, slots *int, maxSlots int) (slotEnd, bool) {
+func (r *run) awaitTurn(ctx context.Context, next *next, slots *int, maxSlots int) (slotEnd, bool) {
 	look := time.Now().Add(cmp.Or(next.look, rescueInterval))
 	if *slots > 0 {
 		look = earlier(look, time.Now().Add(rescueInterval))
@@ -285,18 +293,65 @@ func (r *run) awaitTurn(ctx context.Context, next next, slots *int, maxSlots int
 		end, event := r.await(ctx, until)
 		switch {
 		case event == timeIsUp && opens:
-			next.slots = next.slots[1:]
-			*slots++
-			go r.openSlot(ctx)
+			r.openNext(ctx, next, slots)
 		case event == slotEnded && r.endless && end.err == nil:
 			*slots--
 			look = earlier(look, r.paced())
-			// What became due while all slots were at it, those have claimed.
-			next.slots = slices.DeleteFunc(next.slots, func(at time.Time) bool { return time.Since(at) > wakeInterval })
+			next.forgetPast()
 		case event == toldToLook && r.endless && ctx.Err() == nil:
 			look = earlier(look, r.paced())
 		default:
 			return end, event == slotEnded
+		}
+	}
+}
+
+// openNext opens a slot for the first of what is known to become due.
+func (r *run) openNext(ctx context.Context, next *next, slots *int) {
+	next.slots = next.slots[1:]
+	*slots++
+	go r.openSlot(ctx)
+}
+
+// forgetPast forgets what became due while all slots were at it: those have claimed it.
+func (n *next) forgetPast() {
+	n.slots = slices.DeleteFunc(n.slots, func(at time.Time) bool { return time.Since(at) > wakeInterval })
+}
+
+// lookAround tends the schedules. Nobody has to wait for that: it may take a while where many schedules wait for changes,
+// and meanwhile slots open for what becomes due, as far as the look before has seen it coming.
+func (r *run) lookAround(ctx context.Context, next *next, slots *int, maxSlots int) (outlook schedule.Outlook, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if bug := recover(); bug != nil {
+				err = fmt.Errorf("%w: %v\n%s", ErrBug, bug, debug.Stack())
+			}
+		}()
+		outlook, err = r.tend(ctx)
+	}()
+	for {
+		var due <-chan time.Time
+		if len(next.slots) > 0 && *slots < maxSlots {
+			due = time.After(time.Until(next.slots[0]))
+		}
+		var ended <-chan slotEnd
+		if r.endless && len(next.slots) > 0 {
+			ended = r.ended
+		}
+		select {
+		case <-done:
+			return outlook, err
+		case <-due:
+			r.openNext(ctx, next, slots)
+		case end := <-ended:
+			if end.err != nil {
+				r.failed = append(r.failed, end)
+				continue
+			}
+			*slots--
+			next.forgetPast()
 		}
 	}
 }
@@ -384,6 +439,11 @@ const (
 // await waits for a slot to end, until it is told to look, or until that time.
 func (r *run) await(ctx context.Context, until time.Time) (slotEnd, event) {
 	r.expected.Store(until.Add(stuckAfter).UnixNano())
+	if len(r.failed) > 0 {
+		end := r.failed[0]
+		r.failed = r.failed[1:]
+		return end, slotEnded
+	}
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	for {
@@ -438,8 +498,9 @@ func (r *run) openSlot(ctx context.Context) {
 // slot claims and refreshes, one view after the other, until there is nothing to claim.
 func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotEnd) {
 	store := r.Store.On(conn)
+	turn := turn{patient: patient, settled: true}
 	for ctx.Err() == nil && !conn.IsClosed() {
-		claim, err := r.source.claim(r.work, store, patient) //nolint:contextcheck // what has begun goes on when ctx ends, for the grace
+		claim, err := r.source.claim(r.work, store, turn) //nolint:contextcheck // what has begun goes on when ctx ends, for the grace
 		if end.claims > 0 {
 			// Not before: the control loop would be settling what has just ended while this claim wants to see it settled,
 			// and would pass over the views that have waited for it.
@@ -461,14 +522,14 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 			}
 			continue
 		}
-		if end.err = r.refresh(r.work, conn, *claim); end.err != nil { //nolint:contextcheck // as above
+		if turn.settled, end.err = r.refresh(r.work, conn, *claim); end.err != nil { //nolint:contextcheck // as above
 			break
 		}
 	}
 	if r.work.Err() != nil {
 		end.err = nil // the caller knows why it stopped
 	}
-	if end.claims > 0 && !conn.IsClosed() {
+	if !turn.settled && !conn.IsClosed() {
 		// The next claim would have settled the last refresh.
 		end.err = errors.Join(end.err, store.Settle(context.WithoutCancel(ctx)))
 	}
@@ -547,8 +608,8 @@ func (r *run) wake() {
 	}
 }
 
-// refresh refreshes one claimed view and tells who wants to know.
-func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) error {
+// refresh refreshes one claimed view and tells who wants to know. It reports whether its end has been settled.
+func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) (settled bool, err error) {
 	own, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.mu.Lock()
@@ -559,7 +620,7 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 	}
 	r.janitor.giveWay(claim.OID)
 
-	execution, err := r.refresher.refresh(own, conn, claim)
+	execution, settled, err := r.refresher.refresh(own, conn, claim)
 
 	r.mu.Lock()
 	delete(r.active, claim.ExecutionID)
@@ -574,12 +635,12 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		log.Warn("was refreshed, or not, but its record has been deleted meanwhile")
-		return nil
+		return settled, nil
 	case errors.Is(err, errHeld):
 		log.Warn("is left to the next run", "error", err)
-		return nil
+		return settled, nil
 	case err != nil:
-		return err
+		return settled, err
 	}
 	if r.Ended != nil {
 		r.Ended(execution)
@@ -590,7 +651,7 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 			log.Warn("was renamed, and its schedule still bears the old name", "error", err)
 		}
 	}
-	return nil
+	return settled, nil
 }
 
 func (r *run) blocker(execution int64) string {

@@ -44,7 +44,9 @@ type ClaimOptions struct {
 	Queues []string   // nil: all
 	Round  *time.Time // claim what was due at this instant, as one slot; nil: what is due now
 	Usual  bool       // also look up Claim.Usual
-	Force  bool       // of ClaimView: also when nothing has changed
+	// Settled says that nothing has ended on this connection that is still to be settled.
+	Settled bool
+	Force   bool // of ClaimView: also when nothing has changed
 }
 
 // claimSQL: how a claim is made, and why it is safe, is told beside mvsched.claim in schema.sql. A claim that a crash of
@@ -58,7 +60,7 @@ select c.execution_id, c.claimed_at, c.schedule_id, c.view_name, c.scheduled_at,
 
 const asyncCommitSQL = `set local synchronous_commit = off`
 
-// Claim settles what has ended and claims up to opts.Limit due views, in one round trip. Nothing due is no error. Use
+// Claim settles what has ended, unless it is settled already, and claims up to opts.Limit due views, in one round trip. Nothing due is no error. Use
 // it on the connection that is going to refresh.
 func (s *Store) Claim(ctx context.Context, opts ClaimOptions) ([]Claim, error) {
 	ctx, cancel := withDeadline(ctx, "claiming")
@@ -66,9 +68,11 @@ func (s *Store) Claim(ctx context.Context, opts ClaimOptions) ([]Claim, error) {
 	var claims []Claim
 	err := s.send(ctx, func(batch *pgx.Batch) {
 		batch.Queue(asyncCommitSQL)
-		batch.Queue(settleSQL)
-		commitSoFar(batch) // other claims are to see it at once
-		batch.Queue(asyncCommitSQL)
+		if !opts.Settled {
+			batch.Queue(settleSQL)
+			commitSoFar(batch) // other claims are to see it at once
+			batch.Queue(asyncCommitSQL)
+		}
 		batch.Queue(claimSQL, opts.Worker, opts.Limit, opts.Queues, opts.Round, s.now(), opts.Usual).Query(collect(&claims, scanClaim))
 	})
 	if err != nil {

@@ -140,13 +140,18 @@ with watched as materialized (
           or mvsched.fingerprint(s.view_oid) <> coalesce(known.fingerprint, ''))
    limit 1000
      for no key update of s skip locked
+), noticed as materialized (
+  -- One instant for all, so that those that read one another go in order; and not before it was seen: that takes its time.
+  select coalesce($1::timestamptz, clock_timestamp()) as now
+    from (select count(*) from watched) counted
 )
 update mvsched.materialized_view_refresh_schedule s
    set next_run_at = p.next_run_at, next_run_offset = p.next_run_offset, next_run_reason = null
   from watched
+ cross join noticed
  cross join lateral (select x from mvsched.materialized_view_refresh_schedule x where x.id = watched.id) it (schedule)
  cross join lateral mvsched.planned(it.schedule,
-        coalesce($1::timestamptz, now()) + coalesce((it.schedule).debounce, interval '0')) p
+        noticed.now + coalesce((it.schedule).debounce, interval '0')) p
  where s.id = watched.id`
 
 // locateSQL finds the views of due schedules whose stored OID does not count: it was stored in another database (a

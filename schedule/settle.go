@@ -10,7 +10,14 @@ import (
 // settleSQL: what the end of an execution means for its schedule is told beside mvsched.settle in schema.sql.
 const settleSQL = `select mvsched.settle()`
 
-// Settle carries the end of executions into their schedules. Tend and Claim do it too: this is for when neither follows.
+// SettleStatements carry the end of executions into their schedules, in a transaction of its own, without parameters: it
+// rides in the pipeline of a refresh, behind its commit. It need not reach the disk before the next one does: what a crash
+// of the server takes back of it is settled again.
+func SettleStatements() []string {
+	return []string{beginSQL, asyncCommitSQL, settleSQL, `commit`}
+}
+
+// Settle does the same where a refresh has ended otherwise. Tend does it too.
 func (s *Store) Settle(ctx context.Context) error {
 	ctx, cancel := withDeadline(ctx, "settling")
 	defer cancel()

@@ -141,7 +141,8 @@ comment on domain mvsched.ordinal is 'From 1 to 1,000,000';
 
 create function mvsched.database_identity() returns text
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
 declare
   database oid := (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database());
 begin
@@ -825,7 +826,8 @@ comment on function mvsched.catalog_sign() is
 
 create function mvsched.data_of_parents(view oid) returns timestamptz
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
 begin
   return (
     select min(data.data_as_of)
@@ -1082,7 +1084,8 @@ comment on function mvsched.fingerprint(oid) is
 
 create function mvsched.nobody_else_here() returns boolean
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
 begin
   return not exists (
     select
@@ -1102,7 +1105,8 @@ comment on function mvsched.nobody_else_here() is
 
 create function mvsched.busy_since() returns timestamptz
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
 begin
   return (
     select min(a.state_change)
@@ -1154,7 +1158,8 @@ comment on function mvsched.may_pass(text) is
 -- An execution that was deleted settles as nothing.
 create function mvsched.settle() returns void
   language plpgsql
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
 declare
   refreshed oid[];
   slots     timestamptz[];
@@ -1276,7 +1281,8 @@ create function mvsched.awaited(
   view oid, slot timestamptz, round timestamptz, clock timestamptz, queues text[] default null, one_will_do boolean default false)
   returns table (view_oid oid, because text)
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
 declare
   horizon   timestamptz := greatest(slot, round);
   ancestors oid[]       := (select g.ancestors from mvsched.materialized_view_graph g where g.view_oid = view);
@@ -1322,7 +1328,8 @@ comment on function mvsched.awaited(oid, timestamptz, timestamptz, timestamptz, 
 
 create function mvsched.newer_parent(view oid) returns oid
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
 declare
   refreshed timestamptz := (
     select e.refreshed_at
@@ -1352,7 +1359,8 @@ comment on function mvsched.newer_parent(oid) is
 
 create function mvsched.failed_ancestor(view oid, since timestamptz) returns text
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
 begin
   return (
     select last.view_name
@@ -1399,7 +1407,8 @@ comment on column mvsched.refreshable.owner_temp is 'Its owner may create tempor
 
 create function mvsched.usual_seconds(name text, fraction float8 default 0.5) returns double precision
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
 begin
   return (
     select percentile_cont(fraction) within group (order by extract(epoch from e.ended_at - e.started_at)::float8)
@@ -1438,6 +1447,7 @@ comment on type mvsched.claim is 'One claimed view, or, with the reason in skipp
 create function mvsched.queues() returns text[]
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
   set enable_bitmapscan = off as $$
 begin
@@ -1470,7 +1480,8 @@ insert into mvsched.claim_turn default values;
 
 create function mvsched.free_runs() returns bigint
   language plpgsql
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
 declare
   cap integer := (select settings.max_concurrent_refreshes from mvsched.settings where settings.singleton);
 begin
@@ -1503,6 +1514,8 @@ create function mvsched.claim(worker text, wanted integer, queues text[], round 
   returns setof mvsched.claim
   language plpgsql
   set search_path = pg_catalog, pg_temp
+  -- Plans are kept: made anew for every call, they took as long as the claim itself.
+  set plan_cache_mode = force_generic_plan
   -- Whatever the statistics say, the index is what finds what is due.
   set enable_seqscan = off
   set enable_bitmapscan = off as $$
@@ -1511,7 +1524,7 @@ declare
   instant    timestamptz := coalesce(clock, clock_timestamp());
   served     text[]      := coalesce(queues, mvsched.queues());
   here       text        := mvsched.database_identity();
-  depth      integer     := 100 + wanted;
+  depth      integer     := 30 + wanted;
   seen       integer;
   taken      integer     := 0;
   candidate  record;
@@ -1556,7 +1569,7 @@ begin
       continue when exists (
         select from mvsched.materialized_view_refresh_schedule_execution e
          where e.status = 'running' and e.view_oid = candidate.view_oid);
-      continue when cardinality(candidate.ancestors) > 0 and exists (
+      continue when coalesce(cardinality(candidate.ancestors), 0) > 0 and exists (
         select from mvsched.awaited(candidate.view_oid, candidate.slot, round, instant, queues, true));
 
       select x.* into s
@@ -1629,7 +1642,7 @@ begin
       end if;
 
       claimed := null;
-      claimed.view_name := coalesce(mvsched.view_name(s.view_oid), s.materialized_view_name);
+      claimed.view_name := case when v.oid is null then s.materialized_view_name else format('%I.%I', v.schema_name, v.relation_name) end;
       claimed.attempt := case when last.scheduled_at = slot then least(last.attempt + 1, 1000000) else 1 end;
       insert into mvsched.materialized_view_refresh_schedule_execution as e
              (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, scheduled_at, attempt, worker, start_grace,
@@ -1728,7 +1741,8 @@ comment on function mvsched.claim(text, integer, text[], timestamptz, timestampt
 -- again. So whoever made a claim also says when that was.
 create function mvsched.begin_refresh(execution bigint, view oid, method text, time_limit interval, lock_limit interval, claimed_at timestamptz)
   returns void language plpgsql
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
 declare
   server_version integer := pg_catalog.current_setting('server_version_num');
   lock_limit_ms  bigint  := extract(epoch from lock_limit) * 1000;
@@ -1779,7 +1793,8 @@ comment on function mvsched.begin_refresh(bigint, oid, text, interval, interval,
 create function mvsched.refresh_succeeded(
   execution bigint, view oid, view_schema text, view_name text, method text, method_reason text default null)
   returns setof mvsched.materialized_view_refresh_schedule_execution language plpgsql
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
 begin
   -- REFRESH looks its view up by name, again after every wait; its lock now keeps that name where it is.
   if (select c.oid

@@ -213,7 +213,7 @@ with clock as materialized (
     from running
     left join mvsched.settings on settings.singleton
 )
-select now(),
+select clock.now,
        case when room.any then
          (select count(*)
             from (select

@@ -1,0 +1,303 @@
+package refresh
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// next is what a control loop does after a look at the schedules.
+type next struct {
+	claims int           // so many can begin now
+	slots  []time.Time   // then one more can, each time, without another look
+	look   time.Duration // after that time it looks again; 0: nothing is left but what is running
+}
+
+// control tends the schedules, opens slots for what can begin, and looks after what runs, until nothing is left. It
+// returns when every slot has ended. When ctx ends, it claims no more.
+func (r *run) control(ctx context.Context) (err error) {
+	slots := 0
+	defer func() {
+		for slots > 0 {
+			end, event := r.await(context.WithoutCancel(ctx), time.Now().Add(rescueInterval))
+			if event != slotEnded {
+				continue
+			}
+			slots--
+			if err != nil && end.err != nil { // one is enough to tell
+				r.refresher.log.Debug("another slot ended", "error", end.err)
+			}
+			err = cmp.Or(err, end.err)
+		}
+		r.release()
+	}()
+
+	// One connection is the control loop's own. A slot that finds none free leaves the work to those that have one.
+	maxSlots := min(max(r.Jobs, 1), int(r.Pool.Config().MaxConns)-1)
+	full := maxSlots
+	var arranged, limited time.Time
+	var next next
+	for ctx.Err() == nil {
+		r.looked.Store(time.Now().UnixNano())
+		r.expected.Store(time.Now().Add(stuckAfter).UnixNano())
+		if r.endless && time.Since(limited) > connectionPatience {
+			maxSlots = full
+		}
+		outlook, err := r.lookAround(ctx, &next, &slots, maxSlots)
+		if err != nil && slots == 0 {
+			return err
+		}
+		if err == nil && outlook.Held && (arranged.IsZero() || time.Since(arranged) > arrangeInterval) {
+			// The order matters: the longest chain first, by what the last runs took.
+			if err := r.Store.On(r.conn).Arrange(ctx); err != nil && slots == 0 {
+				return err
+			}
+			arranged = time.Now()
+		}
+		if r.pruneDue && r.endless {
+			r.pruneBehind(ctx)
+		}
+		next = r.source.ready(outlook)
+		switch {
+		case next.claims > 0 && maxSlots == 0:
+			end := r.slot(ctx, r.conn.Conn(), false)
+			if end.err != nil {
+				return end.err
+			}
+			if end.claims == 0 {
+				pause(ctx, unbegunInterval)
+			}
+			continue
+		case next.claims == 0 && slots == 0 && next.look == 0:
+			return nil
+		}
+		for ; next.claims > 0 && slots < maxSlots; next.claims-- {
+			slots++
+			go r.openSlot(ctx)
+		}
+
+		end, ok := r.awaitTurn(ctx, &next, &slots, maxSlots)
+		if !ok {
+			continue
+		}
+		slots--
+		switch {
+		case errors.Is(end.err, ErrTooManyConnections):
+			maxSlots, limited = slots, time.Now()
+		case end.err != nil && r.endless && slots > 0 && !isLasting(end.err):
+			// What the others are at may take hours; meanwhile the schedules have to be looked after.
+			r.refresher.log.Warn("a refresh or a claim went wrong, and is left to the next look", "because", end.err)
+			pause(ctx, reconnectPause)
+		case end.err != nil:
+			return end.err
+		case end.claims == 0:
+			pause(ctx, rand.N(20*time.Millisecond)) //nolint:gosec // jitter
+		}
+	}
+	return nil
+}
+
+// awaitTurn waits for a slot to end, or until it is time for the next look. Meanwhile it opens slots for what becomes due,
+// as far as the last look has seen it coming. A server, of which there is no end, paces its looks: for a slot that has
+// found nothing more to claim there is mostly nothing to be seen either.
+func (r *run) awaitTurn(ctx context.Context, next *next, slots *int, maxSlots int) (slotEnd, bool) {
+	look := time.Now().Add(cmp.Or(next.look, rescueInterval))
+	if *slots > 0 {
+		look = earlier(look, time.Now().Add(rescueInterval))
+	}
+	if *slots == maxSlots && maxSlots > 0 {
+		look = time.Now().Add(rescueInterval) // those who are at it claim what is due
+	}
+	for {
+		until := look
+		opens := len(next.slots) > 0 && *slots < maxSlots && next.slots[0].Before(look)
+		if opens {
+			until = next.slots[0]
+		}
+		end, event := r.await(ctx, until)
+		switch {
+		case event == timeIsUp && opens:
+			r.openNext(ctx, next, slots)
+		case event == slotEnded && r.endless && end.err == nil:
+			*slots--
+			look = earlier(look, r.paced())
+			next.forgetPast()
+		case event == toldToLook && r.endless && ctx.Err() == nil:
+			look = earlier(look, r.paced())
+		default:
+			return end, event == slotEnded
+		}
+	}
+}
+
+// openNext opens a slot for the first of what is known to become due.
+func (r *run) openNext(ctx context.Context, next *next, slots *int) {
+	next.slots = next.slots[1:]
+	*slots++
+	go r.openSlot(ctx)
+}
+
+// forgetPast forgets what became due while all slots were at it: those have claimed it.
+func (n *next) forgetPast() {
+	n.slots = slices.DeleteFunc(n.slots, func(at time.Time) bool { return time.Since(at) > wakeInterval })
+}
+
+// lookAround tends the schedules. Nobody has to wait for that: it may take a while where many schedules wait for changes,
+// and meanwhile slots open for what becomes due, as far as the look before has seen it coming.
+func (r *run) lookAround(ctx context.Context, next *next, slots *int, maxSlots int) (outlook schedule.Outlook, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if bug := recover(); bug != nil {
+				err = fmt.Errorf("%w: %v\n%s", ErrBug, bug, debug.Stack())
+			}
+		}()
+		outlook, err = r.tend(ctx)
+	}()
+	for {
+		var due <-chan time.Time
+		if len(next.slots) > 0 && *slots < maxSlots {
+			due = time.After(time.Until(next.slots[0]))
+		}
+		var ended <-chan slotEnd
+		if r.endless && len(next.slots) > 0 {
+			ended = r.ended
+		}
+		select {
+		case <-done:
+			return outlook, err
+		case <-due:
+			r.openNext(ctx, next, slots)
+		case end := <-ended:
+			if end.err != nil {
+				r.failed = append(r.failed, end)
+				continue
+			}
+			*slots--
+			next.forgetPast()
+		}
+	}
+}
+
+// paced is when a server may look again.
+func (r *run) paced() time.Time {
+	looked := time.Unix(0, r.looked.Load())
+	if r.holds() {
+		return looked.Add(wakeInterval)
+	}
+	return looked.Add(paceInterval)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// connect makes sure of the control connection: the first time, and when it was lost.
+func (r *run) connect(ctx context.Context) (err error) {
+	if r.conn != nil {
+		if !r.conn.Conn().IsClosed() {
+			return nil
+		}
+		r.release() // the slots leave one connection of the pool free, so the next one is for us
+	}
+	r.conn, err = acquireFirst(ctx, r.Pool)
+	return err
+}
+
+func (r *run) release() {
+	if r.conn != nil {
+		r.conn.Release()
+		r.conn = nil
+	}
+}
+
+// tend looks after the schedules on the control connection. When that is lost, it tries once more on another one.
+func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
+	for range 2 {
+		if err := r.connect(ctx); err != nil {
+			return schedule.Outlook{}, err
+		}
+		outlook, err = r.Store.On(r.conn).Tend(ctx, r.source.look())
+		if err == nil || !r.conn.Conn().IsClosed() {
+			break
+		}
+	}
+	if err != nil {
+		return schedule.Outlook{}, err
+	}
+	r.mu.Lock()
+	r.held = outlook.Held
+	r.mu.Unlock()
+	r.pruneDue = outlook.PruneDue
+	for _, e := range outlook.Abandoned {
+		r.refresher.log.Warn("found a run whose worker is gone", "view", e.View, "execution", e.ID, "reason", *e.Reason)
+	}
+	for _, m := range outlook.Moved {
+		if m.Found { // otherwise its run says so
+			r.refresher.log.Warn(movedMessage(m), "view", m.View)
+		}
+	}
+	return outlook, nil
+}
+
+func movedMessage(m schedule.Moved) string {
+	if m.Restored {
+		return "found by its name in this database, which is not the one it was scheduled in"
+	}
+	return "was dropped and created again, and is found by its name"
+}
+
+// event is what a control loop was woken by.
+type event int
+
+const (
+	slotEnded event = iota
+	timeIsUp
+	toldToLook
+)
+
+// await waits for a slot to end, until it is told to look, or until that time.
+func (r *run) await(ctx context.Context, until time.Time) (slotEnd, event) {
+	r.expected.Store(until.Add(stuckAfter).UnixNano())
+	if len(r.failed) > 0 {
+		end := r.failed[0]
+		r.failed = r.failed[1:]
+		return end, slotEnded
+	}
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	for {
+		select {
+		case end := <-r.ended:
+			return end, slotEnded
+		case <-timer.C:
+			return slotEnd{}, timeIsUp
+		case <-r.progress:
+			return slotEnd{}, toldToLook
+		case <-r.requests:
+			r.lookAfterActive(ctx)
+		case <-ctx.Done():
+			return slotEnd{}, toldToLook
+		case <-r.watch.C:
+			r.lookAfterActive(ctx)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

@@ -1,0 +1,221 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// turn is how a slot claims.
+type turn struct {
+	patient bool // it waits for a view that somebody else refreshes
+	settled bool // what it has refreshed before is settled
+}
+
+// maxLost is how many connections a run may lose while it claims before it is taken to be the server.
+const maxLost = 10
+
+// slotEnd is how a slot ended: it found nothing more to claim, or it could not go on.
+type slotEnd struct {
+	claims int
+	err    error
+}
+
+// openSlot opens a connection and runs a slot on it.
+func (r *run) openSlot(ctx context.Context) {
+	var conn *pgxpool.Conn
+	defer func() {
+		if bug := recover(); bug != nil {
+			if conn != nil {
+				conn.Release()
+			}
+			r.ended <- slotEnd{err: fmt.Errorf("%w: %v\n%s", ErrBug, bug, debug.Stack())}
+		}
+	}()
+	conn, err := r.Pool.Acquire(ctx)
+	if err != nil {
+		if isTooManyConnections(err) {
+			err = errors.Join(ErrTooManyConnections, err)
+		}
+		r.ended <- slotEnd{err: err}
+		return
+	}
+	end := r.slot(ctx, conn.Conn(), true)
+	conn.Release()
+	r.ended <- end
+}
+
+// slot claims and refreshes, one view after the other, until there is nothing to claim.
+func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotEnd) {
+	store := r.Store.On(conn)
+	turn := turn{patient: patient, settled: true}
+	for ctx.Err() == nil && !conn.IsClosed() {
+		claim, err := r.source.claim(r.work, store, turn) //nolint:contextcheck // what has begun goes on when ctx ends, for the grace
+		if end.claims > 0 {
+			// Not before: the control loop would be settling what has just ended while this claim wants to see it settled,
+			// and would pass over the views that have waited for it.
+			r.wakeForHeld()
+			r.wakeToPlan()
+		}
+		if err != nil && conn.IsClosed() && r.mayLose() {
+			r.refresher.log.Debug("lost a connection while claiming", "error", err)
+			break // the control loop looks again, and says so when the server is gone
+		}
+		if err != nil || claim == nil {
+			end.err = err
+			break
+		}
+		end.claims++
+		if claim.Skipped != "" {
+			if end.err = r.skipped(r.work, store, *claim); end.err != nil { //nolint:contextcheck // as above
+				break
+			}
+			continue
+		}
+		if turn.settled, end.err = r.refresh(r.work, conn, *claim); end.err != nil { //nolint:contextcheck // as above
+			break
+		}
+	}
+	if r.work.Err() != nil {
+		end.err = nil // the caller knows why it stopped
+	}
+	if !turn.settled && !conn.IsClosed() {
+		// The next claim would have settled the last refresh.
+		end.err = errors.Join(end.err, store.Settle(context.WithoutCancel(ctx)))
+	}
+	return end
+}
+
+// mayLose counts a lost connection.
+func (r *run) mayLose() bool {
+	if r.endless {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost++
+	return r.lost <= maxLost
+}
+
+// skipped tells of an execution that ended with its claim.
+func (r *run) skipped(ctx context.Context, store *schedule.Store, claim schedule.Claim) error {
+	execution, err := store.Execution(ctx, claim.ExecutionID)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil // deleted meanwhile
+	case err != nil:
+		return err
+	}
+	r.keep(execution)
+	r.tellOver(claim.ExecutionID, &execution)
+	if r.Ended != nil {
+		r.Ended(execution)
+	}
+	return nil
+}
+
+// keep remembers what the caller is told in the end; who serves has no end.
+func (r *run) keep(execution schedule.Execution) {
+	if r.endless {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.executions = append(r.executions, execution)
+}
+
+// wakeForHeld wakes the control loop where due views wait for other ones: there may be work for more slots.
+func (r *run) wakeForHeld() {
+	if r.holds() {
+		r.wake()
+	}
+}
+
+func (r *run) holds() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held
+}
+
+// wakeToPlan wakes a server's control loop: what the end of a refresh is to be followed by may have to be planned.
+func (r *run) wakeToPlan() {
+	if r.endless {
+		r.wake()
+	}
+}
+
+// tellOver tells the source how an execution has ended.
+func (r *run) tellOver(id int64, execution *schedule.Execution) {
+	if r.source.over(id, execution) {
+		r.wake()
+	}
+}
+
+func (r *run) wake() {
+	select {
+	case r.progress <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// refresh refreshes one claimed view and tells who wants to know. It reports whether its end has been settled.
+func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) (settled bool, err error) {
+	own, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r.mu.Lock()
+	r.active[claim.ExecutionID] = &activeRefresh{claim: claim, since: time.Now(), cancel: cancel}
+	r.mu.Unlock()
+	if r.Started != nil {
+		r.Started(claim)
+	}
+	r.janitor.giveWay(claim.OID)
+
+	execution, settled, err := r.refresher.refresh(own, conn, claim)
+
+	r.mu.Lock()
+	delete(r.active, claim.ExecutionID)
+	r.mu.Unlock()
+	if err == nil {
+		r.keep(execution)
+		r.tellOver(claim.ExecutionID, &execution)
+	} else {
+		r.tellOver(claim.ExecutionID, nil)
+	}
+	log := r.refresher.log.With("view", claim.View, "execution", claim.ExecutionID)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		log.Warn("was refreshed, or not, but its record has been deleted meanwhile")
+		return settled, nil
+	case errors.Is(err, errHeld):
+		log.Warn("is left to the next run", "error", err)
+		return settled, nil
+	case err != nil:
+		return settled, err
+	}
+	if r.Ended != nil {
+		r.Ended(execution)
+	}
+	r.janitor.hand(ctx, claim, execution)
+	if claim.Renamed && claim.ScheduleID != nil && !conn.IsClosed() {
+		if err := r.Store.On(conn).FollowRename(context.WithoutCancel(ctx), *claim.ScheduleID); err != nil {
+			log.Warn("was renamed, and its schedule still bears the old name", "error", err)
+		}
+	}
+	return settled, nil
+}
+
+func (r *run) blocker(execution int64) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a := r.active[execution]; a != nil {
+		return a.blocker
+	}
+	return ""
+}

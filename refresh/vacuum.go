@@ -43,10 +43,15 @@ var (
 	errVacuumSkipped = errors.New("the server passed the view over: somebody holds a lock on it")
 )
 
-// refreshed is a view to look at after its refresh.
-type refreshed struct {
-	schedule.Refreshed
-	view string
+// Where one refresh follows another, so long lies between two looks at what they left: one look does for many.
+const bloatInterval = 250 * time.Millisecond
+
+// chore is what a view needs, as was found after its refresh.
+type chore struct {
+	view    schedule.Refreshed
+	bloat   schedule.Bloat
+	command string
+	found   time.Time
 }
 
 // janitor vacuums views behind their refreshes, one at a time, on one more connection, which it has only as long as there
@@ -61,8 +66,12 @@ type janitor struct {
 	// roomy says that the pool has a connection to spare; otherwise all waits for the end of the run.
 	roomy bool
 
+	hurry  chan struct{} // closed when nothing more is going to be refreshed
+	looked time.Time     // only for who works
+
 	mu      sync.Mutex
-	queue   []refreshed
+	queue   []schedule.Refreshed // to be looked at
+	chores  []chore
 	working bool
 	current uint32 // OID
 	cancel  context.CancelCauseFunc
@@ -73,6 +82,7 @@ type janitor struct {
 func newJanitor(w *Worker, log *slog.Logger) *janitor {
 	return &janitor{
 		pool: w.Pool, store: w.Store, log: log, worker: w.Name, roomy: int(w.Pool.Config().MaxConns) >= max(w.Jobs, 1)+2,
+		hurry: make(chan struct{}),
 	}
 }
 
@@ -81,9 +91,7 @@ func (j *janitor) hand(ctx context.Context, claim schedule.Claim, execution sche
 	if execution.Status != schedule.Succeeded || execution.Method == nil {
 		return
 	}
-	view := refreshed{view: claim.View, Refreshed: schedule.Refreshed{
-		OID: claim.OID, ScheduleID: claim.ScheduleID, Plain: *execution.Method == schedule.MethodPlain,
-	}}
+	view := schedule.Refreshed{OID: claim.OID, ScheduleID: claim.ScheduleID, Plain: *execution.Method == schedule.MethodPlain}
 	if execution.RowsInserted != nil && execution.RowsDeleted != nil {
 		view.Inserted, view.Deleted = *execution.RowsInserted, *execution.RowsDeleted
 	}
@@ -99,14 +107,17 @@ func (j *janitor) hand(ctx context.Context, claim schedule.Claim, execution sche
 func (j *janitor) giveWay(oid uint32) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.queue = slices.DeleteFunc(j.queue, func(v refreshed) bool { return v.OID == oid })
+	j.queue = slices.DeleteFunc(j.queue, func(v schedule.Refreshed) bool { return v.OID == oid })
+	j.chores = slices.DeleteFunc(j.chores, func(c chore) bool { return c.view.OID == oid })
 	if j.cancel != nil && j.current == oid {
 		j.cancel(errRefreshAgain)
 	}
 }
 
-// finish waits until everything is done; when ctx has ended, only for the cancelled vacuum and its record.
+// finish waits until everything is done; when ctx has ended, only for the cancelled vacuum and its record. It is called
+// once, when nothing more is handed over.
 func (j *janitor) finish(ctx context.Context) error {
+	close(j.hurry)
 	j.mu.Lock()
 	j.start(ctx)
 	j.mu.Unlock()
@@ -132,37 +143,76 @@ func (j *janitor) work(ctx context.Context) {
 			j.working = false
 		}
 	}()
-	for {
-		view, own, more := j.next(ctx)
-		if !more {
-			return
+	for j.look(ctx) {
+		for {
+			chore, own, more := j.next(ctx)
+			if !more {
+				break
+			}
+			j.clean(ctx, own, chore)
+			j.mu.Lock()
+			j.cancel(nil)
+			j.cancel = nil
+			j.mu.Unlock()
 		}
-		j.clean(ctx, own, view)
-		j.mu.Lock()
-		j.cancel(nil)
-		j.cancel = nil
-		j.mu.Unlock()
 	}
 }
 
-// next takes a view out of the queue, with a context of its own.
-func (j *janitor) next(ctx context.Context) (refreshed, context.Context, bool) {
+// look finds out what is to be done for the views that were handed over. It reports whether the work goes on.
+func (j *janitor) look(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+	case <-j.hurry:
+	case <-time.After(time.Until(j.looked.Add(bloatInterval))):
+	}
+	j.mu.Lock()
+	views := slices.Clone(j.queue)
+	if len(views) == 0 || ctx.Err() != nil {
+		j.queue, j.working = nil, false
+		j.mu.Unlock()
+		return false
+	}
+	j.mu.Unlock()
+
+	bloats, err := j.store.Bloats(ctx, views)
+	j.looked = time.Now()
+	if err != nil && ctx.Err() == nil {
+		j.log.Warn("views are left unvacuumed", "error", err)
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.queue) == 0 || ctx.Err() != nil {
-		j.queue, j.working = nil, false
-		return refreshed{}, nil, false
+	for _, view := range views {
+		at := slices.Index(j.queue, view)
+		if at < 0 {
+			continue // it is being refreshed again
+		}
+		j.queue = slices.Delete(j.queue, at, at+1)
+		bloat, there := bloats[view.OID]
+		if command := vacuumCommand(bloat, view.Plain); there && command != "" {
+			j.chores = append(j.chores, chore{view: view, bloat: bloat, command: command, found: j.looked})
+		}
 	}
-	view := j.queue[0]
-	j.queue = j.queue[1:]
+	return true
+}
+
+// next takes a chore, with a context of its own.
+func (j *janitor) next(ctx context.Context) (chore, context.Context, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.chores) == 0 || ctx.Err() != nil {
+		j.chores = nil
+		return chore{}, nil, false
+	}
+	next := j.chores[0]
+	j.chores = j.chores[1:]
 	ctx, j.cancel = context.WithCancelCause(ctx)
-	j.current = view.OID
-	return view, ctx, true
+	j.current = next.view.OID
+	return next, ctx, true
 }
 
 // clean does for one view what is to be done. Its own context ends also when the view gets in the way; ctx is the run's.
-func (j *janitor) clean(ctx, own context.Context, view refreshed) {
-	log := j.log.With("view", view.view)
+func (j *janitor) clean(ctx, own context.Context, chore chore) {
+	log := j.log.With("view", chore.bloat.View)
 	conn, err := j.pool.Acquire(own)
 	switch {
 	case own.Err() != nil:
@@ -176,28 +226,14 @@ func (j *janitor) clean(ctx, own context.Context, view refreshed) {
 	}
 	defer conn.Release()
 
-	bloat, err := j.store.On(conn).Bloat(own, view.Refreshed)
-	switch {
-	case own.Err() != nil:
-		return
-	case err != nil:
-		log.Warn("is left unvacuumed", "error", err)
-		return
-	case bloat == nil:
-		return // it is gone
-	}
-	command := vacuumCommand(*bloat, view.Plain)
-	if command == "" {
-		return
-	}
-	record := j.vacuum(ctx, own, conn.Conn(), *bloat, command)
-	record.ScheduleID, record.OID = view.ScheduleID, view.OID
+	record := j.vacuum(ctx, own, conn.Conn(), chore)
+	record.ScheduleID, record.OID = chore.view.ScheduleID, chore.view.OID
 	switch record.Status {
 	case schedule.VacuumSucceeded:
 	case schedule.VacuumFailed:
-		log.Warn(command+" failed", "error", record.ErrorMessage)
+		log.Warn(chore.command+" failed", "error", record.ErrorMessage)
 	default: // the next refresh gives another chance
-		log.Info(command+" "+string(record.Status), "reason", record.ErrorMessage)
+		log.Info(chore.command+" "+string(record.Status), "reason", record.ErrorMessage)
 	}
 	store := j.store
 	if !conn.Conn().IsClosed() {
@@ -229,23 +265,25 @@ func vacuumCommand(b schedule.Bloat, plain bool) string {
 	}
 }
 
-// vacuumTime is how long the vacuum may take.
-func vacuumTime(b schedule.Bloat) time.Duration {
+// vacuumTime is how long the vacuum may take, so long after it was found necessary.
+func vacuumTime(b schedule.Bloat, after time.Duration) time.Duration {
 	if b.NextRunIn == nil {
 		return maxVacuumTime
 	}
-	return min(max(*b.NextRunIn, minVacuumTime), maxVacuumTime)
+	return min(max(*b.NextRunIn-after, minVacuumTime), maxVacuumTime)
 }
 
 // vacuum runs the command on the simple protocol, outside any transaction, and says how that ended.
-func (j *janitor) vacuum(ctx, own context.Context, conn *pgx.Conn, b schedule.Bloat, command string) schedule.Vacuum {
+func (j *janitor) vacuum(ctx, own context.Context, conn *pgx.Conn, chore chore) schedule.Vacuum {
+	b, waited := chore.bloat, time.Since(chore.found)
 	record := schedule.Vacuum{
-		View: b.View, Command: command, DeadRows: b.Dead, StartedAt: b.At, Status: schedule.VacuumSucceeded, Worker: j.worker,
+		View: b.View, Command: chore.command, DeadRows: b.Dead, StartedAt: b.At.Add(waited), Status: schedule.VacuumSucceeded,
+		Worker: j.worker,
 	}
-	limit, cancel := context.WithTimeoutCause(own, vacuumTime(b), errVacuumTime)
+	limit, cancel := context.WithTimeoutCause(own, vacuumTime(b, waited), errVacuumTime)
 	defer cancel()
 	forgetNotices(conn.PgConn())
-	err := conn.PgConn().Exec(limit, vacuumSQL(command, schedule.ViewName{Schema: b.Schema, Name: b.Name})).Close()
+	err := conn.PgConn().Exec(limit, vacuumSQL(chore.command, schedule.ViewName{Schema: b.Schema, Name: b.Name})).Close()
 	done, busy := noticed(conn.PgConn())
 
 	var pgErr *pgconn.PgError

@@ -35,6 +35,7 @@ type Vacuum struct {
 
 // Bloat is what the server knows of a view's dead rows and statistics, and what its schedule wants done about them.
 type Bloat struct {
+	OID                 uint32
 	View, Schema, Name  string // View is the canonical name
 	At                  time.Time
 	Mode                VacuumMode
@@ -56,7 +57,7 @@ type Bloat struct {
 // page count after a plain refresh of a view without an index, and pg_relation_size takes a lock, so that is asked for
 // only then.
 const bloatSQL = `
-select mvsched.view_name(c.oid), n.nspname::text, c.relname::text, clock_timestamp(), coalesce(s.vacuum, 'auto'),
+select c.oid::bigint, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, clock_timestamp(), coalesce(s.vacuum, 'auto'),
        extract(epoch from s.next_run_at - clock_timestamp())::float8,
        case when refresh.is_late and refresh.is_plain then 0
             else greatest(pg_stat_get_dead_tuples(c.oid), case when refresh.is_late then refresh.deleted end, 0) end,
@@ -67,19 +68,17 @@ select mvsched.view_name(c.oid), n.nspname::text, c.relname::text, clock_timesta
                                                     else refresh.inserted + refresh.deleted end end),
        c.reltuples < 0 or c.reltuples = 0 and c.relpages = 0 and catalog.pages > 0 and server.version < 140000,
        catalog.pages, c.relallvisible::bigint
-  from pg_catalog.pg_class c
+  from unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::bigint[], $5::bigint[]) r (oid, schedule_id, is_plain, inserted, deleted)
+  join pg_catalog.pg_class c on c.oid = r.oid::oid and c.relkind = 'm'
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  left join mvsched.materialized_view_refresh_schedule s on s.id = $2::bigint
+  left join mvsched.materialized_view_refresh_schedule s on s.id = r.schedule_id
  cross join lateral (select current_setting('server_version_num')::integer as version) server
- cross join lateral (
-        select server.version < 150000 as is_late, $3::boolean as is_plain, $4::bigint as inserted, $5::bigint as deleted
-      ) refresh
+ cross join lateral (select server.version < 150000 as is_late, r.is_plain, r.inserted, r.deleted) refresh
  cross join lateral (
         select greatest(c.reltuples, 0)::bigint as rows,
                case when c.relpages > 0 then c.relpages
                     else pg_relation_size(c.oid) / current_setting('block_size')::bigint end::bigint as pages
-      ) catalog
- where c.oid = $1::bigint::oid and c.relkind = 'm'`
+      ) catalog`
 
 // Refreshed is a view with what its refresh has just done.
 type Refreshed struct {
@@ -90,21 +89,32 @@ type Refreshed struct {
 	Deleted    int64 // 0 for plain
 }
 
-// Bloat looks at a view that has just been refreshed; nil when it is gone.
-func (s *Store) Bloat(ctx context.Context, r Refreshed) (*Bloat, error) {
+// Bloats looks at views that have just been refreshed, and returns what it finds by OID: those that are gone are left out.
+func (s *Store) Bloats(ctx context.Context, views []Refreshed) (map[uint32]Bloat, error) {
 	ctx, cancel := withDeadline(ctx, "looking for dead rows")
 	defer cancel()
-	found, err := read(ctx, s, "looking for dead rows", func(row pgx.CollectableRow) (b Bloat, err error) {
-		var next *float64
-		err = row.Scan(&b.View, &b.Schema, &b.Name, &b.At, &b.Mode, &next, &b.Dead, &b.Live, &b.Modified,
-			&b.NeverAnalyzed, &b.Pages, &b.VisiblePages)
-		b.NextRunIn = durationOrNil(next)
-		return b, err
-	}, bloatSQL, int64(r.OID), r.ScheduleID, r.Plain, r.Inserted, r.Deleted)
-	if err != nil || len(found) == 0 {
-		return nil, err
+	var oids, inserted, deleted []int64
+	var schedules []*int64
+	var plain []bool
+	for _, view := range views {
+		oids, schedules = append(oids, int64(view.OID)), append(schedules, view.ScheduleID)
+		plain, inserted, deleted = append(plain, view.Plain), append(inserted, view.Inserted), append(deleted, view.Deleted)
 	}
-	return &found[0], nil
+	found, err := read(ctx, s, "looking for dead rows", scanBloat, bloatSQL, oids, schedules, plain, inserted, deleted)
+	bloats := make(map[uint32]Bloat, len(found))
+	for _, bloat := range found {
+		bloats[bloat.OID] = bloat
+	}
+	return bloats, err
+}
+
+func scanBloat(row pgx.CollectableRow) (b Bloat, err error) {
+	var oid int64
+	var next *float64
+	err = row.Scan(&oid, &b.View, &b.Schema, &b.Name, &b.At, &b.Mode, &next, &b.Dead, &b.Live, &b.Modified,
+		&b.NeverAnalyzed, &b.Pages, &b.VisiblePages)
+	b.OID, b.NextRunIn = uint32(oid), durationOrNil(next) //nolint:gosec // an OID, widened by the query
+	return b, err
 }
 
 const recordVacuumSQL = `

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/mvsched/mvsched/report"
 )
@@ -148,7 +147,7 @@ func (a *app) commandIn(formats []report.Format, do func(ctx context.Context, ar
 // print writes to stdout what write lays out, all at once.
 func (a *app) print(write func(report.Printer) error) error {
 	var buf bytes.Buffer
-	printer := report.Printer{W: &buf, Format: report.Format(a.format), Width: a.stdoutWidth()}
+	printer := report.Printer{W: &buf, Format: report.Format(a.format), Width: a.stdoutWidth(), ASCII: !a.isUTF8()}
 	if err := write(printer); err != nil {
 		return err
 	}
@@ -210,26 +209,6 @@ func (a *app) printError(problem, hint string) {
 	if hint != "" {
 		_, _ = fmt.Fprintf(a.stderr, "hint: %s\n", report.OneLine(hint))
 	}
-}
-
-// stdoutWidth is the width of the terminal that stdout is, or 0.
-func (a *app) stdoutWidth() int { return width(a.terminalOut) }
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-func width(w io.Writer) int {
-	f, ok := w.(*os.File)
-	if !ok {
-		return 0
-	}
-	columns, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0
-	}
-	return columns
 }
 
 // logger is for the library: warnings become notes, and everything else is for --verbose.

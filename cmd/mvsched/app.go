@@ -89,7 +89,7 @@ func run(args []string, env environment, extra ...func(*app) *cobra.Command) (co
 	case a.output.err != nil && !a.began: // help and completion are cobra's own
 		err = &outputError{a.output.err}
 	case err != nil && !a.began:
-		err = &usageError{problem: err.Error(), hint: "see `mvsched --help`", err: err}
+		err = &usageError{problem: err.Error(), hint: "see `" + command.CommandPath() + " --help`", err: err}
 	case err == nil && a.output.err != nil:
 		err = &outputError{a.output.err}
 	}

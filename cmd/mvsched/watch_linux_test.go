@@ -157,7 +157,9 @@ func TestWatch(t *testing.T) {
 	s.await("the end of the refresh", func(page string) bool { return strings.HasPrefix(page, "views: 10, 10 fresh\n") })
 
 	db.Exec(`alter schema mvsched rename to gone`)
-	s.await("that something is wrong", func(page string) bool { return strings.HasPrefix(page, "error: ") && strings.Contains(page, "public.v") })
+	s.await("that something is wrong", func(page string) bool {
+		return strings.HasPrefix(page, "error: ") && strings.Contains(page, "public.v")
+	})
 	db.Exec(`alter schema gone rename to mvsched`)
 	s.await("that all is well again", func(page string) bool { return strings.HasPrefix(page, "views: 10, ") })
 

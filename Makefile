@@ -6,7 +6,7 @@ LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 20s
 MAJORS ?= 13 14 16 17 18
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown model fuzz lint bench build clean
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown model fuzz lint docs bench build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,9 +39,15 @@ fuzz: ## fuzz names, durations and cron expressions: make fuzz FUZZTIME=5m
 	go test ./schedule -run '^$$' -fuzz FuzzCron -fuzztime $(FUZZTIME) -fuzzminimizetime 1x
 	go test ./report -run '^$$' -fuzz FuzzClean -fuzztime $(FUZZTIME)
 
-lint: $(LINT) ## formatting, vet, the linters and the import direction
+lint: $(LINT) ## formatting, vet, the linters, the import direction, and that `make docs` has been run
 	$(LINT) run ./...
 	go mod tidy -diff
+	go run ./cmd/mvsched docs markdown | diff docs/cli.md - >&2
+	go run ./cmd/mvsched docs man | diff docs/mvsched.1 - >&2
+
+docs: ## docs/cli.md and docs/mvsched.1, from the commands
+	go run ./cmd/mvsched docs markdown >docs/cli.md
+	go run ./cmd/mvsched docs man >docs/mvsched.1
 
 bench: ## the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...

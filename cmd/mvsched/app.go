@@ -36,6 +36,7 @@ type app struct {
 	environment
 	terminal    io.Writer // stderr as it is, for the live lines, when it is a terminal; else nil
 	terminalOut io.Writer // stdout as it is, for its width
+	annotations io.Writer // stderr as it is, for what GitHub is told
 	output      *output   // what became of stdout
 
 	databaseURL string
@@ -50,7 +51,7 @@ type app struct {
 }
 
 func newApp(env environment) *app {
-	a := &app{environment: env, terminalOut: env.stdout, grace: new(atomic.Int64)}
+	a := &app{environment: env, terminalOut: env.stdout, annotations: env.stderr, grace: new(atomic.Int64)}
 	if isTerminal(env.stderr) {
 		a.terminal = env.stderr
 	}

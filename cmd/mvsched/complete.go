@@ -45,10 +45,10 @@ func completeZones(_ *cobra.Command, _ []string, prefix string) ([]string, cobra
 	return slices.DeleteFunc(strings.Fields(zones), others), cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeFrom has the shell offer for a flag what a query finds.
-func (a *app) completeFrom(cmd *cobra.Command, flag, query string) {
-	register(cmd, flag, func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		return a.offer(cmd, query, prefix)
+// completeQueues has the shell offer the queues of the schedules for --queue.
+func (a *app) completeQueues(cmd *cobra.Command) {
+	register(cmd, "queue", func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		return a.offer(cmd, completeQueuesSQL, prefix)
 	})
 }
 

@@ -76,7 +76,7 @@ func (f *settingsFlags) registerSchedule(a *app, cmd *cobra.Command) {
 	flags.BoolVar(&f.skipUnchanged, "skip-unchanged", false, "leave it alone when nothing that it reads has changed")
 	flags.StringVar(&f.maxStaleness, "max-staleness", "",
 		"with --skip-unchanged or --on-change: refresh after this time all the same (default 1h)")
-	a.completeFrom(cmd, "queue", completeQueuesSQL)
+	a.completeQueues(cmd)
 	register(cmd, "timezone", completeZones)
 	completeWith(cmd, "on-parent-failure", string(schedule.ParentFailureSkip), string(schedule.ParentFailureRun))
 	flags.StringVar(&f.vacuum, "vacuum", "", "vacuum and analyze the view after its refresh: auto, never or always (default auto)")

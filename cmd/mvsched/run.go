@@ -51,7 +51,7 @@ The first Ctrl-C (or SIGTERM) cancels what is running, records that, and exits w
 	})
 	jobsFlag(cmd, &opts.jobs)
 	cmd.Flags().StringSliceVar(&opts.queues, "queue", nil, "refresh only views of these queues; all without")
-	a.completeFrom(cmd, "queue", completeQueuesSQL)
+	a.completeQueues(cmd)
 	cmd.Flags().IntVar(&opts.limit, "limit", 0, "refresh at most so many views; 0 for all")
 	cmd.Flags().BoolVar(&opts.dryRun, "dry-run", false, "only show what is due")
 	superuserFlag(cmd, &opts.allowSuperuser)
@@ -135,6 +135,7 @@ func (a *app) printRefresh(e schedule.Execution) {
 	hint := refresh.Hint(e)
 	if e.Status.Bad() {
 		a.printError(problem, hint)
+		a.annotate(report.AnnotateError, "mvsched: "+e.View, problem, hint)
 	} else {
 		a.note("%s", problem)
 	}

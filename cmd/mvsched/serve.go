@@ -71,7 +71,7 @@ once. Under systemd (Type=notify) it tells when it is ready, and feeds the watch
 	})
 	jobsFlag(cmd, &opts.jobs)
 	cmd.Flags().StringVar(&queues, "queue", "", "serve only these queues, each with its number of refreshes at a time: default=4,heavy=1")
-	a.completeFrom(cmd, "queue", completeQueuesSQL)
+	a.completeQueues(cmd)
 	cmd.Flags().StringVar(&grace, "grace", "", "when stopped, let what is running go on for so long (default 30s)")
 	superuserFlag(cmd, &opts.allowSuperuser)
 	return cmd

@@ -6,7 +6,7 @@ LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 20s
 MAJORS ?= 13 14 16 17 18
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown model fuzz lint docs bench build clean
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci model fuzz lint docs bench build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test-zones: ## cron expressions in every time zone that Go brings along, minute 
 
 test-markdown: ## what is printed as Markdown, read by a parser that is no dependency of the program
 	cd test/markdown && go test ./...
+
+test-ci: ## action.yml and the YAML in the pages, read by such a parser, and the steps of the action
+	cd test/ci && go test ./...
 
 model: ## the model of claim, run and rescue with 3 workers and 2 views; minutes, and gigabytes of memory
 	go test ./internal/model -run TestOurs -full -v -count=1 -timeout 1h

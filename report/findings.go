@@ -10,7 +10,7 @@ import (
 // Findings writes what doctor has found. Nothing is shortened: a message must be readable, and a fix whole to be pasted.
 func (p Printer) Findings(findings []schedule.Finding) error {
 	columns := []column[schedule.Finding]{
-		{head: "SEVERITY", cell: func(f schedule.Finding) string { return string(f.Severity) }},
+		{head: "SEVERITY", cell: func(f schedule.Finding) string { return string(f.Severity) }, word: true},
 		{head: "CHECK", cell: func(f schedule.Finding) string { return f.Check }},
 		{head: "VIEW", cell: func(f schedule.Finding) string { return orNone(f.View) }},
 		{head: "MESSAGE", cell: func(f schedule.Finding) string { return f.Message }},
@@ -30,7 +30,7 @@ func (p Printer) findingBlocks(findings []schedule.Finding) error {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		fmt.Fprintf(&b, "%s: %s", f.Severity, f.Check)
+		fmt.Fprintf(&b, "%s: %s", p.paint(string(f.Severity)), f.Check)
 		if f.View != "" {
 			b.WriteString(" " + OneLine(clean(f.View)))
 		}

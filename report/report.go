@@ -41,6 +41,7 @@ type Printer struct {
 	W      io.Writer
 	Format Format
 	Width  int  // of the terminal, which tables are made to fit; 0: there is none, and nothing is shortened
+	Color  bool // words for states are coloured as well
 	ASCII  bool // the terminal may not know other characters: what is drawn has none
 
 	share int // how many tables of Markdown share the limit; 0: one
@@ -74,7 +75,7 @@ func (p Printer) Run(executions []schedule.Execution) error {
 func executionColumns(detail func(schedule.Execution) string) []column[schedule.Execution] {
 	return []column[schedule.Execution]{
 		{head: "VIEW", cell: func(e schedule.Execution) string { return e.View }, gives: true},
-		{head: "STATUS", cell: func(e schedule.Execution) string { return string(e.Status) }},
+		{head: "STATUS", cell: func(e schedule.Execution) string { return string(e.Status) }, word: true},
 		{head: "TOOK", cell: took, right: true},
 		{head: "DETAIL", cell: detail, gives: true, least: 22},
 	}

@@ -26,14 +26,14 @@ func (p Printer) standings(standings []schedule.Standing) error {
 func (p Printer) standingColumns(cells int) []column[schedule.Standing] {
 	return []column[schedule.Standing]{
 		{head: "VIEW", cell: func(s schedule.Standing) string { return s.View }, gives: true},
-		{head: "STATE", cell: func(s schedule.Standing) string { return string(s.State) }},
+		{head: "STATE", cell: func(s schedule.Standing) string { return string(s.State) }, word: true},
 		{head: "AGE", cell: func(s schedule.Standing) string { return age(s.Age) }, right: true},
 		{
 			head: "TARGET", cell: func(s schedule.Standing) string { return target(s.MaxLag, s.ReachableLag, s.Unreachable()) },
 			when: func(s schedule.Standing) bool { return s.MaxLag != nil },
 		},
 		{head: "NEXT", cell: nextRun, right: true},
-		{head: "LAST RUN", cell: lastRun},
+		{head: "LAST RUN", cell: lastRun, word: true},
 		{
 			head: "RUNNING", cell: func(s schedule.Standing) string { return p.running(s, cells) }, wraps: true, least: 22,
 			when: func(s schedule.Standing) bool { return s.RunningFor != nil },

@@ -21,6 +21,7 @@ type column[T any] struct {
 	when  func(T) bool // leave the column out when this holds for no row; nil: never leave it out
 	gives bool         // gives way, shortened with …, where the table is wider than the terminal
 	wraps bool         // gives way by going on in the next line, so that nothing is lost
+	word  bool         // it is one of the words that have a colour
 	least int          // how many characters it keeps when it gives way; 0: minShortened
 }
 
@@ -41,6 +42,13 @@ func writeTable[T any](p Printer, all []column[T], rows []T) error {
 	cells, widths := measured(columns, rows)
 	if p.Width > 0 {
 		cells = p.squeeze(cells, yielding(columns, widths, p.Width))
+	}
+	for i, c := range columns {
+		for _, row := range cells {
+			if c.word {
+				row[i] = p.paint(row[i])
+			}
+		}
 	}
 
 	var buf bytes.Buffer

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/olekukonko/tablewriter/pkg/twwidth"
+
 	"github.com/mvsched/mvsched/schedule"
 )
 
@@ -32,7 +34,9 @@ func (p Printer) Watch(standings []schedule.Standing, trouble string, lines int)
 	}
 	page = append([]string{OneLine(clean(head)), ""}, page...)
 	for i, line := range page {
-		page[i] = p.fit(line, max(p.Width, minShortened))
+		if twwidth.Width(line) > p.Width { // on a terminal too narrow for anything
+			page[i] = p.fit(withoutColor(line), max(p.Width, 1))
+		}
 	}
 	_, err = fmt.Fprint(p.W, strings.Join(page, "\n"))
 	return err

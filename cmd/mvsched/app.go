@@ -41,6 +41,7 @@ type app struct {
 
 	databaseURL string
 	format      string
+	color       string
 	quiet       bool
 	verbose     bool
 
@@ -141,6 +142,9 @@ func (a *app) commandIn(formats []report.Format, do func(ctx context.Context, ar
 				problem: fmt.Sprintf("unknown output format %q", a.format), hint: "use " + strings.Join(choices, " or "),
 			}
 		}
+		if !slices.Contains([]string{colorAuto, colorAlways, colorNever}, a.color) {
+			return &usageError{problem: fmt.Sprintf("--color: it cannot be %q", a.color), hint: "use auto, always or never"}
+		}
 		return do(cmd.Context(), args)
 	}
 }
@@ -149,17 +153,24 @@ func (a *app) commandIn(formats []report.Format, do func(ctx context.Context, ar
 func (a *app) print(write func(report.Printer) error) error {
 	var buf bytes.Buffer
 	printer := report.Printer{W: &buf, Format: report.Format(a.format), Width: a.stdoutWidth(), ASCII: !a.isUTF8()}
+	printer.Color = printer.Format == report.Table && a.colors()
 	if err := write(printer); err != nil {
 		return err
 	}
-	return a.write(buf.String())
+	stdout := a.stdout
+	if printer.Color {
+		stdout = report.NewColorWriter(a.output)
+	}
+	return writeTo(stdout, buf.String())
 }
 
-func (a *app) write(s string) error {
+func (a *app) write(s string) error { return writeTo(a.stdout, s) }
+
+func writeTo(w io.Writer, s string) error {
 	if s == "" {
 		return nil // an empty write may fail too
 	}
-	if _, err := io.WriteString(a.stdout, s); err != nil {
+	if _, err := io.WriteString(w, s); err != nil {
 		return &outputError{err}
 	}
 	return nil

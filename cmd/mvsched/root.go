@@ -44,6 +44,8 @@ func newRootCmd(a *app) *cobra.Command {
 	flags.StringVarP(&a.databaseURL, "database-url", "d", "", "the database: postgres://… or key=value pairs")
 	flags.StringVarP(&a.format, "output", "o", string(report.Table), "output format: table or json; for rows also jsonl, csv or markdown")
 	completeWith(root, "output", string(report.Table), string(report.JSON), string(report.JSONLines), string(report.CSV), string(report.Markdown))
+	flags.StringVar(&a.color, "color", colorAuto, "colours in tables: auto, always or never (auto: on a terminal, and NO_COLOR is not set)")
+	completeWith(root, "color", colorAuto, colorAlways, colorNever)
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing unless something failed")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more about what happens (stderr)")
 	root.AddGroup(

@@ -40,3 +40,25 @@ func (a *app) isUTF8() bool {
 	locale := strings.ToLower(cmp.Or(a.getenv("LC_ALL"), a.getenv("LC_CTYPE"), a.getenv("LANG")))
 	return strings.Contains(locale, "utf-8") || strings.Contains(locale, "utf8")
 }
+
+// When there are colours: automatic is on a terminal that has some, unless the environment says otherwise.
+const (
+	colorAuto   = "auto"
+	colorAlways = "always"
+	colorNever  = "never"
+)
+
+// colors reports whether stdout is to have colours (no-color.org, bixense.com/clicolors).
+func (a *app) colors() bool {
+	forced := a.getenv("CLICOLOR_FORCE")
+	switch {
+	case a.color == colorAlways || a.color == colorNever:
+		return a.color == colorAlways
+	case a.getenv("NO_COLOR") != "":
+		return false
+	case forced != "" && forced != "0":
+		return true
+	default:
+		return isTerminal(a.terminalOut) && a.getenv("TERM") != "dumb"
+	}
+}

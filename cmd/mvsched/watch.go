@@ -121,7 +121,7 @@ func (w *watch) look(ctx context.Context) {
 func (w *watch) draw() error {
 	columns, lines := size(w.app.terminalOut)
 	var page bytes.Buffer
-	printer := report.Printer{W: &page, Format: report.Table, Width: columns, ASCII: !w.app.isUTF8()}
+	printer := report.Printer{W: &page, Format: report.Table, Width: columns, ASCII: !w.app.isUTF8(), Color: w.app.colors()}
 	trouble := ""
 	if w.failed != nil {
 		_, trouble, _ = explain(connectFailure(w.failed))
@@ -130,11 +130,14 @@ func (w *watch) draw() error {
 	if err := printer.Watch(schedule.Later(w.standings, time.Since(w.asked)), trouble, lines); err != nil {
 		return err
 	}
-	var screen strings.Builder
+	var clean, screen strings.Builder
+	if _, err := report.NewColorWriter(&clean).Write(page.Bytes()); err != nil {
+		return err
+	}
 	screen.WriteString(homeScreen)
-	for line := range strings.Lines(page.String()) {
+	for line := range strings.Lines(clean.String()) {
 		text := strings.TrimSuffix(line, "\n")
-		screen.WriteString(report.Clean(text) + restOfLine)
+		screen.WriteString(text + restOfLine)
 		if text != line {
 			screen.WriteString("\n")
 		}

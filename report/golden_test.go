@@ -198,6 +198,20 @@ func objects(t *testing.T, name string) (rows []map[string]any) {
 	return rows
 }
 
+// Nothing is lost in JSON, nor on its way through the clean writer.
+func TestJSONHasTheNames(t *testing.T) {
+	rows := objects(t, "status")
+	for i, st := range hostileStandings() {
+		if rows[i]["view"] != st.View {
+			t.Errorf("%q, want %q", rows[i]["view"], st.View)
+		}
+		last, ok := rows[i]["last"].(map[string]any)
+		if st.Last != nil && st.Last.ErrorMessage != nil && (!ok || last["error_message"] != *st.Last.ErrorMessage) {
+			t.Errorf("%q, want %q", last["error_message"], *st.Last.ErrorMessage)
+		}
+	}
+}
+
 func TestJSONLinesHaveTheObjectsOfJSON(t *testing.T) {
 	for name, write := range lists {
 		want := objects(t, name)

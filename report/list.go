@@ -9,7 +9,7 @@ import (
 // Schedules writes what is configured. What is as it is by default goes without saying.
 func (p Printer) Schedules(schedules []schedule.Schedule) error {
 	return list(p, schedules, toScheduleJSON, []column[schedule.Schedule]{
-		{head: "VIEW", cell: func(s schedule.Schedule) string { return s.View }, gives: true},
+		{head: "VIEW", cell: func(s schedule.Schedule) string { return s.View }, gives: true, least: 24},
 		{head: "WHEN", cell: when, wraps: true},
 		{head: "TIMEOUT", cell: func(s schedule.Schedule) string { return schedule.FormatDuration(s.Timeout) }, right: true},
 		{head: "STRATEGY", cell: func(s schedule.Schedule) string { return string(s.Strategy) }},

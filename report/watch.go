@@ -12,7 +12,8 @@ import (
 )
 
 // Watch writes the status as a page of so many lines at the most: a line that sums up, and the table. Where that is too
-// long, the views that are well are left out first. Trouble, when not "", stands in place of the sum.
+// long, the views that are well are left out first. Trouble, when not "", stands in place of the sum. Lines and width may be 0:
+// some terminals do not tell.
 func (p Printer) Watch(standings []schedule.Standing, trouble string, lines int) error {
 	head := trouble
 	if head == "" {
@@ -22,7 +23,7 @@ func (p Printer) Watch(standings []schedule.Standing, trouble string, lines int)
 	if err != nil {
 		return err
 	}
-	if len(page) > lines-2 {
+	if lines > 0 && len(page) > lines-2 {
 		page, err = p.page(slices.SortedStableFunc(slices.Values(standings), func(a, b schedule.Standing) int {
 			return urgency(a.State) - urgency(b.State)
 		}))
@@ -34,8 +35,8 @@ func (p Printer) Watch(standings []schedule.Standing, trouble string, lines int)
 	}
 	page = append([]string{OneLine(clean(head)), ""}, page...)
 	for i, line := range page {
-		if twwidth.Width(line) > p.Width { // on a terminal too narrow for anything
-			page[i] = p.fit(withoutColor(line), max(p.Width, 1))
+		if p.Width > 0 && twwidth.Width(line) > p.Width { // on a terminal too narrow for anything
+			page[i] = p.fit(withoutColor(line), p.Width)
 		}
 	}
 	_, err = fmt.Fprint(p.W, strings.Join(page, "\n"))

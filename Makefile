@@ -6,7 +6,7 @@ LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 20s
 MAJORS ?= 13 14 16 17 18
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown model fuzz lint bench build clean
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci model fuzz lint docs bench build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test-zones: ## cron expressions in every time zone that Go brings along, minute 
 test-markdown: ## what is printed as Markdown, read by a parser that is no dependency of the program
 	cd test/markdown && go test ./...
 
+test-ci: ## action.yml and the YAML in the pages, read by such a parser, and the steps of the action
+	cd test/ci && go test ./...
+
 model: ## the model of claim, run and rescue with 3 workers and 2 views; minutes, and gigabytes of memory
 	go test ./internal/model -run TestOurs -full -v -count=1 -timeout 1h
 
@@ -39,9 +42,15 @@ fuzz: ## fuzz names, durations and cron expressions: make fuzz FUZZTIME=5m
 	go test ./schedule -run '^$$' -fuzz FuzzCron -fuzztime $(FUZZTIME) -fuzzminimizetime 1x
 	go test ./report -run '^$$' -fuzz FuzzClean -fuzztime $(FUZZTIME)
 
-lint: $(LINT) ## formatting, vet, the linters and the import direction
+lint: $(LINT) ## formatting, vet, the linters, the import direction, and that `make docs` has been run
 	$(LINT) run ./...
 	go mod tidy -diff
+	go run ./cmd/mvsched docs markdown | diff docs/cli.md - >&2
+	go run ./cmd/mvsched docs man | diff docs/mvsched.1 - >&2
+
+docs: ## docs/cli.md and docs/mvsched.1, from the commands
+	go run ./cmd/mvsched docs markdown >docs/cli.md
+	go run ./cmd/mvsched docs man >docs/mvsched.1
 
 bench: ## the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...

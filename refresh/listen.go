@@ -25,6 +25,7 @@ type listener struct {
 	config *pgx.ConnConfig
 	log    *slog.Logger
 	tell   []*run
+	heard  func() // also told, of whatever there is; nil: nobody
 	hears  atomic.Bool
 }
 
@@ -43,6 +44,14 @@ func (l *listener) listen(ctx context.Context) {
 		}
 		pause(ctx, reconnectMaxPause)
 	}
+}
+
+// Listen calls heard, from one goroutine, whenever the database tells that a refresh has ended or that schedules have
+// changed, until ctx ends. Where it cannot listen, as behind a transaction pooler, it calls nothing: who has to know asks
+// from time to time anyway.
+func Listen(ctx context.Context, config *pgx.ConnConfig, heard func()) {
+	ear := &listener{config: config, log: slog.New(slog.DiscardHandler), heard: heard}
+	ear.listen(ctx)
 }
 
 // hear listens until the connection is lost.
@@ -64,6 +73,9 @@ func (l *listener) hear(ctx context.Context) (err error) {
 		notification, err := conn.WaitForNotification(ctx)
 		if err != nil {
 			return err
+		}
+		if l.heard != nil {
+			l.heard()
 		}
 		for _, r := range l.tell {
 			switch notification.Channel {

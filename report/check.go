@@ -18,6 +18,12 @@ const mostNamed = 3
 
 // Check writes the one line of a monitoring plugin: a word, which views are in trouble, and after a bar the numbers.
 func (p Printer) Check(s schedule.Summary) error {
+	_, err := fmt.Fprintf(p.W, "%s |%s\n", CheckLine(s), performance(s))
+	return err
+}
+
+// CheckLine is the line of a check without the numbers.
+func CheckLine(s schedule.Summary) string {
 	var parts []string
 	for _, state := range troubles {
 		if names := s.Names[state]; len(names) > 0 {
@@ -29,8 +35,7 @@ func (p Printer) Check(s schedule.Summary) error {
 		parts = append(parts, "nothing is scheduled")
 	}
 	word := map[schedule.Health]string{schedule.Healthy: "OK", schedule.Warning: "WARNING", schedule.Critical: "CRITICAL"}[s.Health]
-	_, err := fmt.Fprintf(p.W, "%s %s - %s |%s\n", CheckName, word, CheckText(strings.Join(parts, ", ")), performance(s))
-	return err
+	return fmt.Sprintf("%s %s - %s", CheckName, word, CheckText(strings.Join(parts, ", ")))
 }
 
 // some names the first views of a list.

@@ -24,6 +24,9 @@ func (c cleanWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Clean is what a clean writer makes of s.
+func Clean(s string) string { return clean(s) }
+
 // GitHub and others take a line that begins with ::, and ##[ or ##word[ anywhere, for a command.
 var (
 	lineCommand = regexp.MustCompile(`(?m)^([\s\p{Z}]*)::`)

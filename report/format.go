@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"time"
@@ -8,7 +9,7 @@ import (
 	"github.com/mvsched/mvsched/schedule"
 )
 
-// span is a duration at a glance, two units at the most: 850ms, 1.2s, 45s, 4m48s, 3h02m, 5d03h.
+// span is a duration at a glance, two units at the most: 850ms, 1.2s, 45s, 4m48s, 3h2m, 5d.
 func span(d time.Duration) string {
 	switch {
 	case d < 0:
@@ -20,11 +21,11 @@ func span(d time.Duration) string {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", d/time.Second)
 	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
+		return schedule.FormatDuration(d.Truncate(time.Second))
 	case d < schedule.Day:
-		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+		return schedule.FormatDuration(d.Truncate(time.Minute))
 	default:
-		return fmt.Sprintf("%dd%02dh", d/schedule.Day, d%schedule.Day/time.Hour)
+		return schedule.FormatDuration(d.Truncate(time.Hour))
 	}
 }
 
@@ -90,26 +91,6 @@ func took(e schedule.Execution) string {
 	return span(e.Duration())
 }
 
-func lockTimeout(s schedule.Schedule) string {
-	if s.LockTimeout == nil {
-		return "-"
-	}
-	return schedule.FormatDuration(*s.LockTimeout)
-}
-
-func paused(s schedule.Schedule) string {
-	switch {
-	case s.PausedAt != nil && s.PausedReason != nil:
-		return *s.PausedReason
-	case s.PausedAt != nil:
-		return "since " + shortTime(*s.PausedAt)
-	case s.SuspendedAt != nil:
-		return "suspended"
-	default:
-		return "-"
-	}
-}
-
 func dueSince(d schedule.Due) string {
 	if d.ScheduledAt == nil {
 		return "new"
@@ -123,5 +104,8 @@ func orDash(s *string) string {
 	}
 	return *s
 }
+
+// orNone is text, or the dash that stands for none.
+func orNone(s string) string { return cmp.Or(s, "-") }
 
 func itoa(n int) string { return strconv.Itoa(n) }

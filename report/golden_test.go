@@ -32,14 +32,19 @@ var hostile = []string{
 func hostileStandings() []schedule.Standing {
 	standings := []schedule.Standing{standing("cinema.ticket_count_by_country_and_day_view"), {View: "cinema.new_view", State: schedule.StateNever, Queue: "default"}}
 	standings[0].MaxLag, standings[0].Parents = ptr(10*time.Minute), []string{"cinema.event_view", `public."a|b"`}
-	for _, text := range hostile {
+	for i, text := range hostile {
 		st := standing(`public."` + strings.ReplaceAll(text, `"`, `""`) + `"`)
 		st.State, st.Last.Status, st.ConsecutiveFailures, st.Queue = schedule.StateFailing, schedule.Failed, 2, text
 		st.Last.Method, st.Last.RowsInserted, st.Last.RowsDeleted = nil, nil, nil
 		st.Last.ErrorName, st.Last.ErrorMessage = ptr("raise_exception"), ptr(text)
+		if i%4 == 2 {
+			st.State, st.RunningFor, st.Blockers = schedule.StateRunning, ptr(time.Minute), []schedule.Blocker{{View: st.View, PID: 4711, User: text}}
+		}
 		standings = append(standings, st)
 	}
-	return standings
+	busy := standing("cinema.busy_view")
+	busy.State, busy.RunningFor, busy.Usual = schedule.StateRunning, ptr(75*time.Second), ptr(100*time.Second)
+	return append(standings, busy)
 }
 
 func hostileExecutions() (executions []schedule.Execution) {
@@ -193,6 +198,20 @@ func objects(t *testing.T, name string) (rows []map[string]any) {
 	return rows
 }
 
+// Nothing is lost in JSON, nor on its way through the clean writer.
+func TestJSONHasTheNames(t *testing.T) {
+	rows := objects(t, "status")
+	for i, st := range hostileStandings() {
+		if rows[i]["view"] != st.View {
+			t.Errorf("%q, want %q", rows[i]["view"], st.View)
+		}
+		last, ok := rows[i]["last"].(map[string]any)
+		if st.Last != nil && st.Last.ErrorMessage != nil && (!ok || last["error_message"] != *st.Last.ErrorMessage) {
+			t.Errorf("%q, want %q", last["error_message"], *st.Last.ErrorMessage)
+		}
+	}
+}
+
 func TestJSONLinesHaveTheObjectsOfJSON(t *testing.T) {
 	for name, write := range lists {
 		want := objects(t, name)
@@ -227,12 +246,13 @@ func TestCSVHasTheRowsOfJSON(t *testing.T) {
 		}
 		for i, object := range want {
 			columns := 0
+			members := map[string]int{"last": 11, "running": 3} // of inner objects
 			for key, value := range object {
-				if inner, ok := value.(map[string]any); ok || key == "last" {
+				if inner, ok := value.(map[string]any); ok || members[key] > 0 {
 					for member := range inner {
 						checkCell(t, name, table, i, key+"_"+member, inner[member])
 					}
-					columns += 11
+					columns += members[key]
 					continue
 				}
 				checkCell(t, name, table, i, key, value)

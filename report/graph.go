@@ -27,7 +27,7 @@ func (p Printer) Graph(g schedule.Graph) error {
 	case Dot:
 		drawDot(&buf, g)
 	default:
-		drawTree(&buf, g)
+		drawTree(&buf, g, p.branches())
 	}
 	_, err := p.W.Write(buf.Bytes())
 	return err
@@ -51,25 +51,35 @@ func writeGraphJSON(w io.Writer, g schedule.Graph) error {
 	return encodeJSON(w, j)
 }
 
+// branches are what a tree is drawn with.
+type branches struct{ child, last, past, elsewhere string }
+
+func (p Printer) branches() branches {
+	if p.ASCII && p.Width > 0 { // what goes elsewhere than to a terminal looks the same everywhere
+		return branches{"|- ", "`- ", "|  ", p.ellipsis()}
+	}
+	return branches{"├─ ", "└─ ", "│  ", "…"}
+}
+
 // drawTree writes a tree a root. What stands below a view is drawn where the view is met first; elsewhere it is "name …",
 // which also ends cycles.
-func drawTree(buf *bytes.Buffer, g schedule.Graph) {
+func drawTree(buf *bytes.Buffer, g schedule.Graph, drawing branches) {
 	children := g.Children()
 	drawn := map[string]bool{}
 	var draw func(view, lead, below string)
 	draw = func(view, lead, below string) {
 		buf.WriteString(lead + label(view))
 		if drawn[view] {
-			buf.WriteString(" …\n")
+			buf.WriteString(" " + drawing.elsewhere + "\n")
 			return
 		}
 		buf.WriteString("\n")
 		drawn[view] = true
 		for i, child := range children[view] {
 			if i < len(children[view])-1 {
-				draw(child, below+"├─ ", below+"│  ")
+				draw(child, below+drawing.child, below+drawing.past)
 			} else {
-				draw(child, below+"└─ ", below+"   ")
+				draw(child, below+drawing.last, below+"   ")
 			}
 		}
 	}

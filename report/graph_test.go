@@ -97,3 +97,15 @@ func TestGraphOfNothingAsJSON(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// On a terminal that may know nothing else a tree is drawn in ASCII.
+func TestGraphInASCII(t *testing.T) {
+	g := schedule.Graph{Views: []string{"a", "b", "c", "d"}, Edges: []schedule.Edge{
+		{Parent: "a", Child: "b"}, {Parent: "a", Child: "c"}, {Parent: "b", Child: "d"}, {Parent: "c", Child: "d"},
+	}}
+	var out strings.Builder
+	err := report.Printer{W: &out, Format: report.Text, Width: 80, ASCII: true}.Graph(g)
+	if want := "a\n|- b\n|  `- d\n`- c\n   `- d ...\n"; err != nil || out.String() != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, out.String(), want)
+	}
+}

@@ -14,17 +14,29 @@ import (
 // The JSON keys are what scripts rely on. Times are RFC 3339 in UTC, durations numbers of seconds, what is absent null.
 
 type standingJSON struct {
-	View                string     `json:"view"`
-	State               string     `json:"state"`
-	DataAsOf            *time.Time `json:"data_as_of"`
-	AgeSeconds          *float64   `json:"age_seconds"`
-	MaxLagSeconds       *float64   `json:"max_lag_seconds"`
-	NextRunAt           *time.Time `json:"next_run_at"`
-	Last                *lastJSON  `json:"last"`
-	ConsecutiveFailures int        `json:"consecutive_failures"`
-	Queue               string     `json:"queue"`
-	Parents             []string   `json:"parents"`
-	SizeBytes           int64      `json:"size_bytes"`
+	View                string       `json:"view"`
+	State               string       `json:"state"`
+	DataAsOf            *time.Time   `json:"data_as_of"`
+	AgeSeconds          *float64     `json:"age_seconds"`
+	MaxLagSeconds       *float64     `json:"max_lag_seconds"`
+	NextRunAt           *time.Time   `json:"next_run_at"`
+	Last                *lastJSON    `json:"last"`
+	ConsecutiveFailures int          `json:"consecutive_failures"`
+	Queue               string       `json:"queue"`
+	Parents             []string     `json:"parents"`
+	SizeBytes           int64        `json:"size_bytes"`
+	Running             *runningJSON `json:"running"`
+}
+
+type runningJSON struct {
+	ElapsedSeconds float64       `json:"elapsed_seconds"`
+	UsualSeconds   *float64      `json:"usual_seconds"`
+	BlockedBy      []blockerJSON `json:"blocked_by"`
+}
+
+type blockerJSON struct {
+	PID  int    `json:"pid"`
+	User string `json:"user"`
 }
 
 type lastJSON struct {
@@ -145,6 +157,12 @@ func toStandingJSON(s schedule.Standing) standingJSON {
 	if s.Last != nil {
 		last := toLastJSON(*s.Last)
 		j.Last = &last
+	}
+	if s.RunningFor != nil {
+		j.Running = &runningJSON{ElapsedSeconds: *secondsOf(s.RunningFor), UsualSeconds: secondsOf(s.Usual), BlockedBy: []blockerJSON{}}
+		for _, b := range s.Blockers {
+			j.Running.BlockedBy = append(j.Running.BlockedBy, blockerJSON{PID: b.PID, User: b.User})
+		}
 	}
 	return j
 }

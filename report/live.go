@@ -92,7 +92,7 @@ func (l *Live) draw() {
 		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", l.drawn)
 	}
 	for _, line := range l.running {
-		b.WriteString(fit(line.text(time.Now()), max(l.width-1, minShortened)))
+		b.WriteString(Printer{}.fit(line.text(time.Now()), max(l.width-1, minShortened)))
 		b.WriteByte('\n')
 	}
 	l.drawn = len(l.running)

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"strings"
@@ -84,25 +83,13 @@ func (p Printer) viewForecasts(f schedule.Forecast) error {
 			when: func(v schedule.ViewForecast) bool { return len(v.Problems) > 0 },
 		},
 	}
-	if p.Format == Markdown {
-		return table(p, f.Views, columns)
-	}
-	var buf bytes.Buffer
-	if err := writeTable(&buf, p.Width, columns, f.Views); err != nil {
-		return err
-	}
-	if cells := min(p.Width-widest(buf.String())-2, mostCells); cells >= leastCells {
-		bars := timelines(f, cells)
+	if cells := min(p.room()-natural(columns, f.Views)-2, mostCells); cells >= leastCells {
+		bars := p.timelines(f, cells)
 		columns = append(columns, column[schedule.ViewForecast]{
 			head: "TIMELINE", cell: func(v schedule.ViewForecast) string { return bars[v.View] },
 		})
-		buf.Reset()
-		if err := writeTable(&buf, p.Width, columns, f.Views); err != nil {
-			return err
-		}
 	}
-	_, err := p.W.Write(buf.Bytes())
-	return err
+	return table(p, f.Views, columns)
 }
 
 // A timeline has as many cells as the terminal has room for, within these.
@@ -112,7 +99,7 @@ const (
 )
 
 // timelines draws for every view how busy each part of the time is with it.
-func timelines(f schedule.Forecast, cells int) map[string]string {
+func (p Printer) timelines(f schedule.Forecast, cells int) map[string]string {
 	cell := f.Until.Sub(f.From) / time.Duration(cells)
 	if cell <= 0 {
 		return nil
@@ -136,20 +123,11 @@ func timelines(f schedule.Forecast, cells int) map[string]string {
 	for view, bar := range filled {
 		var b strings.Builder
 		for _, d := range bar {
-			b.WriteRune(block(d, cell))
+			b.WriteRune(p.block(d, cell))
 		}
 		bars[view] = b.String()
 	}
 	return bars
-}
-
-// block is a bar as high as the part is of the whole; what is not nothing can be seen.
-func block(part, whole time.Duration) rune {
-	if part <= 0 {
-		return '·'
-	}
-	blocks := []rune("▁▂▃▄▅▆▇█")
-	return blocks[min(int(part*time.Duration(len(blocks))/whole), len(blocks)-1)]
 }
 
 func firstRun(v schedule.ViewForecast, now time.Time) string {
@@ -204,7 +182,7 @@ func waits(r schedule.PredictedRun) string {
 	return cmp.Or(strings.Join(parts, ", "), "-")
 }
 
-// problems writes what does not fit. Nothing gives way: a message must be readable.
+// problems writes what does not fit. A message is never shortened: it must be readable.
 func (p Printer) problems(f schedule.Forecast) error {
 	type viewProblem struct{ view, message string }
 	var rows []viewProblem
@@ -220,8 +198,8 @@ func (p Printer) problems(f schedule.Forecast) error {
 		return err
 	}
 	return table(p, rows, []column[viewProblem]{
-		{head: "VIEW", cell: func(r viewProblem) string { return r.view }},
-		{head: "PROBLEM", cell: func(r viewProblem) string { return r.message }},
+		{head: "VIEW", cell: func(r viewProblem) string { return r.view }, gives: true},
+		{head: "PROBLEM", cell: func(r viewProblem) string { return r.message }, wraps: true, least: 30},
 	})
 }
 

@@ -44,14 +44,14 @@ func TestForecast(t *testing.T) {
 		want  string
 	}{
 		{"without_a_terminal", 0, false, `VIEW      RUNS  FIRST  USUAL  BUSY  MAX AGE  TARGET  PROBLEM
-public.a     2    now  1m30s   50%    3h00m   1h00m  target
+public.a     2    now  1m30s   50%       3h      1h  target
 public.b     0      -      -    0%        -       -  -
 
 VIEW      PROBLEM
 public.a  too old
 `},
 		{"a_bar_where_there_is_room", 60 + 2 + 16, false, `VIEW      RUNS  FIRST  USUAL  BUSY  MAX AGE  TARGET  PROBLEM  TIMELINE
-public.a     2    now  1m30s   50%    3h00m   1h00m  target   ████········████
+public.a     2    now  1m30s   50%       3h      1h  target   ████········████
 public.b     0      -      -    0%        -       -  -        ················
 
 VIEW      PROBLEM
@@ -66,7 +66,7 @@ public.a  too old
 	}
 	t.Run("what_a_run_waits_for", func(t *testing.T) {
 		got := written(0, report.Table, true)
-		if want := "public.a         1h00m  2m00s for its last run, 3.0s for what it reads, 5m00s for a worker behind public.b\n"; !strings.Contains(got, want) {
+		if want := "public.a          1h  2m for its last run, 3.0s for what it reads, 5m for a worker behind public.b\n"; !strings.Contains(got, want) {
 			t.Errorf("%s", got)
 		}
 	})

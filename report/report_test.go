@@ -38,26 +38,52 @@ func TestStatus(t *testing.T) {
 	failing.State, failing.Last.Status, failing.Age = schedule.StateFailing, schedule.TimedOut, ptr(50*time.Hour)
 	running := standing("cinema.last_week_event_view")
 	running.State, running.RunningFor, running.NextRunIn = schedule.StateRunning, ptr(75*time.Second), ptr(-time.Second)
+	running.Usual = ptr(100 * time.Second)
 	never := schedule.Standing{View: `public."By Day"`, State: schedule.StateNever}
 	paused := schedule.Standing{View: "cinema.venue_view", State: schedule.StatePaused, NextRunIn: ptr(time.Hour)}
 
 	var buf bytes.Buffer
-	err := report.Printer{W: &buf, Format: report.Table}.Status([]schedule.Standing{
-		standing("cinema.ticket_count_by_country_and_day_view"), failing, running, never, paused,
-	})
-	const want = `VIEW                                         STATE      AGE   NEXT  LAST RUN
-cinema.ticket_count_by_country_and_day_view  fresh      12s  4m48s  1.2s
-cinema.future_event_view                     failing  2d02h  4m48s  timed_out
-cinema.last_week_event_view                  running    12s    now  for 1m15s
-public."By Day"                              never        -    now  -
-cinema.venue_view                            paused       -      -  -
+	standings := []schedule.Standing{standing("cinema.ticket_count_by_country_view"), failing, never, paused}
+	err := report.Printer{W: &buf, Format: report.Table}.Status(standings)
+	const want = `VIEW                                 STATE     AGE   NEXT  LAST RUN
+cinema.ticket_count_by_country_view  fresh     12s  4m48s  1.2s
+cinema.future_event_view             failing  2d2h  4m48s  timed_out
+public."By Day"                      never       -    now  -
+cinema.venue_view                    paused      -      -  -
 `
 	if err != nil || buf.String() != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), want)
 	}
-	for line := range strings.Lines(buf.String()) {
-		if utf8.RuneCountInString(strings.TrimRight(line, "\n")) > 80 {
-			t.Errorf("wider than 80 columns: %s", line)
+	standings = []schedule.Standing{standings[0], running}
+	for _, c := range []struct {
+		printer report.Printer
+		blocked []schedule.Blocker
+		want    string
+	}{
+		{report.Printer{}, nil, `VIEW                                 STATE    AGE   NEXT  LAST RUN  RUNNING
+cinema.ticket_count_by_country_view  fresh    12s  4m48s  1.2s      -
+cinema.last_week_event_view          running  12s    now  1.2s      1m15s, usually 1m40s
+`},
+		{report.Printer{Width: 80}, nil, `VIEW                         STATE    AGE   NEXT  LAST RUN  RUNNING
+cinema.ticket_count_by_cou…  fresh    12s  4m48s  1.2s      -
+cinema.last_week_event_view  running  12s    now  1.2s      1m15s, usually 1m40s
+`},
+		{report.Printer{Width: 100}, nil, `VIEW                                 STATE    AGE   NEXT  LAST RUN  RUNNING
+cinema.ticket_count_by_country_view  fresh    12s  4m48s  1.2s      -
+cinema.last_week_event_view          running  12s    now  1.2s      ███████░░░ 1m15s, usually 1m40s
+`},
+		{report.Printer{Width: 80, ASCII: true}, []schedule.Blocker{{PID: 4711, User: "alice"}, {PID: 0}}, `VIEW                      STATE    AGE   NEXT  LAST RUN  RUNNING
+cinema.ticket_count_b...  fresh    12s  4m48s  1.2s      -
+cinema.last_week_even...  running  12s    now  1.2s      1m15s, usually 1m40s,
+                                                         waits for alice (pid
+                                                         4711), a prepared
+                                                         transaction
+`},
+	} {
+		buf.Reset()
+		c.printer.W, c.printer.Format, standings[1].Blockers = &buf, report.Table, c.blocked
+		if err := c.printer.Status(standings); err != nil || buf.String() != c.want {
+			t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), c.want)
 		}
 	}
 }
@@ -80,12 +106,12 @@ cinema.top_view    late   12s  1m (1m30s at best)  4m48s  1.2s
 
 	buf.Reset()
 	err = report.Printer{W: &buf, Format: report.Table}.Schedules([]schedule.Schedule{
-		{View: "cinema.sales_view", Kind: schedule.KindMaxLag, MaxLag: kept.MaxLag, ReachableLag: kept.ReachableLag, Timeout: time.Minute, Strategy: "auto"},
-		{View: "cinema.top_view", Kind: schedule.KindMaxLag, MaxLag: missed.MaxLag, ReachableLag: missed.ReachableLag, Timeout: time.Minute, Strategy: "auto"},
+		{View: "cinema.sales_view", Kind: schedule.KindMaxLag, MaxLag: kept.MaxLag, ReachableLag: kept.ReachableLag, Timeout: time.Minute, Strategy: "auto", Retries: 3},
+		{View: "cinema.top_view", Kind: schedule.KindMaxLag, MaxLag: missed.MaxLag, ReachableLag: missed.ReachableLag, Timeout: time.Minute, Strategy: "auto", Retries: 3},
 	})
-	const list = `VIEW               WHEN               AT BEST  TIMEOUT  STRATEGY
-cinema.sales_view  no older than 10m        -       1m  auto
-cinema.top_view    no older than 1m     1m30s       1m  auto
+	const list = `VIEW               WHEN                              TIMEOUT  STRATEGY
+cinema.sales_view  no older than 10m                      1m  auto
+cinema.top_view    no older than 1m (1m30s at best)       1m  auto
 `
 	if err != nil || buf.String() != list {
 		t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), list)
@@ -154,7 +180,7 @@ func TestJSON(t *testing.T) {
 	want := []map[string]any{
 		{
 			"view": "public.a", "state": "fresh", "data_as_of": "2026-11-21T10:00:00Z", "age_seconds": 12.0, "max_lag_seconds": nil,
-			"next_run_at": "2026-11-21T10:05:00Z", "consecutive_failures": 0.0, "queue": "default", "parents": nil, "size_bytes": 8192.0,
+			"next_run_at": "2026-11-21T10:05:00Z", "consecutive_failures": 0.0, "queue": "default", "parents": nil, "size_bytes": 8192.0, "running": nil,
 			"last": map[string]any{
 				"status": "succeeded", "reason": nil, "method": "concurrently", "scheduled_at": nil, "started_at": "2026-11-21T10:00:00Z",
 				"ended_at": "2026-11-21T10:00:01.2Z", "duration_seconds": 1.2, "rows_inserted": 12.0, "rows_deleted": 3.0, "error_name": nil, "error_message": nil,
@@ -162,7 +188,7 @@ func TestJSON(t *testing.T) {
 		},
 		{
 			"view": "public.b", "state": "never", "data_as_of": nil, "age_seconds": nil, "max_lag_seconds": nil, "next_run_at": nil, "last": nil,
-			"consecutive_failures": 0.0, "queue": "default", "parents": nil, "size_bytes": 0.0,
+			"consecutive_failures": 0.0, "queue": "default", "parents": nil, "size_bytes": 0.0, "running": nil,
 		},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -177,9 +203,8 @@ func TestFindings(t *testing.T) {
 	}
 	for format, want := range map[report.Format]string{
 		report.Table: "" +
-			"SEVERITY  CHECK    VIEW      MESSAGE                            FIX\n" +
-			"error     missing  public.v  there is no such view              mvsched remove public.v\n" +
-			"advice    pooler   -         a pooler stands before the server  -\n",
+			"error: missing public.v\n  there is no such\n  view\n  fix: mvsched remove public.v\n\n" +
+			"advice: pooler\n  a pooler stands\n  before the server\n",
 		report.JSON: `[
   {
     "severity": "error",
@@ -199,7 +224,7 @@ func TestFindings(t *testing.T) {
 `,
 	} {
 		var buf bytes.Buffer
-		p := report.Printer{W: &buf, Format: format, Width: 40} // a fix is never shortened
+		p := report.Printer{W: &buf, Format: format, Width: 20} // a fix is never shortened
 		if err := p.Findings(findings); err != nil || buf.String() != want {
 			t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), want)
 		}
@@ -294,4 +319,78 @@ type writerFunc func([]byte)
 func (f writerFunc) Write(p []byte) (int, error) {
 	f(p)
 	return len(p), nil
+}
+
+// A terminal shows above the history how long refreshes took; what is piped has a line for every execution and no more.
+func TestTrends(t *testing.T) {
+	inUTC(t)
+	var executions []schedule.Execution
+	for i, took := range []time.Duration{8, 1, 0, 4} { // newest first
+		e := succeeded("public.a")
+		e.EndedAt = ptr(at.Add(took * time.Second))
+		if took == 0 {
+			e.Status = schedule.Failed
+		}
+		executions = append(executions, e, succeeded("public.twice"))
+		if i > 1 {
+			executions = executions[:len(executions)-1]
+		}
+	}
+	for _, c := range []struct {
+		printer report.Printer
+		want    string
+	}{
+		{report.Printer{Format: report.Table, Width: 80}, "VIEW      USUALLY  AT MOST  TREND\npublic.a     4.0s     8.0s  ▅×▂█\n\nSTARTED "},
+		{report.Printer{Format: report.Table, Width: 80, ASCII: true}, "VIEW      USUALLY  AT MOST  TREND\npublic.a     4.0s     8.0s  =x.#\n\nSTARTED "},
+		{report.Printer{Format: report.Table}, "STARTED "},
+		{report.Printer{Format: report.Markdown, Width: 80}, "| STARTED "},
+	} {
+		var buf bytes.Buffer
+		c.printer.W = &buf
+		if err := c.printer.Executions(executions, false); err != nil || !strings.HasPrefix(buf.String(), c.want) {
+			t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), c.want)
+		}
+	}
+}
+
+// Options that are as by default go without saying; none of the others is lost, however narrow the terminal.
+func TestOptionsOfSchedules(t *testing.T) {
+	plain := schedule.Schedule{
+		View: "public.a", Kind: schedule.KindEvery, Every: ptr(5 * time.Minute), Timezone: "UTC", Timeout: 30 * time.Minute,
+		Strategy: schedule.Auto, Queue: "default", Retries: 3, MaxStaleness: time.Hour,
+	}
+	full := plain
+	full.View, full.Kind, full.Every, full.Timezone = "public.b", schedule.KindCron, nil, "Europe/Berlin"
+	full.Cron, full.Window = ptr("30 6 * * 1-5"), &schedule.Window{Start: schedule.TimeOfDay(22 * time.Hour), End: schedule.TimeOfDay(6 * time.Hour)}
+	full.Jitter, full.Debounce, full.AtMostEvery, full.LockTimeout = ptr(30*time.Second), ptr(5*time.Second), ptr(time.Minute), ptr(10*time.Second)
+	full.Retries, full.SuspendAfter, full.SkipUnchanged, full.OnParentFailure = 5, ptr(4), true, schedule.ParentFailureRun
+	full.Vacuum, full.Queue, full.Priority, full.SearchPath = schedule.VacuumNever, "heavy", 7, ptr("cinema")
+	for width, want := range map[int]string{
+		0: `VIEW      WHEN      TIMEOUT  STRATEGY
+public.a  every 5m      30m  auto
+`,
+		80: `VIEW      WHEN               TIMEOUT  STRATEGY  OPTIONS
+public.a  every 5m               30m  auto      -
+public.b  cron 30 6 * * 1-5      30m  auto      between 22:00-06:00
+          Europe/Berlin                         Europe/Berlin, debounce
+                                                5s, at most every 1m,
+                                                jitter 30s, skip
+                                                unchanged up to 1h, run
+                                                when a parent failed,
+                                                retries 5, suspend after
+                                                4, lock timeout 10s,
+                                                vacuum never, queue
+                                                heavy, priority 7,
+                                                search path cinema
+`,
+	} {
+		schedules := []schedule.Schedule{plain, full}
+		if width == 0 {
+			schedules = schedules[:1]
+		}
+		var buf bytes.Buffer
+		if err := (report.Printer{W: &buf, Format: report.Table, Width: width}).Schedules(schedules); err != nil || buf.String() != want {
+			t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), want)
+		}
+	}
 }

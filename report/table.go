@@ -2,9 +2,10 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
-	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/olekukonko/tablewriter"
 	"github.com/olekukonko/tablewriter/pkg/twwidth"
@@ -19,34 +20,35 @@ type column[T any] struct {
 	right bool         // aligned right
 	when  func(T) bool // leave the column out when this holds for no row; nil: never leave it out
 	gives bool         // gives way, shortened with …, where the table is wider than the terminal
+	wraps bool         // gives way by going on in the next line, so that nothing is lost
+	word  bool         // it is one of the words that have a colour
+	least int          // how many characters it keeps when it gives way; 0: minShortened
 }
 
 // minShortened is how many characters a column that gives way keeps.
 const minShortened = 12
 
-// writeTable writes rows as aligned text without frames. Width, when not 0, is the terminal's: cells of columns that
-// give way are shortened to fit it.
-func writeTable[T any](w io.Writer, width int, all []column[T], rows []T) error {
+// writeTable writes rows as aligned text without frames, made to fit the terminal's width if there is one.
+func writeTable[T any](p Printer, all []column[T], rows []T) error {
 	columns := shown(all, rows)
 	head := make([]string, len(columns))
 	align := make(tw.Alignment, len(columns))
-	widths := make([]int, len(columns))
 	for i, c := range columns {
-		head[i], align[i], widths[i] = c.head, tw.AlignLeft, twwidth.Width(c.head)
+		head[i], align[i] = c.head, tw.AlignLeft
 		if c.right {
 			align[i] = tw.AlignRight
 		}
 	}
-	cells := make([][]string, len(rows))
-	for r, row := range rows {
-		cells[r] = make([]string, len(columns))
-		for i, c := range columns {
-			cells[r][i] = OneLine(clean(c.cell(row)))
-			widths[i] = max(widths[i], twwidth.Width(cells[r][i]))
-		}
+	cells, widths := measured(columns, rows)
+	if p.Width > 0 {
+		cells = p.squeeze(cells, yielding(columns, widths, p.Width))
 	}
-	if width > 0 {
-		shorten(columns, cells, widths, width)
+	for i, c := range columns {
+		for _, row := range cells {
+			if c.word {
+				row[i] = p.paint(row[i])
+			}
+		}
 	}
 
 	var buf bytes.Buffer
@@ -69,7 +71,7 @@ func writeTable[T any](w io.Writer, width int, all []column[T], rows []T) error 
 		return fmt.Errorf("laying out a table: %w", err)
 	}
 	for line := range bytes.Lines(buf.Bytes()) { // the library pads every line, and hides errors of its writer
-		if _, err := w.Write(append(bytes.TrimRight(line, " \n"), '\n')); err != nil {
+		if _, err := p.W.Write(append(bytes.TrimRight(line, " \n"), '\n')); err != nil {
 			return err
 		}
 	}
@@ -95,36 +97,154 @@ func anyOf[T any](rows []T, is func(T) bool) bool {
 	return false
 }
 
-// shorten takes what the table is wider than the terminal from the columns that give way, the last one first.
-func shorten[T any](columns []column[T], cells [][]string, widths []int, width int) {
-	total := 2 * (len(columns) - 1)
+// measured lays out the cells, and tells how wide each column is.
+func measured[T any](columns []column[T], rows []T) (cells [][]string, widths []int) {
+	widths = make([]int, len(columns))
+	for i, c := range columns {
+		widths[i] = twwidth.Width(c.head)
+	}
+	cells = make([][]string, len(rows))
+	for r, row := range rows {
+		cells[r] = make([]string, len(columns))
+		for i, c := range columns {
+			cells[r][i] = OneLine(clean(c.cell(row)))
+			widths[i] = max(widths[i], twwidth.Width(cells[r][i]))
+		}
+	}
+	return cells, widths
+}
+
+// room is the width that a table is made to fit, or 0: what is not laid out in columns is as wide as it is.
+func (p Printer) room() int {
+	if p.Format == Markdown {
+		return 0
+	}
+	return p.Width
+}
+
+// tooWide reports whether a table is wider than the terminal that it is for.
+func tooWide[T any](p Printer, columns []column[T], rows []T) bool {
+	return p.room() > 0 && natural(columns, rows) > p.room()
+}
+
+// natural is how wide a table is to which nothing is done.
+func natural[T any](all []column[T], rows []T) int {
+	_, widths := measured(shown(all, rows), rows)
+	return tableWidth(widths)
+}
+
+func tableWidth(widths []int) int {
+	total := 2 * (len(widths) - 1)
 	for _, w := range widths {
 		total += w
 	}
-	for i := len(columns) - 1; i >= 0 && total > width; i-- {
-		if !columns[i].gives || widths[i] <= minShortened {
-			continue
+	return total
+}
+
+// squeezed is what has become of a column: its width, or 0 where it is as wide as it was.
+type squeezed struct {
+	width int
+	wraps bool
+}
+
+// yielding takes what the table is wider than the terminal from the columns that give way, always from the widest: at first
+// no more than they want to keep, and on a very narrow terminal all but their heads.
+func yielding[T any](columns []column[T], widths []int, width int) []squeezed {
+	to := make([]squeezed, len(columns))
+	for excess, pressed := tableWidth(widths)-width, false; excess > 0; {
+		widest := -1
+		for i, c := range columns {
+			least := twwidth.Width(c.head)
+			if !pressed {
+				least = max(least, cmp.Or(c.least, minShortened))
+			}
+			if (c.gives || c.wraps) && widths[i] > least && (widest < 0 || widths[i] >= widths[widest]) {
+				widest = i
+			}
 		}
-		to := max(widths[i]-(total-width), minShortened)
-		total -= widths[i] - to
-		for _, row := range cells {
-			row[i] = fit(row[i], to)
+		switch {
+		case widest >= 0:
+			excess--
+			widths[widest]--
+			to[widest] = squeezed{widths[widest], columns[widest].wraps}
+		case pressed:
+			return to
+		default:
+			pressed = true
 		}
 	}
+	return to
+}
+
+// squeeze makes the cells as narrow as their columns have become. A row that goes on takes several.
+func (p Printer) squeeze(rows [][]string, columns []squeezed) (squeezed [][]string) {
+	for _, row := range rows {
+		lines := [][]string{row}
+		for i, c := range columns {
+			if c.width == 0 {
+				continue
+			}
+			parts := []string{p.fit(row[i], c.width)}
+			if c.wraps {
+				parts = wrap(row[i], c.width)
+			}
+			for len(lines) < len(parts) {
+				lines = append(lines, make([]string, len(columns)))
+			}
+			for n, part := range parts {
+				lines[n][i] = part
+			}
+		}
+		squeezed = append(squeezed, lines...)
+	}
+	return squeezed
+}
+
+// ellipsis marks what has been shortened.
+func (p Printer) ellipsis() string {
+	if p.ASCII {
+		return "..."
+	}
+	return "…"
 }
 
 // fit shortens s to a width. The library marks also what fits as shortened.
-func fit(s string, width int) string {
+func (p Printer) fit(s string, width int) string {
 	if twwidth.Width(s) <= width {
 		return s
 	}
-	return twwidth.Truncate(s, width, "…")
+	return twwidth.Truncate(s, width, p.ellipsis())
 }
 
-// widest is the width of the longest line.
-func widest(text string) (most int) {
-	for line := range strings.Lines(text) {
-		most = max(most, twwidth.Width(strings.TrimRight(line, "\n")))
+// wrap breaks s into lines of a width, between words where it can. No line can be a command that s as a whole was not.
+func wrap(s string, width int) (lines []string) {
+	line, room := "", width
+	for word := range strings.FieldsSeq(s) {
+		word = clean(word)
+		for line != "" && twwidth.Width(word) >= room || twwidth.Width(word) > width {
+			if line == "" { // longer than a line
+				line = cutAt(word, width)
+				word = clean(word[len(line):])
+			}
+			lines, line, room = append(lines, line), "", width
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+		room = width - twwidth.Width(line)
 	}
-	return most
+	return append(lines, line)
+}
+
+// cutAt is as much of the beginning of s as fits, a character at the least.
+func cutAt(s string, width int) string {
+	end := 0
+	for i, r := range s {
+		if end > 0 && twwidth.Width(s[:i+utf8.RuneLen(r)]) > width {
+			break
+		}
+		end = i + utf8.RuneLen(r)
+	}
+	return s[:end]
 }

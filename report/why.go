@@ -1,7 +1,6 @@
 package report
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/mvsched/mvsched/schedule"
@@ -44,22 +43,31 @@ func (p Printer) Explanation(e schedule.Explanation) error {
 	}
 }
 
-// reasons writes them for people. Nothing gives way: a message must be readable.
+// reasons writes them for people. A message is never shortened: it must be readable. Where there is no room for instants,
+// how far they are from now is enough.
 func (p Printer) reasons(e schedule.Explanation) error {
 	if err := p.line("%s: %s", e.View, e.State); err != nil {
 		return err
 	}
-	return table(p, e.Reasons, []column[schedule.Reason]{
-		{head: "WHY", cell: func(r schedule.Reason) string { return r.Message }},
+	columns := reasonColumns(e.Now, instant)
+	if tooWide(p, columns, e.Reasons) {
+		columns = reasonColumns(e.Now, distance)
+	}
+	return table(p, e.Reasons, columns)
+}
+
+func reasonColumns(now time.Time, show func(*time.Time, time.Time) string) []column[schedule.Reason] {
+	return []column[schedule.Reason]{
+		{head: "WHY", cell: func(r schedule.Reason) string { return r.Message }, wraps: true},
 		{
-			head: "SINCE", cell: func(r schedule.Reason) string { return instant(r.Since, e.Now) },
+			head: "SINCE", cell: func(r schedule.Reason) string { return show(r.Since, now) },
 			when: func(r schedule.Reason) bool { return r.Since != nil },
 		},
 		{
-			head: "UNTIL", cell: func(r schedule.Reason) string { return instant(r.Until, e.Now) },
+			head: "UNTIL", cell: func(r schedule.Reason) string { return show(r.Until, now) },
 			when: func(r schedule.Reason) bool { return r.Until != nil },
 		},
-	})
+	}
 }
 
 // instant is a time in the reader's time zone, with how far it is from now.
@@ -67,11 +75,19 @@ func instant(t *time.Time, now time.Time) string {
 	if t == nil {
 		return "-"
 	}
+	return clockTime(*t) + " (" + distance(t, now) + ")"
+}
+
+// distance is how far a time is from now.
+func distance(t *time.Time, now time.Time) string {
+	if t == nil {
+		return "-"
+	}
 	if ahead := t.Sub(now); ahead > 0 {
-		return fmt.Sprintf("%s (in %s)", clockTime(*t), age(&ahead))
+		return "in " + age(&ahead)
 	}
 	ago := now.Sub(*t)
-	return fmt.Sprintf("%s (%s ago)", clockTime(*t), age(&ago))
+	return age(&ago) + " ago"
 }
 
 func toExplanationJSON(e schedule.Explanation) explanationJSON {

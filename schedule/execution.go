@@ -203,6 +203,7 @@ func (s *Store) Outcome(ctx context.Context, claim Claim, lost Ending) (executio
 // Blocker is who held a lock that a running refresh was waiting for.
 type Blocker struct {
 	ExecutionID int64
+	View        string // the canonical name of what is being refreshed
 	PID         int    // 0: a prepared transaction
 	User        string // "" when the server does not say
 	Query       string // its last one, with literals; "" when the server does not show it
@@ -214,17 +215,17 @@ const backendOfExecution = `
   join pg_catalog.pg_locks backend
     on backend.locktype = 'transactionid' and backend.transactionid = e.xmax and backend.mode = 'ExclusiveLock' and backend.granted`
 
-// blockersSQL looks while the wait lasts; after it there is nothing to see.
+// blockersSQL looks while the wait lasts; after it there is nothing to see. Null means all that is running.
 const blockersSQL = `
-select e.id, blocker.pid, coalesce(a.usename::text, ''),
+select e.id, coalesce(mvsched.view_name(e.view_oid), e.view_name), blocker.pid, coalesce(a.usename::text, ''),
        case when a.query is not null and a.query <> '<insufficient privilege>' then left(a.query, 2000) else '' end
   from mvsched.materialized_view_refresh_schedule_execution e` + backendOfExecution + `
  cross join lateral unnest(pg_catalog.pg_blocking_pids(backend.pid)) as blocker (pid)
   left join pg_catalog.pg_stat_activity a on a.pid = blocker.pid
- where e.id = any ($1::bigint[]) and e.status = 'running'
+ where ($1::bigint[] is null or e.id = any ($1::bigint[])) and e.status = 'running'
  order by e.id, blocker.pid`
 
 func scanBlocker(row pgx.CollectableRow) (b Blocker, err error) {
-	err = row.Scan(&b.ExecutionID, &b.PID, &b.User, &b.Query)
+	err = row.Scan(&b.ExecutionID, &b.View, &b.PID, &b.User, &b.Query)
 	return b, err
 }

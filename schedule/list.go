@@ -59,6 +59,7 @@ const statusSQL = `
 select st.view_name, st.state, st.data_as_of, extract(epoch from st.age)::float8, extract(epoch from st.max_lag)::float8,
        extract(epoch from st.reachable_lag)::float8, st.next_run_at,
        extract(epoch from st.next_run_at - now())::float8, extract(epoch from now() - st.running_since)::float8,
+       case when st.running_since is not null then mvsched.usual_seconds(st.view_name) end,
        st.last_execution_id, st.last_status, st.last_reason, st.last_method, st.last_scheduled_at,
        st.last_started_at, st.last_ended_at, st.last_rows_inserted, st.last_rows_deleted,
        st.last_error_name, st.last_error_message, st.consecutive_failures, st.queue, coalesce(st.size_bytes, 0),
@@ -78,16 +79,32 @@ func (s *Store) Status(ctx context.Context, views []ViewName) ([]Standing, error
 	if err != nil {
 		return nil, err
 	}
-	return read(ctx, s, "reading the status", scanStanding, statusSQL, ids)
+	var standings []Standing
+	var blockers []Blocker
+	err = s.send(ctx, func(batch *pgx.Batch) {
+		batch.Queue(statusSQL, ids).Query(collect(&standings, scanStanding))
+		batch.Queue(blockersSQL, nil).Query(collect(&blockers, scanBlocker))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the status: %w", err)
+	}
+	for i := range standings {
+		for _, b := range blockers {
+			if b.View == standings[i].View && standings[i].RunningFor != nil {
+				standings[i].Blockers = append(standings[i].Blockers, b)
+			}
+		}
+	}
+	return standings, nil
 }
 
 func scanStanding(row pgx.CollectableRow) (st Standing, err error) {
-	var age, maxLag, reachable, nextIn, runningFor *float64
+	var age, maxLag, reachable, nextIn, runningFor, usual *float64
 	var lastID *int64
 	var lastStatus *Status
 	var lastStarted *time.Time
 	var last Execution
-	err = row.Scan(&st.View, &st.State, &st.DataAsOf, &age, &maxLag, &reachable, &st.NextRunAt, &nextIn, &runningFor,
+	err = row.Scan(&st.View, &st.State, &st.DataAsOf, &age, &maxLag, &reachable, &st.NextRunAt, &nextIn, &runningFor, &usual,
 		&lastID, &lastStatus, &last.Reason, &last.Method, &last.ScheduledAt, &lastStarted, &last.EndedAt,
 		&last.RowsInserted, &last.RowsDeleted, &last.ErrorName, &last.ErrorMessage,
 		&st.ConsecutiveFailures, &st.Queue, &st.SizeBytes, &st.Parents, &st.SucceededAt)
@@ -96,6 +113,7 @@ func scanStanding(row pgx.CollectableRow) (st Standing, err error) {
 	}
 	st.MaxLag, st.ReachableLag = durationOrNil(maxLag), durationOrNil(reachable)
 	st.Age, st.NextRunIn, st.RunningFor = durationOrNil(age), durationOrNil(nextIn), durationOrNil(runningFor)
+	st.Usual = durationOrNil(usual)
 	if lastID != nil {
 		last.ID, last.View, last.Status, last.StartedAt = *lastID, st.View, *lastStatus, *lastStarted
 		st.Last = &last

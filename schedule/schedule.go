@@ -65,6 +65,13 @@ const (
 	MaxQueueName    = 63
 )
 
+// What the table has where nobody says otherwise.
+const (
+	DefaultRetries      = 3
+	DefaultMaxStaleness = time.Hour
+	DefaultQueue        = "default"
+)
+
 // Schedule is one row of the schedule table: what is configured for a view.
 type Schedule struct {
 	ID                  int64
@@ -188,9 +195,11 @@ type Standing struct {
 	ReachableLag        *time.Duration // the shortest that could be kept; nil: not known, or no MaxLag
 	NextRunAt           *time.Time
 	NextRunIn           *time.Duration // by the database's clock; negative: overdue
-	RunningFor          *time.Duration
-	Last                *Execution // the last that ended; nil: none yet
-	SucceededAt         *time.Time // the end of the last success under the view's name; nil: none that is kept
+	RunningFor          *time.Duration // nil: it is not being refreshed
+	Usual               *time.Duration // while it is being refreshed: how long that usually takes; nil: there is no history
+	Blockers            []Blocker      // while it is being refreshed: who holds a lock that it waits for
+	Last                *Execution     // the last that ended; nil: none yet
+	SucceededAt         *time.Time     // the end of the last success under the view's name; nil: none that is kept
 	ConsecutiveFailures int
 	Queue               string
 	SizeBytes           int64

@@ -71,7 +71,7 @@ A new schedule is due at once.`,
 		}
 		return runAdd(ctx, a, opts)
 	})
-	flags.registerSchedule(cmd)
+	flags.registerSchedule(a, cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "every materialized view that has no schedule")
 	cmd.Flags().StringVar(&schema, "schema", "", "with --all: only those in this schema")
 	cmd.Flags().BoolVar(&opts.ifNotExists, "if-not-exists", false, "leave views alone that are scheduled already")
@@ -94,6 +94,21 @@ func runAdd(ctx context.Context, a *app, opts addOptions) error {
 		return err
 	}
 	a.say("%d added, %s", added, opts.settings.When())
+	return a.noteWindows(ctx, store, opts.views, opts.settings)
+}
+
+// noteWindows tells of targets that the window of their schedule stands in the way of.
+func (a *app) noteWindows(ctx context.Context, store *schedule.Store, views []schedule.ViewName, given schedule.Settings) error {
+	if given.MaxLag == nil && given.Window == nil {
+		return nil
+	}
+	missed, err := store.WindowedLags(ctx, views)
+	if err != nil || len(missed) == 0 {
+		return err
+	}
+	a.note("%s", someOf(schedule.Remark{
+		Message: "--between lets no refresh begin for longer than --max-lag, which cannot be kept then", Views: missed,
+	}))
 	return nil
 }
 

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/mvsched/mvsched/report"
 )
@@ -37,10 +36,12 @@ type app struct {
 	environment
 	terminal    io.Writer // stderr as it is, for the live lines, when it is a terminal; else nil
 	terminalOut io.Writer // stdout as it is, for its width
+	annotations io.Writer // stderr as it is, for what GitHub is told
 	output      *output   // what became of stdout
 
 	databaseURL string
 	format      string
+	color       string
 	quiet       bool
 	verbose     bool
 
@@ -51,7 +52,7 @@ type app struct {
 }
 
 func newApp(env environment) *app {
-	a := &app{environment: env, terminalOut: env.stdout, grace: new(atomic.Int64)}
+	a := &app{environment: env, terminalOut: env.stdout, annotations: env.stderr, grace: new(atomic.Int64)}
 	if isTerminal(env.stderr) {
 		a.terminal = env.stderr
 	}
@@ -90,7 +91,7 @@ func run(args []string, env environment, extra ...func(*app) *cobra.Command) (co
 	case a.output.err != nil && !a.began: // help and completion are cobra's own
 		err = &outputError{a.output.err}
 	case err != nil && !a.began:
-		err = &usageError{problem: err.Error(), hint: "see `mvsched --help`", err: err}
+		err = &usageError{problem: err.Error(), hint: "see `" + command.CommandPath() + " --help`", err: err}
 	case err == nil && a.output.err != nil:
 		err = &outputError{a.output.err}
 	}
@@ -141,6 +142,9 @@ func (a *app) commandIn(formats []report.Format, do func(ctx context.Context, ar
 				problem: fmt.Sprintf("unknown output format %q", a.format), hint: "use " + strings.Join(choices, " or "),
 			}
 		}
+		if !slices.Contains([]string{colorAuto, colorAlways, colorNever}, a.color) {
+			return &usageError{problem: fmt.Sprintf("--color: it cannot be %q", a.color), hint: "use auto, always or never"}
+		}
 		return do(cmd.Context(), args)
 	}
 }
@@ -148,18 +152,25 @@ func (a *app) commandIn(formats []report.Format, do func(ctx context.Context, ar
 // print writes to stdout what write lays out, all at once.
 func (a *app) print(write func(report.Printer) error) error {
 	var buf bytes.Buffer
-	printer := report.Printer{W: &buf, Format: report.Format(a.format), Width: a.stdoutWidth()}
+	printer := report.Printer{W: &buf, Format: report.Format(a.format), Width: a.stdoutWidth(), ASCII: !a.isUTF8()}
+	printer.Color = printer.Format == report.Table && a.colors()
 	if err := write(printer); err != nil {
 		return err
 	}
-	return a.write(buf.String())
+	stdout := a.stdout
+	if printer.Color {
+		stdout = report.NewColorWriter(a.output)
+	}
+	return writeTo(stdout, buf.String())
 }
 
-func (a *app) write(s string) error {
+func (a *app) write(s string) error { return writeTo(a.stdout, s) }
+
+func writeTo(w io.Writer, s string) error {
 	if s == "" {
 		return nil // an empty write may fail too
 	}
-	if _, err := io.WriteString(a.stdout, s); err != nil {
+	if _, err := io.WriteString(w, s); err != nil {
 		return &outputError{err}
 	}
 	return nil
@@ -210,26 +221,6 @@ func (a *app) printError(problem, hint string) {
 	if hint != "" {
 		_, _ = fmt.Fprintf(a.stderr, "hint: %s\n", report.OneLine(hint))
 	}
-}
-
-// stdoutWidth is the width of the terminal that stdout is, or 0.
-func (a *app) stdoutWidth() int { return width(a.terminalOut) }
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-func width(w io.Writer) int {
-	f, ok := w.(*os.File)
-	if !ok {
-		return 0
-	}
-	columns, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0
-	}
-	return columns
 }
 
 // logger is for the library: warnings become notes, and everything else is for --verbose.

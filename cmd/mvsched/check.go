@@ -94,8 +94,13 @@ func runCheck(ctx context.Context, a *app, opts checkOptions) error {
 	if !a.quiet || code != checkOK {
 		printed = a.print(func(p report.Printer) error { return p.Check(summary) })
 	}
-	if code == checkOK {
+	switch code {
+	case checkOK:
 		return printed
+	case checkWarning:
+		a.annotate(report.AnnotateWarning, "mvsched check", report.CheckLine(summary), "")
+	default:
+		a.annotate(report.AnnotateError, "mvsched check", report.CheckLine(summary), "")
 	}
 	return errors.Join(&checkError{code}, printed)
 }
@@ -111,5 +116,6 @@ func (a *app) unknown(problem, hint string) int {
 	if hint != "" {
 		_, _ = fmt.Fprintf(a.stderr, "hint: %s\n", report.OneLine(hint))
 	}
+	a.annotate(report.AnnotateError, "mvsched check", problem, hint)
 	return checkUnknown
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mvsched/mvsched/internal/throwaway"
 	"github.com/mvsched/mvsched/refresh"
+	"github.com/mvsched/mvsched/report"
 	"github.com/mvsched/mvsched/schedule"
 )
 
@@ -71,6 +72,7 @@ func (a *app) finish(err error) int {
 	}
 	if problem != "" {
 		a.printError(problem, hint)
+		a.annotate(report.AnnotateError, "mvsched", problem, hint)
 	}
 	return code
 }

@@ -54,7 +54,7 @@ func (f *settingsFlags) register(cmd *cobra.Command) {
 }
 
 // registerSchedule adds the flags that make a schedule.
-func (f *settingsFlags) registerSchedule(cmd *cobra.Command) {
+func (f *settingsFlags) registerSchedule(a *app, cmd *cobra.Command) {
 	f.register(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.every, "every", "", "refresh at this interval, from slot to slot")
@@ -76,6 +76,8 @@ func (f *settingsFlags) registerSchedule(cmd *cobra.Command) {
 	flags.BoolVar(&f.skipUnchanged, "skip-unchanged", false, "leave it alone when nothing that it reads has changed")
 	flags.StringVar(&f.maxStaleness, "max-staleness", "",
 		"with --skip-unchanged or --on-change: refresh after this time all the same (default 1h)")
+	a.completeQueues(cmd)
+	register(cmd, "timezone", completeZones)
 	completeWith(cmd, "on-parent-failure", string(schedule.ParentFailureSkip), string(schedule.ParentFailureRun))
 	flags.StringVar(&f.vacuum, "vacuum", "", "vacuum and analyze the view after its refresh: auto, never or always (default auto)")
 	flags.IntVar(&f.priority, "priority", 0, "higher goes first: one step is worth a minute of waiting")
@@ -408,11 +410,4 @@ func checkJobs(jobs int) error {
 		return &usageError{problem: fmt.Sprintf("--jobs: %d is not between 1 and %d", jobs, maxJobs)}
 	}
 	return nil
-}
-
-func completeWith(cmd *cobra.Command, flag string, values ...string) {
-	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
-	if err != nil {
-		panic(err) // the flag was registered two lines before
-	}
 }

@@ -60,6 +60,7 @@ changed, and no lock on a view is waited for.`,
 	cmd.Flags().StringVar(&length, "for", schedule.FormatDuration(24*time.Hour), "how far to look ahead")
 	jobsFlag(cmd, &opts.Jobs)
 	cmd.Flags().StringVar(&queues, "queue", "", "the queues that are served, with the workers of each: default=4,heavy=1; all without")
+	a.completeQueues(cmd)
 	cmd.Flags().BoolVar(&opts.runs, "runs", false, "list every run")
 	return cmd
 }

@@ -44,6 +44,8 @@ func newRootCmd(a *app) *cobra.Command {
 	flags.StringVarP(&a.databaseURL, "database-url", "d", "", "the database: postgres://… or key=value pairs")
 	flags.StringVarP(&a.format, "output", "o", string(report.Table), "output format: table or json; for rows also jsonl, csv or markdown")
 	completeWith(root, "output", string(report.Table), string(report.JSON), string(report.JSONLines), string(report.CSV), string(report.Markdown))
+	flags.StringVar(&a.color, "color", colorAuto, "colours in tables: auto, always or never (auto: on a terminal, and NO_COLOR is not set)")
+	completeWith(root, "color", colorAuto, colorAlways, colorNever)
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing unless something failed")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more about what happens (stderr)")
 	root.AddGroup(
@@ -56,7 +58,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newAddCmd(a), newSetCmd(a), newRemoveCmd(a), newPauseCmd(a), newResumeCmd(a), newListCmd(a),
 		newRunCmd(a), newServeCmd(a), newRefreshCmd(a), newCancelCmd(a),
 		newStatusCmd(a), newCheckCmd(a), newWhyCmd(a), newHistoryCmd(a), newGraphCmd(a), newPlanCmd(a), newDoctorCmd(a),
-		newInitCmd(a), newUninstallCmd(a), newPruneCmd(a), newDemoCmd(a), newVersionCmd(a),
+		newInitCmd(a), newUninstallCmd(a), newPruneCmd(a), newDemoCmd(a), newVersionCmd(a), newDocsCmd(a),
 	)
 	return root
 }

@@ -51,6 +51,7 @@ The first Ctrl-C (or SIGTERM) cancels what is running, records that, and exits w
 	})
 	jobsFlag(cmd, &opts.jobs)
 	cmd.Flags().StringSliceVar(&opts.queues, "queue", nil, "refresh only views of these queues; all without")
+	a.completeQueues(cmd)
 	cmd.Flags().IntVar(&opts.limit, "limit", 0, "refresh at most so many views; 0 for all")
 	cmd.Flags().BoolVar(&opts.dryRun, "dry-run", false, "only show what is due")
 	superuserFlag(cmd, &opts.allowSuperuser)
@@ -68,6 +69,9 @@ func runRun(ctx context.Context, a *app, opts runOptions) error {
 		return err
 	}
 	defer pool.Close()
+	if err := a.noteQueues(ctx, store, opts.queues); err != nil {
+		return err
+	}
 	if opts.dryRun {
 		due, err := store.Due(ctx, opts.queues, opts.limit)
 		if err != nil {
@@ -131,6 +135,7 @@ func (a *app) printRefresh(e schedule.Execution) {
 	hint := refresh.Hint(e)
 	if e.Status.Bad() {
 		a.printError(problem, hint)
+		a.annotate(report.AnnotateError, "mvsched: "+e.View, problem, hint)
 	} else {
 		a.note("%s", problem)
 	}

@@ -71,6 +71,7 @@ once. Under systemd (Type=notify) it tells when it is ready, and feeds the watch
 	})
 	jobsFlag(cmd, &opts.jobs)
 	cmd.Flags().StringVar(&queues, "queue", "", "serve only these queues, each with its number of refreshes at a time: default=4,heavy=1")
+	a.completeQueues(cmd)
 	cmd.Flags().StringVar(&grace, "grace", "", "when stopped, let what is running go on for so long (default 30s)")
 	superuserFlag(cmd, &opts.allowSuperuser)
 	return cmd
@@ -106,16 +107,21 @@ func parseQueues(text string) ([]refresh.Queue, error) {
 
 func runServe(ctx context.Context, a *app, opts serveOptions) error {
 	jobs := opts.jobs
+	var names []string
 	if opts.queues != nil {
 		jobs = len(opts.queues)
 		for _, queue := range opts.queues {
 			jobs += queue.Jobs
+			names = append(names, queue.Name)
 		}
 	}
 	pool, store, err := a.connect(ctx, jobs)
 	if err == nil {
 		defer pool.Close()
 		err = a.checkSuperuser(ctx, store, opts.allowSuperuser)
+	}
+	if err == nil {
+		err = a.noteQueues(ctx, store, names)
 	}
 	switch {
 	case ctx.Err() != nil:

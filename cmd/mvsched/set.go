@@ -38,7 +38,7 @@ A new interval counts from the last run. A refresh under way goes on with what i
 		}
 		return runSet(ctx, a, views, settings)
 	})
-	flags.registerSchedule(cmd)
+	flags.registerSchedule(a, cmd)
 	return cmd
 }
 
@@ -48,5 +48,8 @@ func runSet(ctx context.Context, a *app, views []schedule.ViewName, settings sch
 		return err
 	}
 	defer pool.Close()
-	return store.Set(ctx, views, settings)
+	if err := store.Set(ctx, views, settings); err != nil {
+		return err
+	}
+	return a.noteWindows(ctx, store, views, settings)
 }

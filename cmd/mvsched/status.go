@@ -10,6 +10,8 @@ import (
 )
 
 func newStatusCmd(a *app) *cobra.Command {
+	var watches bool
+	var interval string
 	cmd := &cobra.Command{
 		Use:     "status [VIEW...]",
 		Short:   "Show how the scheduled views stand",
@@ -27,7 +29,8 @@ func newStatusCmd(a *app) *cobra.Command {
   due         it is waiting for a worker
   fresh       all is well
 
-AGE is how old the data is at the most, NEXT when the next run is due, LAST RUN how long the last one took.
+AGE is how old the data is at the most, NEXT when the next run is due, LAST RUN how long the last one took. RUNNING is for
+how long a view has been refreshed by now, how long that usually takes, and who holds a lock that it waits for.
 The same is there for SQL: select * from mvsched.status`,
 		ValidArgsFunction: a.completeViews,
 	}
@@ -36,8 +39,20 @@ The same is there for SQL: select * from mvsched.status`,
 		if err != nil {
 			return err
 		}
-		return runStatus(ctx, a, views)
+		if cmd.Flags().Changed("interval") && !watches {
+			return &usageError{problem: "--interval is for --watch", hint: "leave it out, or use --watch"}
+		}
+		if !watches {
+			return runStatus(ctx, a, views)
+		}
+		every, err := durationFlag(true, "interval", interval, schedule.Day)
+		if err != nil {
+			return err
+		}
+		return runWatch(ctx, a, views, *every)
 	})
+	cmd.Flags().BoolVarP(&watches, "watch", "w", false, "keep it on the terminal and up to date, until Ctrl-C")
+	cmd.Flags().StringVar(&interval, "interval", schedule.FormatDuration(watchInterval), "with --watch: ask the database so often; where it tells that a refresh has ended, at once")
 	return cmd
 }
 

@@ -1,0 +1,46 @@
+package report_test
+
+import (
+	"bytes"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/mvsched/mvsched/report"
+)
+
+var sgr = regexp.MustCompile("\x1b\\[[0-9]+m")
+
+// Colours change nothing but the colour, and only words of ours have any, whatever a view is called.
+func TestColors(t *testing.T) {
+	inUTC(t)
+	for name, write := range lists {
+		for _, width := range []int{0, 60, 80, 200} {
+			plain := printed(t, report.Table, width, write)
+			var laidOut, out bytes.Buffer
+			if err := write(report.Printer{W: &laidOut, Format: report.Table, Width: width, Color: true}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := report.NewColorWriter(&out).Write(laidOut.Bytes()); err != nil {
+				t.Fatal(err)
+			}
+			if got := sgr.ReplaceAllString(out.String(), ""); got != plain {
+				t.Errorf("%s at %d:\n%s\nwant\n%s", name, width, got, plain)
+			}
+			for line := range strings.Lines(out.String()) {
+				codes := sgr.FindAllString(line, -1)
+				if n := len(codes) - strings.Count(line, "\x1b[0m"); n > 2 || n > 0 && codes[len(codes)-1] != "\x1b[0m" {
+					t.Errorf("%s: %d colours in %q", name, n, line)
+				}
+			}
+		}
+	}
+	for text, want := range map[string]string{
+		"\x1b[31mfailed\x1b[0m \x1b[5mx": "\x1b[31mfailed\x1b[0m \\u001b[5mx", "::error::x\n\x1b[2J": "\\u003a:error::x\n\\u001b[2J",
+	} {
+		var out bytes.Buffer
+		if _, err := report.NewColorWriter(&out).Write([]byte(text)); err != nil || out.String() != want {
+			t.Errorf("%v: %q, want %q", err, out.String(), want)
+		}
+	}
+}

@@ -296,14 +296,14 @@ func TestCheck(t *testing.T) {
 		summary schedule.Summary
 		want    string
 	}{
-		"nothing": {schedule.Summarize(nil, nil), "MVSCHED OK - nothing is scheduled | views=0 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=0;;;0\n"},
-		"fresh":   {schedule.Summarize(named(schedule.StateFresh, "a.a", "a.b"), ptr(time.Minute)), "MVSCHED OK - 2 fresh | views=2 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=2;;;0 oldest=12s;;60;0\n"},
+		"nothing": {schedule.Summarize(nil, nil), "MVSCHED OK - nothing is scheduled | views=0 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 unreachable=0;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=0;;;0\n"},
+		"fresh":   {schedule.Summarize(named(schedule.StateFresh, "a.a", "a.b"), ptr(time.Minute)), "MVSCHED OK - 2 fresh | views=2 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 unreachable=0;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=2;;;0 oldest=12s;;60;0\n"},
 		"some": {
 			schedule.Summarize(slices.Concat(named(schedule.StateLate, "a.a", "a.b", "a.c", "a.d", "a.e"), named(schedule.StateNever, "a.f"), named(schedule.StateFresh, "a.g")), nil),
-			"MVSCHED CRITICAL - 5 late (a.a, a.b, a.c and 2 more), 1 never (a.f), 1 fresh | views=7 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=5;;0;0 blocked=0;;;0 never=1;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=1;;;0 oldest=12s;;;0\n",
+			"MVSCHED CRITICAL - 5 late (a.a, a.b, a.c and 2 more), 1 never (a.f), 1 fresh | views=7 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=5;;0;0 blocked=0;;;0 never=1;0;;0 unreachable=0;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=1;;;0 oldest=12s;;;0\n",
 		},
-		"unscheduled": {unscheduled, "MVSCHED WARNING - 1 unscheduled (a.x), 1 fresh | views=1 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 unscheduled=1;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=1;;;0 oldest=12s;;;0\n"},
-		"all":         {all, "MVSCHED OK - nothing is scheduled | views=0 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 unscheduled=0;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=0;;;0\n"},
+		"unscheduled": {unscheduled, "MVSCHED WARNING - 1 unscheduled (a.x), 1 fresh | views=1 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 unreachable=0;0;;0 unscheduled=1;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=1;;;0 oldest=12s;;;0\n"},
+		"all":         {all, "MVSCHED OK - nothing is scheduled | views=0 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 unreachable=0;0;;0 unscheduled=0;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=0;;;0\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := printed(t, report.Text, 80, func(p report.Printer) error { return p.Check(test.summary) })

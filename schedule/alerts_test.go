@@ -228,6 +228,10 @@ func TestAlerts(t *testing.T) {
 		a.now = a.now.Add(23 * time.Hour)
 		a.tells()
 		a.now = a.now.Add(time.Hour)
+		a.look()
+		id := a.Value(`select id from mvsched.alert`)
+		a.look()
+		a.Check(id, `select id from mvsched.alert`)
 		a.tells("fresh>suspended critical!")
 		a.Check(since, `select since from mvsched.alert`)
 		a.tells()
@@ -292,6 +296,11 @@ func TestAlerts(t *testing.T) {
 		wg.Wait()
 		if claimed != 1 {
 			t.Errorf("%d have claimed it", claimed)
+		}
+		a.now = a.now.Add(time.Minute)
+		a.Hold(`select from mvsched.alert for no key update`)
+		if _, err := a.teller.ClaimAlert(t.Context(), a.target); !errors.Is(err, schedule.ErrNoAlert) {
+			t.Errorf("claimed what another one is about to claim: %v", err)
 		}
 	})
 

@@ -66,6 +66,10 @@ type AlertTarget struct {
 	Host string // for people
 }
 
+const addTargetSQL = `
+insert into mvsched.alert_target (target, host, looked_at)
+values ($1, $2, coalesce($3::timestamptz, now()) - interval '1 day') on conflict do nothing`
+
 // AddAlertTarget makes a target known, and forgets those that no process has looked for in 30 days.
 func (s *Store) AddAlertTarget(ctx context.Context, target AlertTarget) error {
 	ctx, cancel := withDeadline(ctx, "preparing alerts")
@@ -73,8 +77,7 @@ func (s *Store) AddAlertTarget(ctx context.Context, target AlertTarget) error {
 	err := s.send(ctx, func(batch *pgx.Batch) {
 		batch.Queue(`delete from mvsched.alert_target t
  where t.looked_at < coalesce($1::timestamptz, now()) - interval '`+alertForget+`'`, s.now())
-		batch.Queue(`insert into mvsched.alert_target (target, host, looked_at)
-values ($1, $2, coalesce($3::timestamptz, now()) - interval '1 day') on conflict do nothing`, target.ID, target.Host, s.now())
+		batch.Queue(addTargetSQL, target.ID, target.Host, s.now())
 	})
 	if err != nil {
 		return fmt.Errorf("preparing alerts: %w", err)
@@ -145,7 +148,11 @@ func (s *Store) LookForAlerts(ctx context.Context, look AlertLook) (troubled map
 	defer cancel()
 	err = s.transaction(ctx, func(tx pgx.Tx) error {
 		turn, err := tx.Exec(ctx, turnSQL, look.Target.ID, s.now(), look.Within.Seconds())
-		if err != nil || turn.RowsAffected() == 0 {
+		if err != nil {
+			return err
+		}
+		if turn.RowsAffected() == 0 { // it is another's, or there is none any more: the schema may be a new one
+			_, err := tx.Exec(ctx, addTargetSQL, look.Target.ID, look.Target.Host, s.now())
 			return err
 		}
 		looked = true

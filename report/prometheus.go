@@ -23,6 +23,7 @@ const stateMetric = "mvsched_view_state"
 
 func metrics() []metric {
 	return []metric{
+		{"mvsched_view_health", "What monitoring makes of it: 0 fine, 1 warning, 2 critical.", health},
 		{"mvsched_view_age_seconds", "How old the view's data is at the most.", func(s schedule.Standing) *float64 { return secondsOf(s.Age) }},
 		{"mvsched_view_max_lag_seconds", "How old its data may get, where the schedule says so.", func(s schedule.Standing) *float64 { return secondsOf(s.MaxLag) }},
 		{"mvsched_view_data_as_of_timestamp_seconds", "Its data is at least as new as this instant.", func(s schedule.Standing) *float64 { return unixSeconds(s.DataAsOf) }},
@@ -32,6 +33,11 @@ func metrics() []metric {
 		{"mvsched_view_consecutive_failures", "Failed slots since the last success.", func(s schedule.Standing) *float64 { return number(s.ConsecutiveFailures) }},
 		{"mvsched_view_size_bytes", "Its size by the catalog's page count.", func(s schedule.Standing) *float64 { return number(s.SizeBytes) }},
 	}
+}
+
+func health(s schedule.Standing) *float64 {
+	_, health := s.Judge(nil)
+	return number(int(health))
 }
 
 func lastDuration(s schedule.Standing) *float64 {

@@ -22,6 +22,11 @@ import (
 // everyState is one view in each state, and the hostile ones, which are failing.
 func everyState() []schedule.Standing {
 	standings := hostileStandings()
+	for i := range standings {
+		if standings[i].MaxLag != nil {
+			standings[i].ReachableLag = ptr(5 * time.Minute)
+		}
+	}
 	for _, state := range []schedule.State{
 		schedule.StateMissing, schedule.StateRunning, schedule.StatePaused, schedule.StateSuspended, schedule.StateBlocked, schedule.StateLate,
 		schedule.StateDue,
@@ -37,10 +42,19 @@ func printStatus(standings []schedule.Standing) func(report.Printer) error {
 	return func(p report.Printer) error { return p.Status(standings) }
 }
 
+func printMetrics(standings []schedule.Standing) func(report.Printer) error {
+	activity := schedule.Activity{Running: 3, Workers: 2, OldestRunning: ptr(90 * time.Second), LastHour: []schedule.Ended{
+		{Status: schedule.Succeeded, Count: 40, Took: 12500 * time.Millisecond}, {Status: schedule.Skipped, Count: 7}, {Status: schedule.Failed, Count: 2, Took: time.Second},
+		{Status: schedule.TimedOut}, {Status: schedule.Cancelled}, {Status: schedule.Abandoned},
+	}}
+	return func(p report.Printer) error { return p.Metrics(standings, activity) }
+}
+
 func TestGoldenStatus(t *testing.T) {
 	inUTC(t)
+	golden(t, "status.prom", printed(t, report.Prometheus, 0, printMetrics(everyState())))
 	for format, name := range map[report.Format]string{
-		report.JUnit: "status.junit.xml", report.Prometheus: "status.prom", report.Badge: "status.badge.json", report.BadgeSVG: "status.badge.svg",
+		report.JUnit: "status.junit.xml", report.Badge: "status.badge.json", report.BadgeSVG: "status.badge.svg",
 	} {
 		golden(t, name, printed(t, format, 80, printStatus(everyState())))
 		golden(t, name, printed(t, format, 200, printStatus(everyState())))
@@ -200,7 +214,7 @@ func parsePrometheus(t *testing.T, text string) (samples []sample) {
 func TestPrometheus(t *testing.T) {
 	standings := everyState()
 	got := map[string]map[string]float64{}
-	for _, s := range parsePrometheus(t, printed(t, report.Prometheus, 0, printStatus(standings))) {
+	for _, s := range parsePrometheus(t, printed(t, report.Prometheus, 0, printMetrics(standings))) {
 		view := ""
 		if label, ok := s.labels["view"]; ok {
 			view = unescape(t, label)
@@ -208,10 +222,15 @@ func TestPrometheus(t *testing.T) {
 		if got[view] == nil {
 			got[view] = map[string]float64{}
 		}
-		got[view][s.metric+s.labels["state"]] = s.value
+		got[view][s.metric+s.labels["state"]+s.labels["status"]] = s.value
 	}
 	if got[""]["mvsched_views"] != float64(len(standings)) {
 		t.Errorf("mvsched_views is %v", got[""])
+	}
+	if executions := got[""]; executions["mvsched_executions_running"] != 3 || executions["mvsched_workers_busy"] != 2 ||
+		executions["mvsched_executions_oldest_running_seconds"] != 90 || executions["mvsched_executions_last_hoursucceeded"] != 40 ||
+		executions["mvsched_executions_last_hour_duration_secondssucceeded"] != 12.5 || executions["mvsched_executions_last_hourfailed"] != 2 {
+		t.Errorf("%v", executions)
 	}
 	for _, s := range standings {
 		if got[s.View]["mvsched_view_state"+string(s.State)] != 1 {
@@ -219,14 +238,14 @@ func TestPrometheus(t *testing.T) {
 		}
 	}
 	if want := map[string]float64{
-		"mvsched_view_statelate": 1, "mvsched_view_age_seconds": 12, "mvsched_view_data_as_of_timestamp_seconds": 1795255200,
+		"mvsched_view_statelate": 1, "mvsched_view_health": 2, "mvsched_view_age_seconds": 12, "mvsched_view_data_as_of_timestamp_seconds": 1795255200,
 		"mvsched_view_last_success_timestamp_seconds": 1795255201.2, "mvsched_view_last_duration_seconds": 1.2,
 		"mvsched_view_next_run_timestamp_seconds": 1795255500, "mvsched_view_consecutive_failures": 0, "mvsched_view_size_bytes": 8192,
 	}; !reflect.DeepEqual(got["cinema.late_view"], want) {
 		t.Errorf("%v\nwant\n%v", got["cinema.late_view"], want)
 	}
 	if want := map[string]float64{ // what is not known has no sample
-		"mvsched_view_statenever": 1, "mvsched_view_consecutive_failures": 0, "mvsched_view_size_bytes": 0,
+		"mvsched_view_statenever": 1, "mvsched_view_health": 1, "mvsched_view_consecutive_failures": 0, "mvsched_view_size_bytes": 0,
 	}; !reflect.DeepEqual(got["cinema.new_view"], want) {
 		t.Errorf("%v\nwant\n%v", got["cinema.new_view"], want)
 	}

@@ -6,10 +6,10 @@ LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 20s
 MAJORS ?= 13 14 16 17 18
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown model fuzz lint bench build clean
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-monitoring model fuzz lint bench build clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## see it at work on a throw-away PostgreSQL with a cinema data set
 	@go run ./cmd/mvsched demo
@@ -29,6 +29,9 @@ test-zones: ## cron expressions in every time zone that Go brings along, minute 
 
 test-markdown: ## what is printed as Markdown, read by a parser that is no dependency of the program
 	cd test/markdown && go test ./...
+
+test-monitoring: ## metrics, alert rules, dashboard and JUnit, read by promtool and xmllint
+	cd test/monitoring && go test ./...
 
 model: ## the model of claim, run and rescue with 3 workers and 2 views; minutes, and gigabytes of memory
 	go test ./internal/model -run TestOurs -full -v -count=1 -timeout 1h

@@ -141,9 +141,15 @@ update mvsched.alert a
 // A row of what is well, and needs not be told, says nothing.
 const forgetSQL = `delete from mvsched.alert a where a.target = $1 and a.severity = 'ok' and a.next_attempt_at is null`
 
-// LookForAlerts compares how all views stand with what the target knows, and writes down what it is to be told. It returns
-// the views that are not well, and whether it looked at all.
-func (s *Store) LookForAlerts(ctx context.Context, look AlertLook) (troubled map[string]bool, looked bool, err error) {
+// AlertsFound is what a look has found.
+type AlertsFound struct {
+	Looked   bool            // it was not another process' turn
+	Pending  bool            // there is something to tell, now or later
+	Troubled map[string]bool // the views that are not well
+}
+
+// LookForAlerts compares how all views stand with what the target knows, and writes down what it is to be told.
+func (s *Store) LookForAlerts(ctx context.Context, look AlertLook) (found AlertsFound, err error) {
 	ctx, cancel := withDeadline(ctx, "looking for alerts")
 	defer cancel()
 	err = s.transaction(ctx, func(tx pgx.Tx) error {
@@ -155,7 +161,6 @@ func (s *Store) LookForAlerts(ctx context.Context, look AlertLook) (troubled map
 			_, err := tx.Exec(ctx, addTargetSQL, look.Target.ID, look.Target.Host, s.now())
 			return err
 		}
-		looked = true
 		standings, err := collectRows(ctx, tx, scanStanding, statusSQL, nil)
 		if err != nil {
 			return err
@@ -165,13 +170,16 @@ func (s *Store) LookForAlerts(ctx context.Context, look AlertLook) (troubled map
 			return err
 		}
 		news := compareAlerts(standings, known, look.Describe)
-		troubled = news.troubled
+		found = AlertsFound{Looked: true, Pending: len(news.views) > 0, Troubled: news.troubled}
+		for _, k := range known {
+			found.Pending = found.Pending || k.pending
+		}
 		return s.writeAlerts(ctx, tx, look.Target, news)
 	})
 	if err != nil {
-		return nil, false, fmt.Errorf("looking for alerts: %w", err)
+		return AlertsFound{}, fmt.Errorf("looking for alerts: %w", err)
 	}
-	return troubled, looked, nil
+	return found, nil
 }
 
 func collectRows[T any](ctx context.Context, db querier, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
@@ -267,6 +275,10 @@ func compareAlerts(standings []Standing, known []knownAlert, describe func(Stand
 		default:
 			repeat = true
 		}
+		previous := k.now.State
+		if k.told != nil {
+			previous = k.told.State // the target has not heard of what was in between
+		}
 		patience := 0.0
 		if now.State == StateNever {
 			patience = alertPatience.Seconds()
@@ -274,7 +286,7 @@ func compareAlerts(standings []Standing, known []knownAlert, describe func(Stand
 		news.views = append(news.views, view)
 		news.states = append(news.states, string(now.State))
 		news.severities = append(news.severities, now.Health.String())
-		news.previous = append(news.previous, string(k.now.State))
+		news.previous = append(news.previous, string(previous))
 		news.messages = append(news.messages, message)
 		news.repeated = append(news.repeated, repeat)
 		news.patience = append(news.patience, patience)

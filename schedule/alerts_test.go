@@ -55,13 +55,16 @@ func (a *alerts) fail() {
 
 func (a *alerts) look() map[string]bool {
 	a.Helper()
-	troubled, looked, err := a.teller.LookForAlerts(a.Context(), schedule.AlertLook{
+	found, err := a.teller.LookForAlerts(a.Context(), schedule.AlertLook{
 		Target: a.target, Describe: func(s schedule.Standing, state schedule.State) string { return string(state) + " " + s.View },
 	})
-	if err != nil || !looked {
-		a.Fatalf("looked: %t, %v", looked, err)
+	if err != nil || !found.Looked {
+		a.Fatalf("%+v, %v", found, err)
 	}
-	return troubled
+	if pending := a.Value(`select exists (select from mvsched.alert where next_attempt_at is not null)`) == "true"; pending && !found.Pending {
+		a.Error("something is pending, and it does not say so")
+	}
+	return found.Troubled
 }
 
 // told claims everything that is due, has it told, and returns what it was, as "before>state severity", with ! for a repetition.
@@ -262,6 +265,12 @@ func TestAlerts(t *testing.T) {
 		a.tells()
 		a.now = a.now.Add(5 * time.Minute)
 		a.tells("fresh>never warning")
+		a.view("x", "1 hour")
+		a.tells()
+		a.Exec(`update mvsched.materialized_view_refresh_schedule set suspended_at = now() where materialized_view_name = 'public.x'`)
+		a.tells("fresh>suspended critical") // nobody heard that it was never refreshed
+		a.Exec(`delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.x'`)
+		a.tells("suspended>unscheduled ok")
 		a.refresh()
 		a.tells("never>fresh ok")
 	})
@@ -308,16 +317,16 @@ func TestAlerts(t *testing.T) {
 		a := setupAlerts(t)
 		a.look()
 		look := schedule.AlertLook{Target: a.target, Within: time.Minute}
-		if _, looked, err := a.teller.LookForAlerts(t.Context(), look); looked || err != nil {
-			t.Errorf("looked: %t, %v", looked, err)
+		if found, err := a.teller.LookForAlerts(t.Context(), look); found.Looked || err != nil {
+			t.Errorf("%+v, %v", found, err)
 		}
 		a.now = a.now.Add(time.Minute)
-		if _, looked, err := a.teller.LookForAlerts(t.Context(), look); !looked || err != nil {
-			t.Errorf("looked: %t, %v", looked, err)
+		if found, err := a.teller.LookForAlerts(t.Context(), look); !found.Looked || err != nil {
+			t.Errorf("%+v, %v", found, err)
 		}
 		release := a.Hold(`select from mvsched.alert_target for update`)
-		if _, looked, err := a.teller.LookForAlerts(t.Context(), schedule.AlertLook{Target: a.target}); looked || err != nil {
-			t.Errorf("looked: %t, %v", looked, err)
+		if found, err := a.teller.LookForAlerts(t.Context(), schedule.AlertLook{Target: a.target}); found.Looked || err != nil {
+			t.Errorf("%+v, %v", found, err)
 		}
 		release()
 	})

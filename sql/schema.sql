@@ -2291,7 +2291,7 @@ comment on column mvsched.alert.id is 'The alert: another for each change and ea
 comment on column mvsched.alert.state is 'The alert state: what monitoring goes by, as in mvsched check; for what is well the state itself, unscheduled when its schedule was removed';
 comment on column mvsched.alert.severity is 'ok, warning, critical';
 comment on column mvsched.alert.since is 'When the state was first seen';
-comment on column mvsched.alert.previous_state is 'The alert state before';
+comment on column mvsched.alert.previous_state is 'The alert state that the target was told before';
 comment on column mvsched.alert.message is 'What is wrong, in one line';
 comment on column mvsched.alert.repeated is 'It has been told before, and a day later nothing has changed';
 comment on column mvsched.alert.told_state is 'What the target was told last; null: an attempt was made, and it is not known to have succeeded';

@@ -70,7 +70,7 @@ func (a *Alerter) serve(ctx context.Context, hook *Hook) {
 		case <-hook.woken:
 			pause(ctx, settles)
 		case <-time.After(a.Interval):
-			within = a.Interval * 9 / 10 // another process' look is as good
+			within = a.Interval * 9 / 10 // another process' look is as good, and it tells what it finds
 		}
 	}
 }
@@ -83,13 +83,14 @@ func (a *Alerter) turn(ctx context.Context, hook *Hook, known *bool, within time
 		}
 	}
 	look := schedule.AlertLook{Target: hook.target, Within: within, Describe: report.Trouble}
-	troubled, looked, err := a.Store.LookForAlerts(ctx, look)
+	found, err := a.Store.LookForAlerts(ctx, look)
 	*known = err == nil
-	if err != nil {
+	if err != nil || !found.Looked {
 		return err
 	}
-	if looked {
-		hook.setTroubled(troubled)
+	hook.setTroubled(found.Troubled)
+	if !found.Pending {
+		return nil
 	}
 	return a.tell(ctx, hook)
 }

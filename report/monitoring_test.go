@@ -44,8 +44,12 @@ func printStatus(standings []schedule.Standing) func(report.Printer) error {
 
 func printMetrics(standings []schedule.Standing) func(report.Printer) error {
 	activity := schedule.Activity{Running: 3, Workers: 2, OldestRunning: ptr(90 * time.Second), LastHour: []schedule.Ended{
-		{Status: schedule.Succeeded, Count: 40, Took: 12500 * time.Millisecond}, {Status: schedule.Skipped, Count: 7}, {Status: schedule.Failed, Count: 2, Took: time.Second},
-		{Status: schedule.TimedOut}, {Status: schedule.Cancelled}, {Status: schedule.Abandoned},
+		{Status: schedule.Succeeded, Count: 40, Took: 12500 * time.Millisecond},
+		{Status: schedule.Skipped, Count: 7},
+		{Status: schedule.Failed, Count: 2, Took: time.Second},
+		{Status: schedule.TimedOut},
+		{Status: schedule.Cancelled},
+		{Status: schedule.Abandoned},
 	}}
 	return func(p report.Printer) error { return p.Metrics(standings, activity) }
 }

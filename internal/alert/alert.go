@@ -108,7 +108,7 @@ func (a *Alerter) tell(ctx context.Context, hook *Hook) error {
 		}
 		told := hook.post(ctx, alert)
 		if ctx.Err() != nil && told != nil {
-			return nil // who stopped it did not fail it: it is another's when the lease is over
+			return context.Cause(ctx) // who stopped it did not fail it: it is another's when the lease is over
 		}
 		err = a.record(ctx, hook, alert, told)
 		if err != nil || told != nil {

@@ -152,7 +152,7 @@ func TestPostThatFails(t *testing.T) {
 			_, _ = io.Copy(io.Discard, r.Body) // or the server does not see that nobody waits any more
 			<-r.Context().Done()
 		}, "Timeout exceeded"},
-		"an endless answer": {func(w http.ResponseWriter, r *http.Request) {
+		"an endless answer": {func(w http.ResponseWriter, _ *http.Request) {
 			for {
 				if _, err := w.Write(make([]byte, 1<<16)); err != nil {
 					return

@@ -116,6 +116,12 @@ func run(t *testing.T, db *pgtest.DB, url string, log io.Writer) (a *alert.Alert
 func setup(t *testing.T) *pgtest.DB {
 	t.Helper()
 	db := pgtest.NewDB(t)
+	prepare(db)
+	return db
+}
+
+func prepare(db *pgtest.DB) {
+	db.Helper()
 	db.Exec(`create materialized view public.v as select 1 as id`)
 	db.Schedule("public.v", "1 hour")
 	db.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
@@ -124,7 +130,6 @@ func setup(t *testing.T) *pgtest.DB {
 		  from mvsched.materialized_view_refresh_schedule`)
 	suspend(db, false)
 	db.Check("fresh", `select state from mvsched.status`)
-	return db
 }
 
 func suspend(db *pgtest.DB, is bool) {
@@ -217,6 +222,29 @@ func TestAlerter(t *testing.T) {
 		stop()
 		db.Check("1", pending) // another one's, when the lease is over
 		db.Check("null", `select last_error from mvsched.alert`)
+	})
+
+	t.Run("it_survives_a_restart_of_the_database", func(t *testing.T) {
+		db, r := pgtest.NewServerDB(t), newReceiver(t)
+		prepare(db)
+		r.answer.Store(http.StatusServiceUnavailable)
+		run(t, db, r.url, io.Discard)
+		suspend(db, true)
+		r.awaits(t, "fresh>suspended")
+		db.Await("1", `select count(*) from mvsched.alert where last_error is not null`)
+		if err := db.Server.Restart(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		r.answer.Store(http.StatusOK)
+		pgtest.WaitFor(t, t.Context(), "the database is back", func() bool {
+			_, err := db.Pool.Exec(t.Context(), `update mvsched.alert set next_attempt_at = now()`)
+			return err == nil
+		})
+		r.awaits(t, "fresh>suspended, fresh>suspended")
+		if r.distinct() != 1 {
+			t.Errorf("%d alerts", r.distinct())
+		}
+		db.Await("0", pending)
 	})
 
 	t.Run("it_survives_a_schema_that_is_installed_anew", func(t *testing.T) {

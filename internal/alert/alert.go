@@ -60,8 +60,8 @@ func (a *Alerter) serve(ctx context.Context, hook *Hook) {
 	log := a.Log.With("host", hook.Host())
 	known, within := false, time.Duration(0)
 	for ctx.Err() == nil {
-		err := a.turn(ctx, hook, &known, within)
-		if ctx.Err() == nil {
+		well, err := a.turn(ctx, hook, &known, within)
+		if ctx.Err() == nil && (well || err != nil) {
 			hook.say(log, err)
 		}
 		within = 0
@@ -75,56 +75,59 @@ func (a *Alerter) serve(ctx context.Context, hook *Hook) {
 	}
 }
 
-// turn looks once, and tells what is to be told.
-func (a *Alerter) turn(ctx context.Context, hook *Hook, known *bool, within time.Duration) error {
+// turn looks once, and tells what is to be told. All is well when nothing is left to tell; what has to wait for its next
+// attempt, or is another process' turn, is neither well nor an error.
+func (a *Alerter) turn(ctx context.Context, hook *Hook, known *bool, within time.Duration) (well bool, err error) {
 	if !*known {
 		if err := a.Store.AddAlertTarget(ctx, hook.target); err != nil {
-			return err
+			return false, err
 		}
 	}
 	look := schedule.AlertLook{Target: hook.target, Within: within, Describe: report.Trouble}
 	found, err := a.Store.LookForAlerts(ctx, look)
 	*known = err == nil
 	if err != nil || !found.Looked {
-		return err
+		return false, err
 	}
 	hook.setTroubled(found.Troubled)
 	if !found.Pending {
-		return nil
+		return true, nil
 	}
-	return a.tell(ctx, hook)
+	told, err := a.tell(ctx, hook)
+	return told > 0, err
 }
 
 // tell tells one alert after another. After one that failed the others have to wait for the next turn, which begins with
 // one that was not tried yet: one that a receiver does not want holds up no other, and a dead receiver is asked once a turn.
-func (a *Alerter) tell(ctx context.Context, hook *Hook) error {
+func (a *Alerter) tell(ctx context.Context, hook *Hook) (told int, err error) {
 	for ctx.Err() == nil {
 		alert, err := a.Store.ClaimAlert(ctx, hook.target)
 		if errors.Is(err, schedule.ErrNoAlert) {
-			return nil
+			return told, nil
 		}
 		if err != nil {
-			return err
+			return told, err
 		}
-		told := hook.post(ctx, alert)
-		if ctx.Err() != nil && told != nil {
-			return context.Cause(ctx) // who stopped it did not fail it: it is another's when the lease is over
+		failed := hook.post(ctx, alert)
+		if ctx.Err() != nil && failed != nil {
+			return told, context.Cause(ctx) // who stopped it did not fail it: it is another's when the lease is over
 		}
-		err = a.record(ctx, hook, alert, told)
-		if err != nil || told != nil {
-			return errors.Join(told, err)
+		err = a.record(ctx, hook, alert, failed)
+		if err != nil || failed != nil {
+			return told, errors.Join(failed, err)
 		}
+		told++
 	}
-	return nil
+	return told, nil
 }
 
-func (a *Alerter) record(ctx context.Context, hook *Hook, alert schedule.Alert, told error) error {
+func (a *Alerter) record(ctx context.Context, hook *Hook, alert schedule.Alert, failed error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordPatience)
 	defer cancel()
-	if told == nil {
+	if failed == nil {
 		return a.Store.AlertTold(ctx, hook.target, alert)
 	}
-	givenUp, err := a.Store.AlertFailed(ctx, hook.target, alert, told.Error(), backoff(alert.Attempt, told))
+	givenUp, err := a.Store.AlertFailed(ctx, hook.target, alert, failed.Error(), backoff(alert.Attempt, failed))
 	if givenUp {
 		a.Log.Warn("an alert was given up, after days of attempts", "view", alert.View, "host", hook.Host())
 	}

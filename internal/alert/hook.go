@@ -117,7 +117,7 @@ func (h *Hook) say(log *slog.Logger, err error) {
 	case err != nil && h.failing:
 		log.Debug("alerts still do not get through", "because", err)
 	case err != nil:
-		log.Warn("alerts do not get through, and are tried again", "because", err)
+		log.Warn("alerts do not get through, and wait", "because", err)
 	case h.failing:
 		log.Warn("alerts get through again")
 	}

@@ -6,10 +6,10 @@ LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 20s
 MAJORS ?= 13 14 16 17 18
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci model fuzz lint docs bench build clean
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci model fuzz lint docs bench build clean test-monitoring
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## see it at work on a throw-away PostgreSQL with a cinema data set
 	@go run ./cmd/mvsched demo
@@ -32,6 +32,9 @@ test-markdown: ## what is printed as Markdown, read by a parser that is no depen
 
 test-ci: ## action.yml and the YAML in the pages, read by such a parser, and the steps of the action
 	cd test/ci && go test ./...
+
+test-monitoring: ## metrics, alert rules, dashboard and JUnit, read by promtool and xmllint
+	cd test/monitoring && go test ./...
 
 model: ## the model of claim, run and rescue with 3 workers and 2 views; minutes, and gigabytes of memory
 	go test ./internal/model -run TestOurs -full -v -count=1 -timeout 1h

@@ -46,7 +46,7 @@ func newBadge(standings []schedule.Standing) badge {
 var (
 	troubles = []schedule.State{
 		schedule.StateMissing, schedule.StateSuspended, schedule.StateFailing, schedule.StateLate, schedule.StateBlocked, schedule.StateNever,
-		schedule.StateUnscheduled,
+		schedule.StateUnreachable, schedule.StateUnscheduled,
 	}
 	calm = []schedule.State{schedule.StatePaused, schedule.StateRunning, schedule.StateDue, schedule.StateFresh}
 )

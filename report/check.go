@@ -52,7 +52,7 @@ func CheckText(s string) string { return strings.ReplaceAll(label(s), "|", "¦")
 // limits are how many views may be in a state before it is a warning; before it is critical.
 var limits = map[schedule.State]string{
 	schedule.StateMissing: ";;0", schedule.StateSuspended: ";;0", schedule.StateFailing: ";;0", schedule.StateLate: ";;0",
-	schedule.StateNever: ";0;", schedule.StateUnscheduled: ";0;",
+	schedule.StateNever: ";0;", schedule.StateUnreachable: ";0;", schedule.StateUnscheduled: ";0;",
 }
 
 // performance is the numbers, each as name=value;warning;critical;minimum.

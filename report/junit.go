@@ -67,7 +67,7 @@ func writeJUnit(w io.Writer, standings []schedule.Standing) error {
 			test.Skipped = &junitSkipped{Message: string(state)}
 		case state == schedule.StateFailing || health == schedule.Critical:
 			suite.Failures++
-			message := exact(trouble(s, state))
+			message := Trouble(s, state)
 			test.Failure = &junitFailure{Message: message, Type: string(state), Text: message}
 		}
 		suite.Cases = append(suite.Cases, test)
@@ -89,7 +89,9 @@ func writeJUnit(w io.Writer, standings []schedule.Standing) error {
 
 func junitTime(seconds float64) string { return strconv.FormatFloat(seconds, 'f', 3, 64) }
 
-// trouble says in a line what is wrong with a view in such a state.
+// Trouble says in a line what is wrong with a view that monitoring takes to be in such a state.
+func Trouble(s schedule.Standing, state schedule.State) string { return exact(trouble(s, state)) }
+
 func trouble(s schedule.Standing, state schedule.State) string {
 	text := string(state)
 	switch state {
@@ -101,6 +103,10 @@ func trouble(s schedule.Standing, state schedule.State) string {
 			text += ", and may be " + schedule.FormatDuration(*s.MaxLag)
 		}
 		return text
+	case schedule.StateNever:
+		return text + ": it has a schedule, and has not been refreshed yet"
+	case schedule.StateUnreachable:
+		return text + ": its data gets up to " + age(s.ReachableLag) + " old, and may be " + schedule.FormatDuration(*s.MaxLag)
 	case schedule.StateSuspended:
 		text += fmt.Sprintf(" after %d failed slots", s.ConsecutiveFailures)
 	default: // the last run says it

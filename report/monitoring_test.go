@@ -22,6 +22,11 @@ import (
 // everyState is one view in each state, and the hostile ones, which are failing.
 func everyState() []schedule.Standing {
 	standings := hostileStandings()
+	for i := range standings {
+		if standings[i].MaxLag != nil {
+			standings[i].ReachableLag = ptr(5 * time.Minute)
+		}
+	}
 	for _, state := range []schedule.State{
 		schedule.StateMissing, schedule.StateRunning, schedule.StatePaused, schedule.StateSuspended, schedule.StateBlocked, schedule.StateLate,
 		schedule.StateDue,
@@ -37,10 +42,23 @@ func printStatus(standings []schedule.Standing) func(report.Printer) error {
 	return func(p report.Printer) error { return p.Status(standings) }
 }
 
+func printMetrics(standings []schedule.Standing) func(report.Printer) error {
+	activity := schedule.Activity{Running: 3, Workers: 2, OldestRunning: ptr(90 * time.Second), LastHour: []schedule.Ended{
+		{Status: schedule.Succeeded, Count: 40, Took: 12500 * time.Millisecond},
+		{Status: schedule.Skipped, Count: 7},
+		{Status: schedule.Failed, Count: 2, Took: time.Second},
+		{Status: schedule.TimedOut},
+		{Status: schedule.Cancelled},
+		{Status: schedule.Abandoned},
+	}}
+	return func(p report.Printer) error { return p.Metrics(standings, activity) }
+}
+
 func TestGoldenStatus(t *testing.T) {
 	inUTC(t)
+	golden(t, "status.prom", printed(t, report.Prometheus, 0, printMetrics(everyState())))
 	for format, name := range map[report.Format]string{
-		report.JUnit: "status.junit.xml", report.Prometheus: "status.prom", report.Badge: "status.badge.json", report.BadgeSVG: "status.badge.svg",
+		report.JUnit: "status.junit.xml", report.Badge: "status.badge.json", report.BadgeSVG: "status.badge.svg",
 	} {
 		golden(t, name, printed(t, format, 80, printStatus(everyState())))
 		golden(t, name, printed(t, format, 200, printStatus(everyState())))
@@ -200,7 +218,7 @@ func parsePrometheus(t *testing.T, text string) (samples []sample) {
 func TestPrometheus(t *testing.T) {
 	standings := everyState()
 	got := map[string]map[string]float64{}
-	for _, s := range parsePrometheus(t, printed(t, report.Prometheus, 0, printStatus(standings))) {
+	for _, s := range parsePrometheus(t, printed(t, report.Prometheus, 0, printMetrics(standings))) {
 		view := ""
 		if label, ok := s.labels["view"]; ok {
 			view = unescape(t, label)
@@ -208,10 +226,15 @@ func TestPrometheus(t *testing.T) {
 		if got[view] == nil {
 			got[view] = map[string]float64{}
 		}
-		got[view][s.metric+s.labels["state"]] = s.value
+		got[view][s.metric+s.labels["state"]+s.labels["status"]] = s.value
 	}
 	if got[""]["mvsched_views"] != float64(len(standings)) {
 		t.Errorf("mvsched_views is %v", got[""])
+	}
+	if executions := got[""]; executions["mvsched_executions_running"] != 3 || executions["mvsched_workers_busy"] != 2 ||
+		executions["mvsched_executions_oldest_running_seconds"] != 90 || executions["mvsched_executions_last_hoursucceeded"] != 40 ||
+		executions["mvsched_executions_last_hour_duration_secondssucceeded"] != 12.5 || executions["mvsched_executions_last_hourfailed"] != 2 {
+		t.Errorf("%v", executions)
 	}
 	for _, s := range standings {
 		if got[s.View]["mvsched_view_state"+string(s.State)] != 1 {
@@ -219,14 +242,14 @@ func TestPrometheus(t *testing.T) {
 		}
 	}
 	if want := map[string]float64{
-		"mvsched_view_statelate": 1, "mvsched_view_age_seconds": 12, "mvsched_view_data_as_of_timestamp_seconds": 1795255200,
+		"mvsched_view_statelate": 1, "mvsched_view_health": 2, "mvsched_view_age_seconds": 12, "mvsched_view_data_as_of_timestamp_seconds": 1795255200,
 		"mvsched_view_last_success_timestamp_seconds": 1795255201.2, "mvsched_view_last_duration_seconds": 1.2,
 		"mvsched_view_next_run_timestamp_seconds": 1795255500, "mvsched_view_consecutive_failures": 0, "mvsched_view_size_bytes": 8192,
 	}; !reflect.DeepEqual(got["cinema.late_view"], want) {
 		t.Errorf("%v\nwant\n%v", got["cinema.late_view"], want)
 	}
 	if want := map[string]float64{ // what is not known has no sample
-		"mvsched_view_statenever": 1, "mvsched_view_consecutive_failures": 0, "mvsched_view_size_bytes": 0,
+		"mvsched_view_statenever": 1, "mvsched_view_health": 1, "mvsched_view_consecutive_failures": 0, "mvsched_view_size_bytes": 0,
 	}; !reflect.DeepEqual(got["cinema.new_view"], want) {
 		t.Errorf("%v\nwant\n%v", got["cinema.new_view"], want)
 	}
@@ -296,14 +319,14 @@ func TestCheck(t *testing.T) {
 		summary schedule.Summary
 		want    string
 	}{
-		"nothing": {schedule.Summarize(nil, nil), "MVSCHED OK - nothing is scheduled | views=0 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=0;;;0\n"},
-		"fresh":   {schedule.Summarize(named(schedule.StateFresh, "a.a", "a.b"), ptr(time.Minute)), "MVSCHED OK - 2 fresh | views=2 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=2;;;0 oldest=12s;;60;0\n"},
+		"nothing": {schedule.Summarize(nil, nil), "MVSCHED OK - nothing is scheduled | views=0 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 unreachable=0;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=0;;;0\n"},
+		"fresh":   {schedule.Summarize(named(schedule.StateFresh, "a.a", "a.b"), ptr(time.Minute)), "MVSCHED OK - 2 fresh | views=2 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 unreachable=0;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=2;;;0 oldest=12s;;60;0\n"},
 		"some": {
 			schedule.Summarize(slices.Concat(named(schedule.StateLate, "a.a", "a.b", "a.c", "a.d", "a.e"), named(schedule.StateNever, "a.f"), named(schedule.StateFresh, "a.g")), nil),
-			"MVSCHED CRITICAL - 5 late (a.a, a.b, a.c and 2 more), 1 never (a.f), 1 fresh | views=7 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=5;;0;0 blocked=0;;;0 never=1;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=1;;;0 oldest=12s;;;0\n",
+			"MVSCHED CRITICAL - 5 late (a.a, a.b, a.c and 2 more), 1 never (a.f), 1 fresh | views=7 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=5;;0;0 blocked=0;;;0 never=1;0;;0 unreachable=0;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=1;;;0 oldest=12s;;;0\n",
 		},
-		"unscheduled": {unscheduled, "MVSCHED WARNING - 1 unscheduled (a.x), 1 fresh | views=1 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 unscheduled=1;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=1;;;0 oldest=12s;;;0\n"},
-		"all":         {all, "MVSCHED OK - nothing is scheduled | views=0 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 unscheduled=0;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=0;;;0\n"},
+		"unscheduled": {unscheduled, "MVSCHED WARNING - 1 unscheduled (a.x), 1 fresh | views=1 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 unreachable=0;0;;0 unscheduled=1;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=1;;;0 oldest=12s;;;0\n"},
+		"all":         {all, "MVSCHED OK - nothing is scheduled | views=0 missing=0;;0;0 suspended=0;;0;0 failing=0;;0;0 late=0;;0;0 blocked=0;;;0 never=0;0;;0 unreachable=0;0;;0 unscheduled=0;0;;0 paused=0;;;0 running=0;;;0 due=0;;;0 fresh=0;;;0\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := printed(t, report.Text, 80, func(p report.Printer) error { return p.Check(test.summary) })

@@ -19,8 +19,8 @@ const (
 
 // Judge returns the state that monitoring goes by, and what it means. Data that is too old counts whether or not the view
 // is being refreshed or waits. The target is maxLag, when not nil, in place of the schedule's own; what is late by the
-// schedule is then fresh enough. A failed run is less bad while the data is younger than the target. Views that a person
-// has paused are healthy.
+// schedule is then fresh enough. A failed run is less bad while the data is younger than the target. Where the target is
+// one that cannot be kept, somebody should know before the data is too old. Views that a person has paused are healthy.
 func (s Standing) Judge(maxLag *time.Duration) (State, Health) {
 	target := s.MaxLag
 	if maxLag != nil {
@@ -43,10 +43,15 @@ func (s Standing) Judge(maxLag *time.Duration) (State, Health) {
 		return s.State, Critical
 	case s.State == StateBlocked && s.Last != nil && s.Last.Reason != nil && *s.Last.Reason == ReasonLockBusy:
 		return s.State, Warning // whereas to wait for what it reads is the order of things
+	case s.Unreachable() && (maxLag == nil || *s.ReachableLag > *maxLag):
+		return StateUnreachable, Warning
 	default:
 		return s.State, Healthy
 	}
 }
+
+// StateUnreachable is the state that monitoring goes by of a view whose MaxLag cannot be kept, as far as history tells.
+const StateUnreachable State = "unreachable"
 
 // Summary is how all views stand together.
 type Summary struct {

@@ -2251,3 +2251,71 @@ comment on index mvsched.materialized_view_vacuum_view is 'The last one of a vie
 create index materialized_view_vacuum_ended
     on mvsched.materialized_view_vacuum (ended_at);
 comment on index mvsched.materialized_view_vacuum_ended is 'The oldest ones, which prune begins with';
+
+------------------------------------------------------------------------------------------------------------------------
+-- Alerts
+--
+-- What each target has been told about each view, and what it is still to be told. Whoever looks has the target's row
+-- locked, and writes down what is another alert state than before. Telling is apart from looking: a row is claimed by
+-- moving its next attempt on, so that what one leaves undone another one does. From then on nobody knows what the target
+-- believes, until an attempt has succeeded: a view that is well again is told as well. There is a row only for what is not
+-- well, and for what is still to be told.
+------------------------------------------------------------------------------------------------------------------------
+
+create table mvsched.alert_target (
+  target    text            not null,
+  host      text            not null,
+  looked_at mvsched.instant not null default '1970-01-01 00:00+00',
+  constraint alert_target_pkey primary key (target),
+  constraint target_is_a_hash check (target ~ '^[0-9a-f]{64}$'),
+  constraint host_is_short check (pg_catalog.octet_length(host) between 1 and 255)
+);
+comment on table mvsched.alert_target is 'One row a place that is told of alerts (--notify-url). The URL itself is a secret, and is nowhere in the database';
+comment on column mvsched.alert_target.target is 'SHA-256 of its URL and format: the same for every process that has been given the same';
+comment on column mvsched.alert_target.host is 'Its host, for people';
+comment on column mvsched.alert_target.looked_at is 'When a process last looked for what it is to be told. After 30 days without, it is forgotten';
+
+create table mvsched.alert (
+  target          text                   not null,
+  view_name       mvsched.canonical_name not null,
+  id              uuid                   not null default pg_catalog.gen_random_uuid(),
+  state           text                   not null,
+  severity        text                   not null,
+  since           mvsched.instant        not null,
+  previous_state  text                   not null,
+  message         text                   not null,
+  repeated        boolean                not null default false,
+  told_state      text                            default 'fresh',
+  told_severity   text                            default 'ok',
+  told_at         mvsched.instant,
+  pending_since   mvsched.instant,
+  attempts        mvsched.count          not null default 0,
+  next_attempt_at mvsched.instant,
+  last_error      text,
+  constraint alert_pkey primary key (target, view_name),
+  constraint alert_target_fkey foreign key (target) references mvsched.alert_target on delete cascade,
+  constraint severity_is_known check (severity in ('ok', 'warning', 'critical')),
+  constraint told_severity_is_known check (told_severity in ('ok', 'warning', 'critical')),
+  constraint told_is_known_or_not check ((told_state is null) = (told_severity is null)),
+  constraint pending_has_its_next_attempt check ((pending_since is null) = (next_attempt_at is null))
+);
+comment on table mvsched.alert is 'One row a target and view that is not well, or of which the target is still to be told that it is well again';
+comment on column mvsched.alert.target is 'Who is told';
+comment on column mvsched.alert.view_name is 'The view';
+comment on column mvsched.alert.id is 'The alert: another for each change and each repetition, the same for each attempt at telling it';
+comment on column mvsched.alert.state is 'The alert state: what monitoring goes by, as in mvsched check; for what is well the state itself, unscheduled when its schedule was removed';
+comment on column mvsched.alert.severity is 'ok, warning, critical';
+comment on column mvsched.alert.since is 'When the state was first seen';
+comment on column mvsched.alert.previous_state is 'The alert state that the target was told before';
+comment on column mvsched.alert.message is 'What is wrong, in one line';
+comment on column mvsched.alert.repeated is 'It has been told before, and a day later nothing has changed';
+comment on column mvsched.alert.told_state is 'What the target was told last; null: an attempt was made, and it is not known to have succeeded';
+comment on column mvsched.alert.told_severity is 'With which severity';
+comment on column mvsched.alert.told_at is 'When';
+comment on column mvsched.alert.pending_since is 'Since when there is something to tell; null: there is nothing';
+comment on column mvsched.alert.attempts is 'How often it was tried to tell it';
+comment on column mvsched.alert.next_attempt_at is 'When that may be tried next; a process that tries moves it on first, so that no other one does';
+comment on column mvsched.alert.last_error is 'Why the last attempt failed; never with the URL';
+
+create index alert_pending on mvsched.alert (target, next_attempt_at) where next_attempt_at is not null;
+comment on index mvsched.alert_pending is 'What is to be told, the longest due first';

@@ -19,6 +19,7 @@ type serveOptions struct {
 	queues         []refresh.Queue // nil: all, with jobs together
 	grace          time.Duration
 	allowSuperuser bool
+	notices        notices
 }
 
 // defaultGrace is how long what runs may go on when serve is told to stop.
@@ -40,11 +41,18 @@ within 2 seconds. It outlives restarts and failovers of the database (name all h
 --queue default=4,heavy=1 gives each queue its own places, so that slow views never hold up quick ones.
 
 The first Ctrl-C (or SIGTERM) lets what is running go on for --grace, then cancels and records it; the second leaves at
-once. Under systemd (Type=notify) it tells when it is ready, and feeds the watchdog.`,
+once. Under systemd (Type=notify) it tells when it is ready, and feeds the watchdog.
+
+With --notify-url it tells when a view is late, failing, suspended or in other trouble, and when it is well again: once a
+change, and once a day while nothing changes, whichever of several servers it is. With --ping-url it tells every minute
+that nothing is critical, for a service that notices when it does not hear so. What is a secret has a variable too:
+MVSCHED_NOTIFY_URL (several with spaces between them), MVSCHED_NOTIFY_SECRET, MVSCHED_PING_URL.`,
 		Example: `  mvsched serve -j 4
-  mvsched serve --queue default=4,heavy=1 --grace 5m`,
+  mvsched serve --queue default=4,heavy=1 --grace 5m
+  MVSCHED_NOTIFY_URL=https://hooks.example/T0/secret mvsched serve --notify-format slack`,
 		Args: noArguments,
 	}
+	notify := addNotifyFlags(cmd)
 	cmd.RunE = a.command(func(ctx context.Context, _ []string) (err error) {
 		if err := checkJobs(opts.jobs); err != nil {
 			return err
@@ -66,6 +74,9 @@ once. Under systemd (Type=notify) it tells when it is ready, and feeds the watch
 			opts.grace = *given
 		} else if grace == "0" {
 			opts.grace = 0
+		}
+		if opts.notices, err = notify.read(a.getenv); err != nil {
+			return err
 		}
 		return runServe(ctx, a, opts)
 	})
@@ -115,7 +126,7 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 			names = append(names, queue.Name)
 		}
 	}
-	pool, store, err := a.connect(ctx, jobs)
+	pool, store, err := a.connect(ctx, jobs+opts.notices.connections())
 	if err == nil {
 		defer pool.Close()
 		err = a.checkSuperuser(ctx, store, opts.allowSuperuser)
@@ -136,10 +147,13 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 		a.say("stopping; what is running may go on for %s, and a second Ctrl-C leaves at once", schedule.FormatDuration(opts.grace))
 	})()
 	defer context.AfterFunc(ctx, service.stopping)()
+	ended, silence := opts.notices.begin(ctx, store, a.logger())
+	defer silence()
 	var mu sync.Mutex
 	worker := &refresh.Worker{
 		Pool: pool, Store: store, Jobs: opts.jobs, Name: workerName(), Log: a.logger(),
 		Ended: func(e schedule.Execution) {
+			ended(e)
 			mu.Lock()
 			defer mu.Unlock()
 			if e.Status.Bad() || a.verbose {

@@ -69,5 +69,12 @@ func runStatus(ctx context.Context, a *app, views []schedule.ViewName) error {
 	if len(standings) == 0 {
 		a.say("nothing is scheduled yet; begin with `mvsched add VIEW --every 5m`")
 	}
+	if report.Format(a.format) == report.Prometheus {
+		activity, err := store.Activity(ctx)
+		if err != nil {
+			return err
+		}
+		return a.print(func(p report.Printer) error { return p.Metrics(standings, activity) })
+	}
 	return a.print(func(p report.Printer) error { return p.Status(standings) })
 }

@@ -1,0 +1,60 @@
+package schedule
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Activity is what workers do, over all views, by hand or by schedule.
+type Activity struct {
+	Running       int            // executions that are open
+	Workers       int            // processes that have one
+	OldestRunning *time.Duration // since the first of them was claimed; nil: none is open
+	LastHour      []Ended        // one for each way to end, always in the same order
+}
+
+// Ended sums the executions that ended in such a way.
+type Ended struct {
+	Status Status
+	Count  int64
+	Took   time.Duration // together, from claim to end
+}
+
+const runningSQL = `
+select count(*), count(distinct e.worker), extract(epoch from max(clock_timestamp() - e.started_at))::float8
+  from mvsched.materialized_view_refresh_schedule_execution e
+ where e.status = 'running'`
+
+// The last hour: so much of the history is always there, whatever retention says (it keeps an hour at the least), so the
+// numbers go up and down with what happens, and not with what is deleted. And it is an index scan over few rows.
+const lastHourSQL = `
+select ended.status, count(e.id), coalesce(extract(epoch from sum(e.ended_at - e.started_at)), 0)::float8
+  from unnest(array['succeeded', 'skipped', 'failed', 'timed_out', 'cancelled', 'abandoned']) with ordinality as ended (status, place)
+  left join mvsched.materialized_view_refresh_schedule_execution e
+    on e.status = ended.status and e.ended_at > coalesce($1::timestamptz, now()) - interval '1 hour'
+ group by ended.status, ended.place
+ order by ended.place`
+
+// Activity tells what workers do, and did within the last hour.
+func (s *Store) Activity(ctx context.Context) (a Activity, err error) {
+	ctx, cancel := withDeadline(ctx, "reading the activity")
+	defer cancel()
+	var oldest *float64
+	err = s.send(ctx, func(batch *pgx.Batch) {
+		batch.Queue(runningSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&a.Running, &a.Workers, &oldest) })
+		batch.Queue(lastHourSQL, s.now()).Query(collect(&a.LastHour, func(row pgx.CollectableRow) (e Ended, err error) {
+			var took float64
+			err = row.Scan(&e.Status, &e.Count, &took)
+			e.Took = duration(took)
+			return e, err
+		}))
+	})
+	if err != nil {
+		return Activity{}, fmt.Errorf("reading the activity: %w", err)
+	}
+	a.OldestRunning = durationOrNil(oldest)
+	return a, nil
+}

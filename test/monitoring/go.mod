@@ -1,0 +1,3 @@
+module github.com/mvsched/mvsched/test/monitoring
+
+go 1.26.0

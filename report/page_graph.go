@@ -16,8 +16,8 @@ const maxNodes = 120
 // The measures of the drawing, in pixels at its natural size.
 const (
 	nodeHeight, nodeGap   = 40, 12
-	layerGap              = 56
-	letterWidth, nodePad  = 7, 24
+	layerGap              = 44
+	letterWidth, nodePad  = 7, 28
 	shortestName, maxName = 12, 34
 	drawingWidth          = 1080 // what small parts share, side by side
 )
@@ -31,10 +31,12 @@ type drawing struct {
 	Alone         int     // views that read no other, nor are read by one
 	More          int     // views that are not drawn
 	Cycles        bool
+	Fits          bool // made a little smaller, it has room on a large screen
 }
 
 type node struct {
 	X, Y, Width int
+	Inner       int // the width of its box without the line around it
 	Name, Short string
 	State       schedule.State
 	Tone        tone
@@ -72,6 +74,7 @@ func newDrawing(g schedule.Graph, standings []schedule.Standing) drawing {
 		tallest = max(tallest, height)
 		d.Width, d.Height = max(d.Width, x-layerGap), max(d.Height, y+tallest)
 	}
+	d.Fits = d.Width <= drawingWidth*4/3
 	return d
 }
 
@@ -396,7 +399,7 @@ func (l *layout) draw(d *drawing, x, y int, states map[string]schedule.State) {
 			state = schedule.StateUnscheduled
 		}
 		d.Nodes = append(d.Nodes, node{
-			X: x + l.columns[s.layer], Y: y + int(s.y) - nodeHeight/2, Width: l.widths[s.layer],
+			X: x + l.columns[s.layer], Y: y + int(s.y) - nodeHeight/2, Width: l.widths[s.layer], Inner: l.widths[s.layer] - 1,
 			Name: label(view), Short: fit(label(view), maxName), State: state, Tone: toneOf(state),
 		})
 		if of := reading[view]; of != nil {

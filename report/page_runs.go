@@ -79,61 +79,65 @@ func newCosts(runs []schedule.Execution) costs {
 	return c
 }
 
-// failures are the runs of a day that ended badly, the latest first.
+// failures are the runs of a day that ended badly, the latest first. Those of a view that ended alike are one.
 type failures struct {
 	Rows []failure
-	More int
+	More int // that are not shown
 }
 
 type failure struct {
-	ID         int64
 	View, Name string
 	Status     schedule.Status
-	Ended      cell
-	Took       cell
+	Times      cell
+	Ended      cell   // the last of them
 	What       string // reason and name of the error
 	Message    string // may have several lines
 }
 
 func newFailures(runs []schedule.Execution) failures {
-	var f failures
+	type kind struct{ view, status, reason, name, message string }
+	times := map[kind]int{}
+	var kinds []kind
+	last := map[kind]schedule.Execution{}
 	for _, e := range slices.Backward(runs) {
 		if !e.Status.Bad() {
 			continue
 		}
-		if len(f.Rows) == maxFailures {
-			f.More++
-			continue
+		k := kind{e.View, string(e.Status), value(e.Reason), value(e.ErrorName), value(e.ErrorMessage)}
+		if times[k]++; times[k] == 1 {
+			kinds, last[k] = append(kinds, k), e
 		}
-		took := e.Duration()
+	}
+	var f failures
+	for _, k := range kinds[:min(len(kinds), maxFailures)] {
+		e := last[k]
+		what := slices.DeleteFunc([]string{label(k.reason), label(k.name)}, func(s string) bool { return s == "" })
 		row := failure{
-			ID: e.ID, View: exact(e.View), Name: label(e.View), Status: e.Status, Ended: nothing,
-			Took: secondsCell("duration_seconds", &took, span(took)),
+			View: exact(k.view), Name: label(k.view), Status: e.Status, Times: integerCell("times", times[k], grouped(int64(times[k]))),
+			Ended: nothing, What: strings.Join(what, ", "), Message: clean(strings.ReplaceAll(k.message, "\r\n", "\n")),
 		}
 		if e.EndedAt != nil {
 			row.Ended = instantCell("ended_at", e.EndedAt, clockTime(*e.EndedAt))
 		}
-		var what []string
-		for _, word := range []*string{e.Reason, e.ErrorName} {
-			if word != nil {
-				what = append(what, label(*word))
-			}
-		}
-		row.What = strings.Join(what, ", ")
-		if e.ErrorMessage != nil {
-			row.Message = clean(strings.ReplaceAll(*e.ErrorMessage, "\r\n", "\n"))
-		}
 		f.Rows = append(f.Rows, row)
 	}
+	f.More = len(kinds) - len(f.Rows)
 	return f
+}
+
+func value(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 // outcome says in a few words how a run went, for whoever hovers over it.
 func outcome(e schedule.Execution, at time.Time) string {
 	text := e.StartedAt.Local().Format("15:04:05") + " "
 	if e.EndedAt == nil {
-		for_ := max(at.Sub(e.StartedAt), 0)
-		return text + "running for " + age(&for_)
+		elapsed := max(at.Sub(e.StartedAt), 0)
+		return text + "running for " + age(&elapsed)
 	}
 	text += fmt.Sprintf("%s in %s", e.Status, span(e.Duration()))
 	if e.Status == schedule.Succeeded && e.RowsInserted != nil && e.RowsDeleted != nil {

@@ -16,7 +16,7 @@ import (
 const (
 	maxTroubles = 8
 	maxCosts    = 10
-	maxFailures = 50
+	maxFailures = 20
 )
 
 // page is what the template shows. Every text in it has passed label or clean.
@@ -31,6 +31,7 @@ type page struct {
 	Verdict  string
 	Tone     tone
 	Counts   []stateCount
+	Facts    facts
 	Troubles []pageTrouble
 	More     int // troubles that are not shown
 
@@ -130,6 +131,34 @@ type stateCount struct {
 	Count int
 }
 
+// facts are the day in numbers.
+type facts struct {
+	Views, Runs, Failed cell
+	Oldest              cell
+	OldestID            int
+}
+
+func newFacts(snap schedule.Snapshot) facts {
+	failed := 0
+	for _, e := range snap.Runs {
+		if e.Status.Bad() {
+			failed++
+		}
+	}
+	plain := func(key string, n int) cell { return integerCell(key, n, grouped(int64(n))) }
+	f := facts{Views: plain("views", len(snap.Standings)), Runs: plain("runs", len(snap.Runs)), Failed: plain("failed", failed), Oldest: nothing}
+	var oldest *time.Duration
+	for i, s := range snap.Standings {
+		if s.Age != nil && (oldest == nil || *s.Age > *oldest) {
+			oldest, f.OldestID = s.Age, i
+		}
+	}
+	if oldest != nil {
+		f.Oldest = secondsCell("oldest_seconds", oldest, age(oldest))
+	}
+	return f
+}
+
 type pageTrouble struct {
 	ID         int
 	Name, What string
@@ -148,6 +177,7 @@ func newPage(snap schedule.Snapshot, opts PageOptions) page {
 		p.Rows = append(p.Rows, newPageRow(i, s, snap.At))
 	}
 	p.judge(snap.Standings)
+	p.Facts = newFacts(snap)
 	p.Timeline = newTimeline(snap)
 	p.Drawing = newDrawing(snap.Graph, snap.Standings)
 	p.Costs = newCosts(snap.Runs)
@@ -178,7 +208,7 @@ func (p *page) judge(standings []schedule.Standing) {
 				p.More++
 				continue
 			}
-			t := pageTrouble{ID: i, Name: label(s.View), What: fit(label(trouble(s, state)), 200), Tone: toneWarn}
+			t := pageTrouble{ID: i, Name: label(s.View), What: fit(label(firstLine(trouble(s, state))), 200), Tone: toneWarn}
 			if h == schedule.Critical {
 				t.Tone = toneBad
 			}
@@ -201,7 +231,7 @@ func newPageRow(id int, s schedule.Standing, at time.Time) pageRow {
 	r := pageRow{
 		ID: id, View: exact(s.View), Name: label(s.View), State: s.State, Tone: toneOf(s.State),
 		Failures: integerCell("consecutive_failures", s.ConsecutiveFailures, fmt.Sprintf("%d× in a row", s.ConsecutiveFailures)),
-		Age:      secondsCell("age_seconds", s.Age, age(s.Age)), DataAsOf: nothing, Target: nothing, Ended: nothing, Took: nothing,
+		Age:      secondsCell("age_seconds", s.Age, age(s.Age)), DataAsOf: nothing, Target: nothing, Ended: nothing, Took: nothing, Inserted: nothing,
 		Next: instantCell("next_run_at", s.NextRunAt, dash(nextRun(s))), Size: integerCell("size_bytes", s.SizeBytes, byteSize(s.SizeBytes)),
 	}
 	if s.Queue != "default" {
@@ -228,7 +258,7 @@ func newPageRow(id int, s schedule.Standing, at time.Time) pageRow {
 		}
 		if last.Status != schedule.Succeeded {
 			r.Status = cmp.Or(r.Status, string(last.Status))
-			r.Why = fit(label(detail(*last)), 160)
+			r.Why = fit(label(firstLine(detail(*last))), 160)
 		}
 	}
 	return r
@@ -245,6 +275,11 @@ func newBar(age *time.Duration, target time.Duration) *bar {
 	return &b
 }
 
+// firstLine is what an error says; what follows tells where.
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}
 
 func dash(s string) string {
 	if s == "-" {

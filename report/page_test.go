@@ -21,7 +21,9 @@ func aDay(views int, every time.Duration) schedule.Snapshot {
 			snap.Graph.Edges = append(snap.Graph.Edges, schedule.Edge{Parent: snap.Graph.Views[(i-1)/2], Child: view})
 		}
 		st := standing(view)
-		st.MaxLag = ptr(time.Duration(i+1) * 4 * time.Second)
+		if i%2 == 0 {
+			st.MaxLag = ptr(time.Duration(i+5) * 2 * time.Minute)
+		}
 		for start := at.Add(-24*time.Hour + time.Duration(i)*time.Second); start.Before(at); start = start.Add(every) {
 			id++
 			e := succeeded(view)
@@ -46,6 +48,15 @@ func aDay(views int, every time.Duration) schedule.Snapshot {
 				st.Age = ptr(at.Sub(start))
 			}
 			snap.Runs = append(snap.Runs, e)
+		}
+		switch {
+		case st.State != schedule.StateFresh:
+		case i%13 == 6:
+			st.State = schedule.StatePaused
+		case i%13 == 8:
+			st.State, st.Age = schedule.StateLate, ptr(7*every)
+		case i%13 == 10:
+			st.State, st.NextRunIn = schedule.StateDue, ptr(-time.Second)
 		}
 		snap.Standings = append(snap.Standings, st)
 	}

@@ -36,10 +36,10 @@ type hour struct {
 }
 
 type timelineRow struct {
-	View, Name           string
+	View, Name            string
 	Runs, Failed, Skipped cell
-	Summary              string
-	Groups               []markGroup
+	Summary               string
+	Groups                []markGroup
 }
 
 // markGroup is the marks of one colour.

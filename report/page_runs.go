@@ -19,13 +19,14 @@ type costs struct {
 
 // cost is what the refreshes of a view took, those that were skipped left out.
 type cost struct {
-	View, Name string
-	Runs       cell
-	Total      cell
-	Mean       string
-	Longest    cell
-	Unchanged  cell
-	Wasted     cell
+	View      string
+	Name      viewName
+	Runs      cell
+	Total     cell
+	Mean      string
+	Longest   cell
+	Unchanged cell
+	Wasted    cell
 
 	longest, wasted time.Duration
 }
@@ -57,7 +58,7 @@ func newCosts(runs []schedule.Execution) costs {
 	var c costs
 	for view, s := range sums {
 		one := cost{
-			View: exact(view), Name: label(view),
+			View: exact(view), Name: viewName(label(view)),
 			Runs: integerCell("runs", s.runs, grouped(int64(s.runs))), Total: secondsCell("total_seconds", &s.total, span(s.total)),
 			Mean: span(s.total / time.Duration(s.runs)), Longest: secondsCell("longest_seconds", &s.longest, span(s.longest)),
 			Unchanged: integerCell("unchanged_runs", s.unchanged, grouped(int64(s.unchanged))),
@@ -86,12 +87,13 @@ type failures struct {
 }
 
 type failure struct {
-	View, Name string
-	Status     schedule.Status
-	Times      cell
-	Ended      cell   // the last of them
-	What       string // reason and name of the error
-	Message    string // may have several lines
+	View    string
+	Name    viewName
+	Status  schedule.Status
+	Times   cell
+	Ended   cell   // the last of them
+	What    string // reason and name of the error
+	Message string // may have several lines
 }
 
 func newFailures(runs []schedule.Execution) failures {
@@ -113,7 +115,7 @@ func newFailures(runs []schedule.Execution) failures {
 		e := last[k]
 		what := slices.DeleteFunc([]string{label(k.reason), label(k.name)}, func(s string) bool { return s == "" })
 		row := failure{
-			View: exact(k.view), Name: label(k.view), Status: e.Status, Times: integerCell("times", times[k], grouped(int64(times[k]))),
+			View: exact(k.view), Name: viewName(label(k.view)), Status: e.Status, Times: integerCell("times", times[k], grouped(int64(times[k]))),
 			Ended: nothing, What: strings.Join(what, ", "), Message: clean(strings.ReplaceAll(k.message, "\r\n", "\n")),
 		}
 		if e.EndedAt != nil {

@@ -28,6 +28,7 @@ type page struct {
 
 	At       cell
 	Zone     string
+	Since    string // from when on the runs are known, where that is less than a day
 	Verdict  string
 	Tone     tone
 	Counts   []stateCount
@@ -94,11 +95,25 @@ func instantCell(key string, t *time.Time, text string) cell {
 	return cell{Key: key, Value: t.UTC().Format(time.RFC3339Nano), Text: text, Instant: true}
 }
 
+// viewName is the name of a view as people read it. It may be broken where a word ends.
+type viewName string
+
+// Parts returns the words of the name.
+func (n viewName) Parts() (parts []string) {
+	word := 0
+	for i, r := range n {
+		if (r == '.' || r == '_') && i > word {
+			parts, word = append(parts, string(n[word:i+1])), i+1
+		}
+	}
+	return append(parts, string(n[word:]))
+}
+
 // pageRow is a line of the status, in the order that JSON has.
 type pageRow struct {
 	ID       int
 	View     string // exact, for programs
-	Name     string
+	Name     viewName
 	State    schedule.State
 	Tone     tone
 	Failures cell
@@ -160,9 +175,10 @@ func newFacts(snap schedule.Snapshot) facts {
 }
 
 type pageTrouble struct {
-	ID         int
-	Name, What string
-	Tone       tone
+	ID   int
+	Name viewName
+	What string
+	Tone tone
 }
 
 func newPage(snap schedule.Snapshot, opts PageOptions) page {
@@ -172,6 +188,9 @@ func newPage(snap schedule.Snapshot, opts PageOptions) page {
 	}
 	if opts.Database != "" {
 		p.Title += " of " + label(opts.Database)
+	}
+	if since := snap.Since(); since.After(snap.At.Add(-schedule.Day)) {
+		p.Since = shortTime(since)
 	}
 	for i, s := range snap.Standings {
 		p.Rows = append(p.Rows, newPageRow(i, s, snap.At))
@@ -208,7 +227,7 @@ func (p *page) judge(standings []schedule.Standing) {
 				p.More++
 				continue
 			}
-			t := pageTrouble{ID: i, Name: label(s.View), What: fit(label(firstLine(trouble(s, state))), 200), Tone: toneWarn}
+			t := pageTrouble{ID: i, Name: viewName(label(s.View)), What: fit(label(firstLine(trouble(s, state))), 200), Tone: toneWarn}
 			if h == schedule.Critical {
 				t.Tone = toneBad
 			}
@@ -229,7 +248,7 @@ func (p *page) judge(standings []schedule.Standing) {
 
 func newPageRow(id int, s schedule.Standing, at time.Time) pageRow {
 	r := pageRow{
-		ID: id, View: exact(s.View), Name: label(s.View), State: s.State, Tone: toneOf(s.State),
+		ID: id, View: exact(s.View), Name: viewName(label(s.View)), State: s.State, Tone: toneOf(s.State),
 		Failures: integerCell("consecutive_failures", s.ConsecutiveFailures, fmt.Sprintf("%d× in a row", s.ConsecutiveFailures)),
 		Age:      secondsCell("age_seconds", s.Age, age(s.Age)), DataAsOf: nothing, Target: nothing, Ended: nothing, Took: nothing, Inserted: nothing,
 		Next: instantCell("next_run_at", s.NextRunAt, dash(nextRun(s))), Size: integerCell("size_bytes", s.SizeBytes, byteSize(s.SizeBytes)),

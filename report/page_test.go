@@ -165,7 +165,7 @@ func tags(t *testing.T, page string) (all []*tag) {
 func TestPageRunsNothing(t *testing.T) {
 	page := pageOf(t, hostilePage(), report.PageOptions{Database: hostile[0]})
 	elements := strings.Fields(`html head meta title style body a main header p h1 h2 ul li data time br section table caption thead tbody tr th td
-		b small span svg defs path text use g title div rect circle details summary pre code footer`)
+		b small span wbr svg defs path text use g title div rect circle details summary pre code footer`)
 	attributes := strings.Fields(`lang charset name content http-equiv class href id value datetime scope tabindex role width height viewBox fill
 		d preserveAspectRatio x y text-anchor font-family font-size stroke rx cx cy r stroke-dasharray`)
 	for _, one := range tags(t, page) {

@@ -36,7 +36,8 @@ type hour struct {
 }
 
 type timelineRow struct {
-	View, Name            string
+	View                  string
+	Name                  viewName
 	Runs, Failed, Skipped cell
 	Summary               string
 	Groups                []markGroup
@@ -174,10 +175,9 @@ func newTimelineRow(view string, runs []schedule.Execution, from, at time.Time, 
 		buckets[b] = append(buckets[b], e)
 	}
 	row := timelineRow{
-		View: exact(view), Name: label(view), Runs: integerCell("runs", len(runs), grouped(int64(len(runs)))),
+		View: exact(view), Name: viewName(label(view)), Runs: integerCell("runs", len(runs), grouped(int64(len(runs)))),
 		Failed: integerCell("failed", failed, grouped(int64(failed))), Skipped: integerCell("skipped", skipped, grouped(int64(skipped))),
 	}
-	row.Summary = fmt.Sprintf("%d runs, %d failed, %d skipped", len(runs), failed, skipped)
 	for _, tone := range []tone{toneIdle, toneOK, toneBad, toneRunning} { // the later ones cover the earlier ones
 		group := markGroup{Tone: tone}
 		for _, b := range order {

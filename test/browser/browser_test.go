@@ -4,6 +4,7 @@ package browser
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -122,9 +123,14 @@ func (b *tab) roles() map[string]int {
 	}
 	roles := map[string]int{}
 	for _, node := range tree.Nodes {
-		if node.Role != nil && !node.Ignored {
-			roles[string(node.Role.Value)]++
+		var role string
+		if node.Ignored || node.Role == nil {
+			continue
 		}
+		if err := json.Unmarshal(node.Role.Value, &role); err != nil {
+			b.Fatal(err)
+		}
+		roles[role]++
 	}
 	return roles
 }

@@ -17,7 +17,7 @@ import (
 // hostile is what views are called that a page should be afraid of.
 var hostile = []string{
 	"<script>alert(1)</script>", `"><img src=x onerror=alert(2)>`, "</style></title><script>alert(3)</script>", "=cmd|' /C calc'!A0", "::error::x",
-	"a|b", "\x1b[31mred\nnew line\u202e", "javascript:alert(4)", "a_name_as_long_as_postgres_lets_it_be_without_any_place_to_breakx",
+	"a|b", "\x1b[31mred\nnew line\u202e", "javascript:alert(4)", "a_name_as_long_as_postgres_lets_it_be_without_any_place_to_brea",
 }
 
 // database is the cinema's with a day of history, and views that are called what nothing should be called. That history is

@@ -67,7 +67,7 @@ func TestReport(t *testing.T) {
 		}
 		for _, place := range []string{"skip", "A", "scroll", "SUMMARY"} {
 			if !reached[place] {
-				t.Errorf("%q: no %s", reached, place)
+				t.Errorf("%v: no %s", reached, place)
 			}
 		}
 	})

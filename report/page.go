@@ -13,9 +13,6 @@ import (
 	"github.com/mvsched/mvsched/schedule"
 )
 
-// HTML is the format of the status that is a page for people.
-const HTML Format = "html"
-
 // PageOptions are what a page needs beside the snapshot.
 type PageOptions struct {
 	Database string // whose views they are, for the title; "" leaves it out

@@ -48,7 +48,7 @@ func forms(opts report.PageOptions) map[string]form {
 			return report.WritePage(w, snap, opts)
 		}, true},
 		"/metrics":     {"text/plain; version=0.0.4; charset=utf-8", text(report.Prometheus, status), false},
-		"/badge.svg":   {"image/svg+xml", text(report.BadgeSVG, status), false},
+		pathBadge:      {"image/svg+xml", text(report.BadgeSVG, status), false},
 		"/api/status":  {"application/json", text(report.JSON, status), false},
 		"/api/history": {"application/json", text(report.JSON, history), false},
 	}

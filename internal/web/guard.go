@@ -27,6 +27,9 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if r.URL.Path == pathBadge {
+		header.Set("Cross-Origin-Resource-Policy", "cross-origin") // it is for other pages, and names no view
+	}
 	header.Set("Cache-Control", "no-store")
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:

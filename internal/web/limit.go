@@ -11,13 +11,14 @@ import (
 // limited is a listener with so many connections at a time; who comes then waits outside.
 type limited struct {
 	net.Listener
-	places chan struct{}
-	closed chan struct{}
-	once   sync.Once
+	sendBuffer int
+	places     chan struct{}
+	closed     chan struct{}
+	once       sync.Once
 }
 
-func newLimited(l net.Listener, most int) *limited {
-	return &limited{Listener: l, places: make(chan struct{}, most), closed: make(chan struct{})}
+func newLimited(l net.Listener, most, sendBuffer int) *limited {
+	return &limited{Listener: l, sendBuffer: sendBuffer, places: make(chan struct{}, most), closed: make(chan struct{})}
 }
 
 func (l *limited) Accept() (net.Conn, error) {
@@ -32,7 +33,7 @@ func (l *limited) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetWriteBuffer(sendBuffer) // only a matter of memory
+		_ = tcp.SetWriteBuffer(l.sendBuffer) // only a matter of memory
 	}
 	return &place{Conn: conn, free: sync.OnceFunc(func() { <-l.places })}, nil
 }

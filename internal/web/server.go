@@ -38,6 +38,7 @@ const (
 	pathReady  = "/readyz"
 	pathScript = "/live.js"
 	pathEvents = "/events"
+	pathBadge  = "/badge.svg"
 )
 
 // Options are what a server has to know.
@@ -56,8 +57,9 @@ type Server struct {
 	forms    map[string]form
 	beat     frame
 
-	// eventTimeout is a field for the test that a reader who stalls is dropped.
+	// What a test of a reader who stalls makes small.
 	eventTimeout time.Duration
+	sendBuffer   int
 }
 
 // Listen takes the address, and answers nobody before Serve.
@@ -74,7 +76,7 @@ func Listen(ctx context.Context, address Address, options Options) (*Server, err
 	}
 	return &Server{
 		listener: listener, options: options, local: address.Loopback(), feeder: newFeeder(options.Log), beat: beat,
-		eventTimeout: eventTimeout,
+		eventTimeout: eventTimeout, sendBuffer: sendBuffer,
 	}, nil
 }
 
@@ -113,7 +115,7 @@ func (s *Server) Serve(ctx context.Context, store *schedule.Store, database stri
 			_ = server.Close() // what is left has had its time
 		}
 	})
-	err := server.Serve(newLimited(s.listener, maxConns))
+	err := server.Serve(newLimited(s.listener, maxConns, s.sendBuffer))
 	stop()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil

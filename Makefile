@@ -6,7 +6,7 @@ LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 20s
 MAJORS ?= 13 14 16 17 18
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown model fuzz lint bench build clean
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-browser model fuzz lint bench build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ test-zones: ## cron expressions in every time zone that Go brings along, minute 
 
 test-markdown: ## what is printed as Markdown, read by a parser that is no dependency of the program
 	cd test/markdown && go test ./...
+
+test-browser: ## the page in chromium, which is fetched where it is missing; pictures of it are in bin/pictures
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium
+	rm -rf bin/pictures && mkdir -p bin/pictures
+	cd test/browser && go test -artifacts -outputdir $(CURDIR)/bin/pictures ./...
 
 model: ## the model of claim, run and rescue with 3 workers and 2 views; minutes, and gigabytes of memory
 	go test ./internal/model -run TestOurs -full -v -count=1 -timeout 1h

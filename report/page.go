@@ -9,7 +9,6 @@ import (
 	"html/template"
 	"io"
 	"sync"
-	"time"
 
 	"github.com/mvsched/mvsched/schedule"
 )
@@ -20,7 +19,8 @@ type PageOptions struct {
 	Live     bool   // the page asks for live.js beside it, which replaces <main id="mvsched">
 }
 
-// WritePage writes a whole page of HTML that needs nothing but itself; a live one needs live.js.
+// WritePage writes a whole page of HTML that needs nothing but itself; a live one needs live.js. Nothing in it is a script,
+// and its style is allowed by PageStyleSource.
 func WritePage(w io.Writer, snap schedule.Snapshot, opts PageOptions) error {
 	return writePage(w, "page", snap, opts)
 }
@@ -36,11 +36,13 @@ func PageStyleSource() string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
-//go:embed page/page.html
-var pageText string
+var (
+	//go:embed page/page.html
+	pageText string
 
-//go:embed page/style.css
-var pageStyle string
+	//go:embed page/style.css
+	pageStyle string
+)
 
 // parsePage reads the template when the first page is written: other commands have no use for it.
 var parsePage = sync.OnceValues(func() (*template.Template, error) {
@@ -58,26 +60,4 @@ func writePage(w io.Writer, part string, snap schedule.Snapshot, opts PageOption
 	}
 	_, err = w.Write(buf.Bytes())
 	return err
-}
-
-// page is what the template shows: everything in it is text that has passed label, or a number.
-type page struct {
-	Title string
-	Live  bool
-	Style template.CSS
-	Rows  []pageRow
-	At    time.Time
-}
-
-type pageRow struct{ View, State string }
-
-func newPage(snap schedule.Snapshot, opts PageOptions) page {
-	p := page{Title: "materialized views", Live: opts.Live, Style: template.CSS(pageStyle), At: snap.At} //nolint:gosec // our own file
-	if opts.Database != "" {
-		p.Title += " of " + label(opts.Database)
-	}
-	for _, s := range snap.Standings {
-		p.Rows = append(p.Rows, pageRow{label(s.View), string(s.State)})
-	}
-	return p
 }

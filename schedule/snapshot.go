@@ -197,3 +197,21 @@ func (l *look) after(before Snapshot) Snapshot {
 	snap.kept = kept
 	return snap
 }
+
+// Since is from when on Runs has every run that has begun: a day ago, or later where a day had more than are kept.
+func (s Snapshot) Since() time.Time {
+	dayAgo := s.At.Add(-runsWithin)
+	ended, earliest := 0, s.At
+	for _, e := range s.Runs {
+		if e.EndedAt == nil {
+			continue
+		}
+		if ended++; e.StartedAt.Before(earliest) {
+			earliest = e.StartedAt
+		}
+	}
+	if ended < mostRuns || earliest.Before(dayAgo) {
+		return dayAgo
+	}
+	return earliest
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -28,13 +29,19 @@ func newStatusCmd(a *app) *cobra.Command {
   fresh       all is well
 
 AGE is how old the data is at the most, NEXT when the next run is due, LAST RUN how long the last one took.
+-o html is a page for people, with the runs of the last day and the graph, in one file that needs nothing else.
 The same is there for SQL: select * from mvsched.status`,
+		Example: `  mvsched status
+  mvsched status -o html > views.html`,
 		ValidArgsFunction: a.completeViews,
 	}
 	cmd.RunE = a.commandIn(report.StatusFormats(), func(ctx context.Context, args []string) error {
 		views, err := parseViews(args)
 		if err != nil {
 			return err
+		}
+		if report.Format(a.format) == report.HTML {
+			return runStatusPage(ctx, a, views)
 		}
 		return runStatus(ctx, a, views)
 	})
@@ -55,4 +62,38 @@ func runStatus(ctx context.Context, a *app, views []schedule.ViewName) error {
 		a.say("nothing is scheduled yet; begin with `mvsched add VIEW --every 5m`")
 	}
 	return a.print(func(p report.Printer) error { return p.Status(standings) })
+}
+
+// runStatusPage writes the status as a page, with what belongs to these views; none means all.
+func runStatusPage(ctx context.Context, a *app, views []schedule.ViewName) error {
+	pool, store, err := a.connect(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	snap, err := store.Snapshot(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if len(views) > 0 {
+		standings, err := store.Status(ctx, views)
+		if err != nil {
+			return err
+		}
+		snap = only(snap, standings)
+	}
+	opts := report.PageOptions{Database: pool.Config().ConnConfig.Database}
+	return a.print(func(p report.Printer) error { return report.WritePage(p.W, snap, opts) })
+}
+
+// only leaves in a snapshot what is about these views.
+func only(snap schedule.Snapshot, standings []schedule.Standing) schedule.Snapshot {
+	other := func(view string) bool {
+		return !slices.ContainsFunc(standings, func(s schedule.Standing) bool { return s.View == view })
+	}
+	snap.Standings = slices.DeleteFunc(snap.Standings, func(s schedule.Standing) bool { return other(s.View) })
+	snap.Runs = slices.DeleteFunc(snap.Runs, func(e schedule.Execution) bool { return other(e.View) })
+	snap.Graph.Views = slices.DeleteFunc(snap.Graph.Views, other)
+	snap.Graph.Edges = slices.DeleteFunc(snap.Graph.Edges, func(e schedule.Edge) bool { return other(e.Parent) || other(e.Child) })
+	return snap
 }

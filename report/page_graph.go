@@ -1,0 +1,409 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// maxNodes is how many views the page draws, and no more than can be taken in.
+const maxNodes = 120
+
+// The measures of the drawing, in pixels at its natural size.
+const (
+	nodeHeight, nodeGap   = 40, 12
+	layerGap              = 44
+	letterWidth, nodePad  = 7, 28
+	shortestName, maxName = 12, 34
+	drawingWidth          = 1080 // what small parts share, side by side
+)
+
+// drawing is the graph in layers: what a view reads stands to its left.
+type drawing struct {
+	Width, Height int
+	Nodes         []node
+	Edges         []edge
+	Reads         []reads // the same in words
+	Alone         int     // views that read no other, nor are read by one
+	More          int     // views that are not drawn
+	Cycles        bool
+	Fits          bool // made a little smaller, it has room on a large screen
+}
+
+type node struct {
+	X, Y, Width int
+	Inner       int // the width of its box without the line around it
+	Name, Short string
+	State       schedule.State
+	Tone        tone
+}
+
+type edge struct {
+	Path string
+	Back bool // of a cycle
+}
+
+type reads struct {
+	View string
+	Of   []string
+}
+
+func newDrawing(g schedule.Graph, standings []schedule.Standing) drawing {
+	states := map[string]schedule.State{}
+	for _, s := range standings {
+		states[s.View] = s.State
+	}
+	parts, alone := parts(g)
+	d := drawing{Alone: alone}
+	parts, d.More = choose(parts, g, states)
+
+	// Parts stand side by side as long as there is room, and below each other.
+	x, y, tallest := 0, 0, 0
+	for _, part := range parts {
+		l := newLayout(part, g)
+		width, height := l.place()
+		if x > 0 && x+width > drawingWidth {
+			x, y, tallest = 0, y+tallest+2*nodeGap, 0
+		}
+		l.draw(&d, x, y, states)
+		x += width + layerGap
+		tallest = max(tallest, height)
+		d.Width, d.Height = max(d.Width, x-layerGap), max(d.Height, y+tallest)
+	}
+	d.Fits = d.Width <= drawingWidth*4/3
+	return d
+}
+
+// parts returns the views that are connected, each part in order of names, and how many views are connected to none.
+func parts(g schedule.Graph) (parts [][]string, alone int) {
+	near := map[string][]string{}
+	for _, e := range g.Edges {
+		if e.Parent != e.Child {
+			near[e.Parent] = append(near[e.Parent], e.Child)
+			near[e.Child] = append(near[e.Child], e.Parent)
+		}
+	}
+	seen := map[string]bool{}
+	for _, view := range g.Views {
+		if len(near[view]) == 0 {
+			alone++
+			continue
+		}
+		if seen[view] {
+			continue
+		}
+		part := reach([]string{view}, near, len(g.Views))
+		for _, v := range part {
+			seen[v] = true
+		}
+		slices.Sort(part)
+		parts = append(parts, part)
+	}
+	return parts, alone
+}
+
+// reach returns the first views, and those that are the nearest to them, at most so many.
+func reach(first []string, near map[string][]string, most int) []string {
+	found := slices.Clone(first[:min(len(first), most)])
+	seen := map[string]bool{}
+	for _, v := range found {
+		seen[v] = true
+	}
+	for i := 0; i < len(found); i++ {
+		for _, v := range near[found[i]] {
+			if !seen[v] && len(found) < most {
+				seen[v] = true
+				found = append(found, v)
+			}
+		}
+	}
+	return found
+}
+
+// choose leaves out what would make the drawing too large: parts with trouble come first, then large ones. Of a part that
+// is too large by itself there is what is in trouble, and what is near.
+func choose(parts [][]string, g schedule.Graph, states map[string]schedule.State) (chosen [][]string, more int) {
+	inTrouble := func(view string) bool { return toneOf(states[view]) == toneBad }
+	rank := func(part []string) int {
+		if slices.ContainsFunc(part, inTrouble) {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(parts, func(a, b []string) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(len(b), len(a)))
+	})
+	room := maxNodes
+	for _, part := range parts {
+		switch {
+		case len(part) <= room:
+			chosen = append(chosen, part)
+			room -= len(part)
+		case room == maxNodes:
+			near := map[string][]string{}
+			for _, e := range g.Edges {
+				near[e.Parent] = append(near[e.Parent], e.Child)
+				near[e.Child] = append(near[e.Child], e.Parent)
+			}
+			first := slices.DeleteFunc(slices.Clone(part), func(v string) bool { return !inTrouble(v) })
+			if len(first) == 0 {
+				first = part[:1]
+			}
+			near = maps.Clone(near)
+			cut := reach(first, near, maxNodes)
+			slices.Sort(cut)
+			chosen = append(chosen, cut)
+			more += len(part) - len(cut)
+			room = 0
+		default:
+			more += len(part)
+		}
+	}
+	return chosen, more
+}
+
+// layout places one part. An edge over several layers bends around what stands there: on each of them it has a point.
+type layout struct {
+	views   []string
+	edges   []schedule.Edge
+	layers  [][]*spot
+	at      map[string]*spot
+	chains  []chain
+	columns []int // the left side of each layer
+	widths  []int
+}
+
+// spot is a view, or a point of an edge.
+type spot struct {
+	view        string // "": a point
+	layer       int
+	y           float64 // of its middle
+	left, right []*spot // what it is connected to there
+}
+
+// chain is an edge by its spots.
+type chain struct {
+	spots []*spot
+	back  bool
+}
+
+func newLayout(views []string, g schedule.Graph) *layout {
+	l := &layout{views: views, at: map[string]*spot{}}
+	for _, view := range views {
+		l.at[view] = &spot{view: view}
+	}
+	parents := map[string][]string{}
+	for _, e := range g.Edges {
+		if l.at[e.Parent] != nil && l.at[e.Child] != nil && e.Parent != e.Child {
+			l.edges = append(l.edges, e)
+			parents[e.Child] = append(parents[e.Child], e.Parent)
+		}
+	}
+
+	// A view's layer is one to the right of the last that it reads. What leads back into a cycle does not count.
+	back := map[schedule.Edge]bool{}
+	const entered, done = 1, 2
+	visited := map[string]int{}
+	var visit func(view string)
+	visit = func(view string) {
+		visited[view] = entered
+		for _, parent := range parents[view] {
+			switch visited[parent] {
+			case entered:
+				back[schedule.Edge{Parent: parent, Child: view}] = true
+				continue
+			case 0:
+				visit(parent)
+			}
+			l.at[view].layer = max(l.at[view].layer, l.at[parent].layer+1)
+		}
+		visited[view] = done
+	}
+	for _, view := range views {
+		if visited[view] == 0 {
+			visit(view)
+		}
+	}
+	for _, view := range views {
+		l.add(l.at[view])
+	}
+	for _, e := range l.edges {
+		l.connect(e, back[e])
+	}
+	return l
+}
+
+func (l *layout) add(s *spot) {
+	for len(l.layers) <= s.layer {
+		l.layers = append(l.layers, nil)
+	}
+	l.layers[s.layer] = append(l.layers[s.layer], s)
+}
+
+func (l *layout) connect(e schedule.Edge, back bool) {
+	from, to := l.at[e.Parent], l.at[e.Child]
+	c := chain{spots: []*spot{from}, back: back}
+	if !back {
+		for layer := from.layer + 1; layer < to.layer; layer++ {
+			point := &spot{layer: layer}
+			l.add(point)
+			c.spots = append(c.spots, point)
+		}
+	}
+	c.spots = append(c.spots, to)
+	l.chains = append(l.chains, c)
+	if back {
+		return
+	}
+	for i, s := range c.spots[1:] {
+		s.left = append(s.left, c.spots[i])
+		c.spots[i].right = append(c.spots[i].right, s)
+	}
+}
+
+// place gives every spot its place, and returns the size of it all. Each layer is sorted by where its neighbours stand (the
+// barycenter heuristic), from the left and from the right, then moved towards them.
+func (l *layout) place() (width, height int) {
+	for _, layer := range l.layers {
+		settle(layer, nil)
+	}
+	for round := range 8 {
+		for i := range l.layers {
+			if round%2 == 0 {
+				l.arrange(l.layers[i], func(s *spot) []*spot { return s.left }, round < 6)
+			} else {
+				l.arrange(l.layers[len(l.layers)-1-i], func(s *spot) []*spot { return s.right }, round < 6)
+			}
+		}
+	}
+	top, bottom := l.layers[0][0].y, 0.0
+	for _, layer := range l.layers {
+		top = min(top, layer[0].y-layer[0].height()/2)
+	}
+	for _, layer := range l.layers {
+		for _, s := range layer {
+			s.y -= top
+		}
+		last := layer[len(layer)-1]
+		bottom = max(bottom, last.y+last.height()/2)
+		l.columns = append(l.columns, width)
+		column := 0
+		for _, s := range layer {
+			column = max(column, s.width())
+		}
+		l.widths = append(l.widths, column)
+		width += column + layerGap
+	}
+	return width - layerGap, int(bottom)
+}
+
+// arrange moves the spots of a layer towards the middle of their neighbours on one side.
+func (l *layout) arrange(layer []*spot, neighbours func(*spot) []*spot, sorting bool) {
+	wish := map[*spot]float64{}
+	for _, s := range layer {
+		wish[s] = s.y
+		if near := neighbours(s); len(near) > 0 {
+			sum := 0.0
+			for _, n := range near {
+				sum += n.y
+			}
+			wish[s] = sum / float64(len(near))
+		}
+	}
+	if sorting {
+		slices.SortStableFunc(layer, func(a, b *spot) int { return cmp.Compare(wish[a], wish[b]) })
+	}
+	settle(layer, wish)
+}
+
+// settle puts the spots of a layer as near as can be to where they should stand (least squares), in their order, and far
+// enough from each other: those that would overlap move as a block, around its mean.
+func settle(layer []*spot, wish map[*spot]float64) {
+	type block struct {
+		sum   float64
+		spots int
+	}
+	mean := func(b block) float64 { return b.sum / float64(b.spots) }
+	offsets := make([]float64, len(layer))
+	var blocks []block
+	for i, s := range layer {
+		if i > 0 {
+			offsets[i] = offsets[i-1] + (layer[i-1].height()+s.height())/2 + nodeGap
+		}
+		b := block{wish[s] - offsets[i], 1}
+		for len(blocks) > 0 && mean(blocks[len(blocks)-1]) > mean(b) {
+			last := blocks[len(blocks)-1]
+			b = block{b.sum + last.sum, b.spots + last.spots}
+			blocks = blocks[:len(blocks)-1]
+		}
+		blocks = append(blocks, b)
+	}
+	i := 0
+	for _, b := range blocks {
+		for range b.spots {
+			layer[i].y = mean(b) + offsets[i]
+			i++
+		}
+	}
+}
+
+func (s *spot) height() float64 {
+	if s.view == "" {
+		return 0
+	}
+	return nodeHeight
+}
+
+func (s *spot) width() int {
+	if s.view == "" {
+		return 0
+	}
+	return nodePad + letterWidth*max(utf8.RuneCountInString(fit(label(s.view), maxName)), shortestName)
+}
+
+// draw adds the part to a drawing, with its upper left corner at x, y.
+func (l *layout) draw(d *drawing, x, y int, states map[string]schedule.State) {
+	reading := map[string][]string{}
+	for _, c := range l.chains {
+		from, to := c.spots[0], c.spots[len(c.spots)-1]
+		reading[to.view] = append(reading[to.view], label(from.view))
+		d.Cycles = d.Cycles || c.back
+		px, py := x+l.columns[from.layer]+l.widths[from.layer], y+int(from.y)
+		path := fmt.Sprintf("M%d %d", px, py)
+		if c.back { // around, from the right side of the one to the left side of the other
+			tx, ty := x+l.columns[to.layer], y+int(to.y)
+			path += fmt.Sprintf("C%d %d %d %d %d %d", px+layerGap, py+nodeHeight, tx-layerGap, ty+nodeHeight, tx, ty)
+			d.Edges = append(d.Edges, edge{path, true})
+			continue
+		}
+		for _, s := range c.spots[1:] {
+			left, sy := x+l.columns[s.layer], y+int(s.y)
+			middle := (px + left) / 2
+			path += fmt.Sprintf("C%d %d %d %d %d %d", middle, py, middle, sy, left, sy)
+			px, py = left, sy
+			if s.view == "" {
+				px += l.widths[s.layer]
+				path += fmt.Sprintf("H%d", px)
+			}
+		}
+		d.Edges = append(d.Edges, edge{path, false})
+	}
+	for _, view := range l.views {
+		s := l.at[view]
+		state, scheduled := states[view]
+		if !scheduled {
+			state = schedule.StateUnscheduled
+		}
+		d.Nodes = append(d.Nodes, node{
+			X: x + l.columns[s.layer], Y: y + int(s.y) - nodeHeight/2, Width: l.widths[s.layer], Inner: l.widths[s.layer] - 1,
+			Name: label(view), Short: fit(label(view), maxName), State: state, Tone: toneOf(state),
+		})
+		if of := reading[view]; of != nil {
+			d.Reads = append(d.Reads, reads{label(view), of})
+		}
+	}
+}

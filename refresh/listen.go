@@ -25,6 +25,7 @@ type listener struct {
 	config *pgx.ConnConfig
 	log    *slog.Logger
 	tell   []*run
+	told   func(hears bool) // may be nil
 	hears  atomic.Bool
 }
 
@@ -34,6 +35,7 @@ func (l *listener) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.hear(ctx)
 		l.hears.Store(false)
+		l.tellOthers(false)
 		if errors.Is(err, errPooled) {
 			l.log.Debug("cannot listen behind a pooler, and asks instead")
 			return
@@ -60,10 +62,14 @@ func (l *listener) hear(ctx context.Context) (err error) {
 	for _, r := range l.tell {
 		r.wake() // for what was missed
 	}
+	l.tellOthers(true)
 	for {
 		notification, err := conn.WaitForNotification(ctx)
 		if err != nil {
 			return err
+		}
+		if notification.Channel != channelCancel {
+			l.tellOthers(true)
 		}
 		for _, r := range l.tell {
 			switch notification.Channel {
@@ -78,6 +84,12 @@ func (l *listener) hear(ctx context.Context) (err error) {
 				}
 			}
 		}
+	}
+}
+
+func (l *listener) tellOthers(hears bool) {
+	if l.told != nil {
+		l.told(hears)
 	}
 }
 

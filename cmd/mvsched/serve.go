@@ -19,6 +19,7 @@ type serveOptions struct {
 	queues         []refresh.Queue // nil: all, with jobs together
 	grace          time.Duration
 	allowSuperuser bool
+	listen         *listenOptions // nil: no status page
 }
 
 // defaultGrace is how long what runs may go on when serve is told to stop.
@@ -27,6 +28,7 @@ const defaultGrace = 30 * time.Second
 func newServeCmd(a *app) *cobra.Command {
 	var opts serveOptions
 	var queues, grace string
+	var listen listenFlags
 	cmd := &cobra.Command{
 		Use:     "serve",
 		Short:   "Refresh what is due, for ever",
@@ -37,12 +39,18 @@ and what one leaves undone, another takes over within seconds.
 It sleeps until something is due. What changes in the schedules wakes it at once, or, behind a transaction pooler,
 within 2 seconds. It outlives restarts and failovers of the database (name all hosts, and target_session_attrs=read-write).
 
+--listen 127.0.0.1:8080 adds a status page that keeps itself up to date, /metrics for Prometheus, /healthz, /readyz,
+/badge.svg, /api/status and /api/history. Without a host it is 127.0.0.1. Where other machines can reach it, it demands
+--token-file, a file with a secret that only its owner may read, or --insecure.
+
 --queue default=4,heavy=1 gives each queue its own places, so that slow views never hold up quick ones.
 
 The first Ctrl-C (or SIGTERM) lets what is running go on for --grace, then cancels and records it; the second leaves at
 once. Under systemd (Type=notify) it tells when it is ready, and feeds the watchdog.`,
 		Example: `  mvsched serve -j 4
-  mvsched serve --queue default=4,heavy=1 --grace 5m`,
+  mvsched serve --queue default=4,heavy=1 --grace 5m
+  mvsched serve --listen :8080
+  mvsched serve --listen 0.0.0.0:8080 --token-file /etc/mvsched/token`,
 		Args: noArguments,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, _ []string) (err error) {
@@ -67,11 +75,15 @@ once. Under systemd (Type=notify) it tells when it is ready, and feeds the watch
 		} else if grace == "0" {
 			opts.grace = 0
 		}
+		if opts.listen, err = listen.parse(cmd); err != nil {
+			return err
+		}
 		return runServe(ctx, a, opts)
 	})
 	jobsFlag(cmd, &opts.jobs)
 	cmd.Flags().StringVar(&queues, "queue", "", "serve only these queues, each with its number of refreshes at a time: default=4,heavy=1")
 	cmd.Flags().StringVar(&grace, "grace", "", "when stopped, let what is running go on for so long (default 30s)")
+	listen.add(cmd)
 	superuserFlag(cmd, &opts.allowSuperuser)
 	return cmd
 }
@@ -112,6 +124,14 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 			jobs += queue.Jobs
 		}
 	}
+	page, err := opts.listen.open(ctx, a)
+	if err != nil {
+		return err
+	}
+	if page != nil {
+		defer func() { _ = page.Close() }() // it may be closed already
+		jobs++ // for who looks: the refreshes are not to wait for them
+	}
 	pool, store, err := a.connect(ctx, jobs)
 	if err == nil {
 		defer pool.Close()
@@ -141,11 +161,16 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 			}
 		},
 	}
-	return worker.Serve(ctx, refresh.Serving{
+	serving := refresh.Serving{
 		Queues: opts.queues, Grace: opts.grace, Pulse: service.pulse(), Alive: service.alive,
 		Ready: func() {
 			a.say("ready, refreshes what is due; Ctrl-C stops it")
 			service.ready()
 		},
-	})
+	}
+	if page != nil {
+		serving.Told = page.Told
+		defer servePage(ctx, a, page, store, pool.Config().ConnConfig.Database)()
+	}
+	return worker.Serve(ctx, serving)
 }

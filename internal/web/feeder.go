@@ -1,0 +1,236 @@
+package web
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+const (
+	// While somebody looks: how often without being told of a change, so that what only time changes, and what begins, is
+	// seen; and how often where one is never told.
+	idleInterval = 5 * time.Second
+	pollInterval = time.Second
+
+	freshFor     = time.Second     // how old an edition may be that answers a request
+	patience     = 2 * time.Second // how long a request waits for one
+	lookDeadline = 5 * time.Second
+)
+
+// feeder asks the database for everybody.
+type feeder struct {
+	look   func(ctx context.Context, before *schedule.Snapshot) (schedule.Snapshot, error)
+	render func(*edition)
+	log    *slog.Logger
+	pace   pace
+	wake   chan struct{}
+
+	mu       sync.Mutex
+	current  *edition      // nil: none yet
+	next     chan struct{} // closed when another one takes its place
+	watchers int
+	asked    bool // somebody waits for an edition
+	told     bool // something has changed
+	hears    bool // and if more changes, it will be told
+}
+
+func newFeeder(log *slog.Logger) *feeder {
+	return &feeder{log: log, wake: make(chan struct{}, 1), next: make(chan struct{})}
+}
+
+// run looks until ctx ends.
+func (f *feeder) run(ctx context.Context) {
+	for {
+		timer := time.NewTimer(f.untilNext())
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-f.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if f.untilNext() > 0 {
+			continue
+		}
+		if !f.pace.wait(ctx) {
+			return
+		}
+		ed := f.lookOnce(ctx)
+		if ctx.Err() != nil {
+			return // whatever broke, broke because of it
+		}
+		f.publish(ed)
+	}
+}
+
+// untilNext is how long from now the next look is due.
+func (f *feeder) untilNext() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.asked || f.watchers > 0 && (f.told || f.current == nil):
+		return 0
+	case f.watchers == 0:
+		return time.Hour // nobody looks
+	}
+	interval := pollInterval
+	if f.hears && f.current.err == nil {
+		interval = idleInterval
+	}
+	return interval - time.Since(f.current.taken)
+}
+
+func (f *feeder) lookOnce(ctx context.Context) *edition {
+	f.mu.Lock()
+	f.asked, f.told = false, false
+	last := f.current
+	f.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(ctx, lookDeadline)
+	defer cancel()
+	ed := &edition{}
+	var before *schedule.Snapshot
+	if last != nil && last.err == nil { // behind an error there may be another server
+		before = last.snap
+	}
+	snap, err := f.look(ctx, before)
+	switch {
+	case err == nil:
+		ed.snap = &snap
+	case last != nil:
+		ed.snap = last.snap
+	}
+	ed.err, ed.taken = err, time.Now()
+	f.render(ed)
+	return ed
+}
+
+func (f *feeder) logChange(last, ed *edition) {
+	failed := last != nil && last.err != nil
+	switch {
+	case ed.err != nil && failed:
+		f.log.Debug("the status page still cannot be brought up to date", "because", ed.err)
+	case ed.err != nil:
+		f.log.Warn("the status page cannot be brought up to date", "because", ed.err)
+	case failed:
+		f.log.Debug("the status page is up to date again")
+	}
+}
+
+func (f *feeder) publish(ed *edition) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.logChange(f.current, ed)
+	f.current = ed
+	close(f.next)
+	f.next = make(chan struct{})
+}
+
+// now returns the newest edition, or nil, and what is closed when there is a newer one.
+func (f *feeder) now() (*edition, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.current, f.next
+}
+
+// fresh returns an edition of this second, and waits a little for it. It returns nil when none came.
+func (f *feeder) fresh(ctx context.Context) *edition {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		ed, next := f.now()
+		if ed != nil && time.Since(ed.taken) < freshFor {
+			return ed
+		}
+		f.mu.Lock()
+		f.asked = true
+		f.mu.Unlock()
+		f.nudge()
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// outdated is an edition in place of one that did not come in time.
+func (f *feeder) outdated() *edition {
+	ed := &edition{taken: time.Now(), err: errNotNow}
+	if last, _ := f.now(); last != nil {
+		ed.snap = last.snap
+	}
+	return ed
+}
+
+// tell is told that something has changed, and whether more would be told.
+func (f *feeder) tell(hears bool) {
+	f.mu.Lock()
+	f.told, f.hears = true, hears
+	f.mu.Unlock()
+	f.nudge()
+}
+
+// watch makes the feeder look by itself as long as there are watchers; false: there are enough of them.
+func (f *feeder) watch() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.watchers >= maxWatchers {
+		return false
+	}
+	f.watchers++
+	f.nudge()
+	return true
+}
+
+func (f *feeder) leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watchers--
+}
+
+func (f *feeder) nudge() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// pace lets through one a second on average. One more in advance is for what happens just after a look: it need not wait
+// for the second to be over.
+type pace struct {
+	inAdvance float64
+	last      time.Time
+}
+
+const (
+	paceInterval = time.Second
+	mostAtOnce   = 2
+)
+
+func (p *pace) wait(ctx context.Context) bool {
+	for {
+		now := time.Now()
+		if p.last.IsZero() {
+			p.inAdvance = mostAtOnce
+		} else {
+			p.inAdvance = min(p.inAdvance+float64(now.Sub(p.last))/float64(paceInterval), mostAtOnce)
+		}
+		p.last = now
+		if p.inAdvance >= 1 {
+			p.inAdvance--
+			return true
+		}
+		timer := time.NewTimer(time.Duration((1 - p.inAdvance) * float64(paceInterval)))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		case <-timer.C:
+		}
+	}
+}

@@ -25,7 +25,7 @@ type listener struct {
 	config *pgx.ConnConfig
 	log    *slog.Logger
 	tell   []*run
-	told   func(hears bool) // may be nil
+	told   func(hears, ended bool) // may be nil
 	hears  atomic.Bool
 }
 
@@ -35,7 +35,7 @@ func (l *listener) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.hear(ctx)
 		l.hears.Store(false)
-		l.tellOthers(false)
+		l.tellOthers(false, false)
 		if errors.Is(err, errPooled) {
 			l.log.Debug("cannot listen behind a pooler, and asks instead")
 			return
@@ -62,14 +62,14 @@ func (l *listener) hear(ctx context.Context) (err error) {
 	for _, r := range l.tell {
 		r.wake() // for what was missed
 	}
-	l.tellOthers(true)
+	l.tellOthers(true, false)
 	for {
 		notification, err := conn.WaitForNotification(ctx)
 		if err != nil {
 			return err
 		}
 		if notification.Channel != channelCancel {
-			l.tellOthers(true)
+			l.tellOthers(true, notification.Channel == channelExecutions)
 		}
 		for _, r := range l.tell {
 			switch notification.Channel {
@@ -87,9 +87,9 @@ func (l *listener) hear(ctx context.Context) (err error) {
 	}
 }
 
-func (l *listener) tellOthers(hears bool) {
+func (l *listener) tellOthers(hears, ended bool) {
 	if l.told != nil {
-		l.told(hears)
+		l.told(hears, ended)
 	}
 }
 

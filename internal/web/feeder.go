@@ -25,7 +25,6 @@ type feeder struct {
 	look   func(ctx context.Context, before *schedule.Snapshot) (schedule.Snapshot, error)
 	render func(*edition)
 	log    *slog.Logger
-	pace   pace
 	wake   chan struct{}
 
 	mu       sync.Mutex
@@ -34,7 +33,9 @@ type feeder struct {
 	watchers int
 	asked    bool // somebody waits for an edition
 	told     bool // something has changed
-	hears    bool // and if more changes, it will be told
+	ended    bool // a refresh has ended
+	hears    bool // if more happens, it will be told
+	pace     pace
 }
 
 func newFeeder(log *slog.Logger) *feeder {
@@ -56,9 +57,6 @@ func (f *feeder) run(ctx context.Context) {
 		if f.untilNext() > 0 {
 			continue
 		}
-		if !f.pace.wait(ctx) {
-			return
-		}
 		ed := f.lookOnce(ctx)
 		if ctx.Err() != nil {
 			return // whatever broke, broke because of it
@@ -72,21 +70,24 @@ func (f *feeder) untilNext() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case f.asked || f.watchers > 0 && (f.told || f.current == nil):
-		return 0
+	case f.asked || f.watchers > 0 && f.ended:
+		return f.pace.until(true)
 	case f.watchers == 0:
 		return time.Hour // nobody looks
+	case f.told || f.current == nil:
+		return f.pace.until(false)
 	}
 	interval := pollInterval
 	if f.hears && f.current.err == nil {
 		interval = idleInterval
 	}
-	return interval - time.Since(f.current.taken)
+	return max(interval-time.Since(f.current.taken), f.pace.until(false))
 }
 
 func (f *feeder) lookOnce(ctx context.Context) *edition {
 	f.mu.Lock()
-	f.asked, f.told = false, false
+	f.asked, f.told, f.ended = false, false, false
+	f.pace.take()
 	last := f.current
 	f.mu.Unlock()
 
@@ -167,10 +168,11 @@ func (f *feeder) outdated() *edition {
 	return ed
 }
 
-// tell is told that something has changed, and whether more would be told.
-func (f *feeder) tell(hears bool) {
+// tell is told that something has changed, perhaps that a refresh has ended, and whether more would be told.
+func (f *feeder) tell(hears, ended bool) {
 	f.mu.Lock()
 	f.told, f.hears = true, hears
+	f.ended = f.ended || ended
 	f.mu.Unlock()
 	f.nudge()
 }
@@ -200,37 +202,23 @@ func (f *feeder) nudge() {
 	}
 }
 
-// pace lets through one a second on average. One more in advance is for what happens just after a look: it need not wait
-// for the second to be over.
-type pace struct {
-	inAdvance float64
-	last      time.Time
+// pace keeps looks to one a second on average. One may come a second early, if it is urgent: what happens just after a look
+// need not wait.
+type pace struct{ free time.Time }
+
+const paceInterval = time.Second
+
+func (p *pace) until(urgent bool) time.Duration {
+	wait := time.Until(p.free)
+	if urgent {
+		wait -= paceInterval
+	}
+	return wait
 }
 
-const (
-	paceInterval = time.Second
-	mostAtOnce   = 2
-)
-
-func (p *pace) wait(ctx context.Context) bool {
-	for {
-		now := time.Now()
-		if p.last.IsZero() {
-			p.inAdvance = mostAtOnce
-		} else {
-			p.inAdvance = min(p.inAdvance+float64(now.Sub(p.last))/float64(paceInterval), mostAtOnce)
-		}
-		p.last = now
-		if p.inAdvance >= 1 {
-			p.inAdvance--
-			return true
-		}
-		timer := time.NewTimer(time.Duration((1 - p.inAdvance) * float64(paceInterval)))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return false
-		case <-timer.C:
-		}
+func (p *pace) take() {
+	if now := time.Now(); p.free.Before(now) {
+		p.free = now
 	}
+	p.free = p.free.Add(paceInterval)
 }

@@ -3,12 +3,14 @@ package web_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,7 +32,6 @@ type site struct {
 	dsn        string
 	worker     *refresh.Worker
 	statements *counter
-	told       atomic.Int64
 	stop       context.CancelFunc
 	done       chan struct{}
 	err        error
@@ -110,10 +111,7 @@ func (s *site) refreshes() *site {
 		defer close(done)
 		if err := worker.Serve(ctx, refresh.Serving{
 			Ready: func() { close(ready) },
-			Told: func(hears bool) {
-				s.Told(hears)
-				s.told.Add(1)
-			},
+			Told:  s.Told,
 		}); err != nil {
 			s.Error(err)
 		}
@@ -259,4 +257,11 @@ func (f *follower) told() string {
 func (s *site) await(what string, cond func() bool) {
 	s.Helper()
 	pgtest.WaitFor(s, s.Context(), what, cond)
+}
+
+// smallBuffer has a connection take little that nobody reads.
+func smallBuffer(_, _ string, conn syscall.RawConn) error {
+	var set error
+	err := conn.Control(func(fd uintptr) { set = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 2048) })
+	return errors.Join(err, set)
 }

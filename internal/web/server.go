@@ -87,7 +87,7 @@ func (s *Server) URL() string { return "http://" + s.listener.Addr().String() + 
 func (s *Server) Close() error { return s.listener.Close() }
 
 // Told is for refresh.Serving.
-func (s *Server) Told(hears bool) { s.feeder.tell(hears) }
+func (s *Server) Told(hears, ended bool) { s.feeder.tell(hears, ended) }
 
 // Serve answers until ctx ends: then who follows events is cut off at once, and other answers have two seconds to end.
 func (s *Server) Serve(ctx context.Context, store *schedule.Store, database string) error {

@@ -72,18 +72,23 @@ func serve(t *testing.T, cmd *exec.Cmd) (url string, stop func()) {
 	return url, stop
 }
 
-// until waits until an expression is true of the page, and returns when that was.
+// until waits until an expression is true of the page, and returns when that was. A page that says that it will be there in
+// a moment is loaded again.
 func (b *tab) until(expression string) time.Time {
 	b.Helper()
-	milliseconds, err := chromedp.Run(b.ctx, chromedp.Evaluate[float64](`new Promise(resolve => {
-		const look = () => (`+expression+`) && resolve(Date.now());
-		new MutationObserver(look).observe(document.documentElement, {childList: true, subtree: true, characterData: true, attributes: true});
-		look();
-	})`, chromedp.EvalAwaitPromise))
-	if err != nil {
-		b.Fatalf("waiting for %s: %v", expression, err)
+	for {
+		milliseconds, err := chromedp.Run(b.ctx, chromedp.Evaluate[float64](`new Promise(resolve => {
+			const look = () => (`+expression+`) && resolve(Date.now());
+			new MutationObserver(look).observe(document.documentElement, {childList: true, subtree: true, characterData: true, attributes: true});
+			look();
+		})`, chromedp.EvalAwaitPromise))
+		switch {
+		case err == nil:
+			return time.UnixMilli(int64(milliseconds))
+		case b.ctx.Err() != nil || !strings.Contains(err.Error(), "navigated"):
+			b.Fatalf("waiting for %s: %v", expression, err)
+		}
 	}
-	return time.UnixMilli(int64(milliseconds))
 }
 
 // cellOf is an expression for what stands in the status about a view.

@@ -209,11 +209,11 @@ type pace struct{ free time.Time }
 const paceInterval = time.Second
 
 func (p *pace) until(urgent bool) time.Duration {
-	wait := time.Until(p.free)
+	free := p.free
 	if urgent {
-		wait -= paceInterval
+		free = free.Add(-paceInterval)
 	}
-	return wait
+	return time.Until(free)
 }
 
 func (p *pace) take() {

@@ -55,6 +55,7 @@ func newSite(t *testing.T, options web.Options) *site {
 		t.Fatal(err)
 	}
 	s := &site{DB: pgtest.NewDB(t), dsn: pgtest.DirectDSN(t), statements: &counter{}, done: make(chan struct{})}
+	options.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if s.Server, err = web.Listen(t.Context(), address, options); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ const maxNodes = 120
 const (
 	nodeHeight, nodeGap   = 40, 12
 	layerGap              = 44
-	letterWidth, nodePad  = 7, 28
+	letterWidth, nodePad  = 7, 34
 	shortestName, maxName = 12, 34
 	drawingWidth          = 1080 // what small parts share, side by side
 )
@@ -72,6 +72,7 @@ func newDrawing(g schedule.Graph, standings []schedule.Standing) drawing {
 		tallest = max(tallest, height)
 		d.Width, d.Height = max(d.Width, x-layerGap), max(d.Height, y+tallest)
 	}
+	d.Width, d.Height = d.Width+2, d.Height+2 // lines are half outside
 	d.Fits = d.Width <= drawingWidth*4/3
 	return d
 }

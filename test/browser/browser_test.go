@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // patience is how long a page may take; nothing is measured with it.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // tab is a page in chromium.
 type tab struct {

@@ -6,7 +6,7 @@ LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 20s
 MAJORS ?= 13 14 16 17 18
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci model fuzz lint docs bench build clean test-monitoring
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci model fuzz lint docs bench build clean test-monitoring test-browser
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ test-ci: ## action.yml and the YAML in the pages, read by such a parser, and the
 
 test-monitoring: ## metrics, alert rules, dashboard and JUnit, read by promtool and xmllint
 	cd test/monitoring && go test ./...
+
+test-browser: ## the page in chromium, which is fetched where it is missing; pictures of it are in bin/pictures
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium
+	rm -rf bin/pictures && mkdir -p bin/pictures
+	cd test/browser && go test -artifacts -outputdir $(CURDIR)/bin/pictures ./...
 
 model: ## the model of claim, run and rescue with 3 workers and 2 views; minutes, and gigabytes of memory
 	go test ./internal/model -run TestOurs -full -v -count=1 -timeout 1h

@@ -25,7 +25,7 @@ type listener struct {
 	config *pgx.ConnConfig
 	log    *slog.Logger
 	tell   []*run
-	heard  func() // also told, of whatever there is; nil: nobody
+	told   func(hears, ended bool) // may be nil
 	hears  atomic.Bool
 }
 
@@ -35,6 +35,7 @@ func (l *listener) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.hear(ctx)
 		l.hears.Store(false)
+		l.tellOthers(false, false)
 		if errors.Is(err, errPooled) {
 			l.log.Debug("cannot listen behind a pooler, and asks instead")
 			return
@@ -46,11 +47,15 @@ func (l *listener) listen(ctx context.Context) {
 	}
 }
 
-// Listen calls heard, from one goroutine, whenever the database tells that a refresh has ended or that schedules have
-// changed, until ctx ends. Where it cannot listen, as behind a transaction pooler, it calls nothing: who has to know asks
+// Listen calls heard, from one goroutine, when it begins to listen and whenever the database tells that a refresh has ended
+// or that schedules have changed, until ctx ends. Where it cannot listen, as behind a transaction pooler, it calls nothing: who has to know asks
 // from time to time anyway.
 func Listen(ctx context.Context, config *pgx.ConnConfig, heard func()) {
-	ear := &listener{config: config, log: slog.New(slog.DiscardHandler), heard: heard}
+	ear := &listener{config: config, log: slog.New(slog.DiscardHandler), told: func(hears, _ bool) {
+		if hears {
+			heard()
+		}
+	}}
 	ear.listen(ctx)
 }
 
@@ -69,13 +74,14 @@ func (l *listener) hear(ctx context.Context) (err error) {
 	for _, r := range l.tell {
 		r.wake() // for what was missed
 	}
+	l.tellOthers(true, false)
 	for {
 		notification, err := conn.WaitForNotification(ctx)
 		if err != nil {
 			return err
 		}
-		if l.heard != nil {
-			l.heard()
+		if notification.Channel != channelCancel {
+			l.tellOthers(true, notification.Channel == channelExecutions)
 		}
 		for _, r := range l.tell {
 			switch notification.Channel {
@@ -90,6 +96,12 @@ func (l *listener) hear(ctx context.Context) (err error) {
 				}
 			}
 		}
+	}
+}
+
+func (l *listener) tellOthers(hears, ended bool) {
+	if l.told != nil {
+		l.told(hears, ended)
 	}
 }
 

@@ -40,6 +40,10 @@ type Serving struct {
 	Ready func()
 	Alive func()
 	Pulse time.Duration
+
+	// Told, when given, is called when the database tells that a schedule was written or (ended) that an execution has
+	// ended, and when it begins to be heard, or ceases to be (hears is false). It must not wait.
+	Told func(hears, ended bool)
 }
 
 // Serve refreshes views when they are due, until ctx ends: then it claims no more, lets what runs go on for the grace,
@@ -57,7 +61,7 @@ func (w *Worker) Serve(ctx context.Context, opts Serving) error {
 	defer cancel()
 
 	log := cmp.Or(w.Log, slog.New(slog.DiscardHandler))
-	ear := &listener{config: w.Pool.Config().ConnConfig, log: log}
+	ear := &listener{config: w.Pool.Config().ConnConfig, log: log, told: opts.Told}
 	database := &database{log: log, ready: opts.Ready}
 	var servers []*server
 	for _, worker := range w.divided(opts.Queues) {

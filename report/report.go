@@ -28,10 +28,11 @@ const (
 	Prometheus Format = "prometheus" // its text format
 	Badge      Format = "badge"      // the JSON of an endpoint of shields.io
 	BadgeSVG   Format = "badge-svg"
+	HTML       Format = "html" // a page, which takes more than the status: WritePage
 )
 
 // StatusFormats are the formats that the status has.
-func StatusFormats() []Format { return append(ListFormats(), JUnit, Prometheus, Badge, BadgeSVG) }
+func StatusFormats() []Format { return append(ListFormats(), HTML, JUnit, Prometheus, Badge, BadgeSVG) }
 
 // ListFormats are the formats that every list has.
 func ListFormats() []Format { return []Format{Table, JSON, JSONLines, CSV, Markdown} }

@@ -208,12 +208,14 @@ func (p Printer) ellipsis() string {
 	return "…"
 }
 
+func (p Printer) fit(s string, width int) string { return fit(s, width, p.ellipsis()) }
+
 // fit shortens s to a width. The library marks also what fits as shortened.
-func (p Printer) fit(s string, width int) string {
+func fit(s string, width int, ellipsis string) string {
 	if twwidth.Width(s) <= width {
 		return s
 	}
-	return twwidth.Truncate(s, width, p.ellipsis())
+	return twwidth.Truncate(s, width, ellipsis)
 }
 
 // wrap breaks s into lines of a width, between words where it can. No line can be a command that s as a whole was not.

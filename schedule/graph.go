@@ -23,24 +23,18 @@ type Graph struct {
 	created []string // the views in the order of their creation; nil: in that of Views
 }
 
-// Materialized, the dependencies are worked out once; else a planner that expects few views does it for each of them.
 const graphSQL = `
-with reads as materialized (
-  select d.child, array_agg(mvsched.view_name(d.parent)) as parents
-    from mvsched.materialized_view_dependency d
-   group by d.child
-)
-select mvsched.view_name(c.oid), reads.parents
-  from pg_catalog.pg_class c
-  left join reads on reads.child = c.oid
- where c.relkind = 'm'
- order by c.oid`
+select ` + readerColumns + `
+  from mvsched.materialized_view_reads r
+ order by r.view_oid`
+
+const readerColumns = `r.view_name, r.parents`
 
 // Graph reads the catalog as it is now, not what workers have last worked out from it.
 func (s *Store) Graph(ctx context.Context) (Graph, error) {
 	ctx, cancel := withDeadline(ctx, "reading the dependencies")
 	defer cancel()
-	nodes, err := read(ctx, s, "reading the dependencies", pgx.RowToStructByPos[reader], graphSQL)
+	nodes, err := read(ctx, s, "reading the dependencies", scanReader, graphSQL)
 	if err != nil {
 		return Graph{}, err
 	}
@@ -51,6 +45,11 @@ func (s *Store) Graph(ctx context.Context) (Graph, error) {
 type reader struct {
 	Name    string
 	Parents []string
+}
+
+func scanReader(row pgx.CollectableRow) (r reader, err error) {
+	err = row.Scan(&r.Name, &r.Parents)
+	return r, err
 }
 
 // newGraph takes the views in the order of their creation.

@@ -223,6 +223,20 @@ $$;
 comment on function mvsched.view_name(oid) is
   'The canonical name of a materialized view: schema-qualified, quoted where SQL needs it; null when the OID is no materialized view';
 
+-- A list of views calls nothing for each of them: this is put in its place (so it sets nothing, and leaves nothing to be
+-- looked up in the caller's search_path), and the call is for who has set quote_all_identifiers. The result has the
+-- collation of names, with which no index on text is found: say which one is meant.
+create function mvsched.view_name(view pg_catalog.oid, schema pg_catalog.name, name pg_catalog.name) returns pg_catalog.text
+  language sql stable as $$
+  select case
+           when pg_catalog.current_setting('quote_all_identifiers') operator(pg_catalog.=) 'off'
+           then pg_catalog.format('%I.%I', schema, name)
+           else mvsched.view_name(view)
+         end
+$$;
+comment on function mvsched.view_name(oid, name, name) is
+  'The same for who has the names of its schema and its own already';
+
 ------------------------------------------------------------------------------------------------------------------------
 -- Schedules
 ------------------------------------------------------------------------------------------------------------------------
@@ -785,6 +799,28 @@ comment on view mvsched.materialized_view_dependency is
 comment on column mvsched.materialized_view_dependency.parent is 'OID of the materialized view that is read';
 comment on column mvsched.materialized_view_dependency.child is 'OID of the materialized view whose query reads it';
 
+create view mvsched.materialized_view_reads as
+-- Materialized, the dependencies are worked out once; else a planner that expects few views does it for each of them.
+with reads as materialized (
+  select d.child, pg_catalog.array_agg(p.name order by p.name) as parents
+    from mvsched.materialized_view_dependency d
+    join pg_catalog.pg_class c on c.oid = d.parent
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+   cross join lateral (select mvsched.view_name(c.oid, n.nspname, c.relname) as name) p
+   group by d.child
+)
+select c.oid                                                                            as view_oid,
+       mvsched.view_name(c.oid, n.nspname, c.relname) collate pg_catalog."default"      as view_name,
+       coalesce(reads.parents, '{}')                                                    as parents
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  left join reads on reads.child = c.oid
+ where c.relkind = 'm';
+comment on view mvsched.materialized_view_reads is 'One row for each materialized view, scheduled or not: materialized_view_dependency by names';
+comment on column mvsched.materialized_view_reads.view_oid is 'The materialized view';
+comment on column mvsched.materialized_view_reads.view_name is 'Its canonical name';
+comment on column mvsched.materialized_view_reads.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views';
+
 create table mvsched.materialized_view_graph (
   view_oid     oid              not null,
   parents      oid[]            not null,
@@ -1280,7 +1316,7 @@ comment on function mvsched.settle() is
 create function mvsched.awaited(
   view oid, slot timestamptz, round timestamptz, clock timestamptz, queues text[] default null, one_will_do boolean default false)
   returns table (view_oid oid, because text)
-  language plpgsql stable
+  language plpgsql stable rows 5
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan as $$
 declare
@@ -2094,15 +2130,8 @@ comment on function mvsched.prune(integer) is
 ------------------------------------------------------------------------------------------------------------------------
 
 create view mvsched.status as
--- Materialized, it is worked out once; else a planner that expects few schedules does it for each of them.
-with reads as materialized (
-  select d.child, pg_catalog.array_agg(p.name order by p.name) as parents
-    from mvsched.materialized_view_dependency d
-   cross join lateral (select mvsched.view_name(d.parent) collate pg_catalog."C" as name) p
-   group by d.child
-)
 select s.id                                                as materialized_view_refresh_schedule_id,
-       coalesce(mvsched.view_name(v.oid), s.materialized_view_name) as view_name,
+       coalesce(v.name, s.materialized_view_name)         as view_name,
        case
          when v.oid is null then 'missing'
          when running.id is not null then 'running'
@@ -2115,7 +2144,7 @@ select s.id                                                as materialized_view_
                            where g.view_oid = v.oid and pg_catalog.cardinality(g.ancestors) > 0)
               and exists (select
                             from mvsched.awaited(v.oid, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason), null,
-                                                 pg_catalog.now(), null)) then 'blocked'
+                                                 pg_catalog.now(), null, true)) then 'blocked'
          when data.data_as_of is null then 'never'
          when pg_catalog.now() - data.data_as_of > s.max_lag then 'late'
          -- By its own runs: how old its data is may be the doing of what it reads.
@@ -2148,13 +2177,20 @@ select s.id                                                as materialized_view_
        s.queue,
        -- From the catalog's page count: pg_relation_size would wait behind a plain refresh.
        greatest(v.relpages, 0)::bigint * pg_catalog.current_setting('block_size')::bigint as size_bytes,
-       case when v.oid is not null then coalesce(reads.parents, '{}') end as parents
+       reads.parents,
+       (select max(e.ended_at)
+          from mvsched.materialized_view_refresh_schedule_execution e
+         where e.view_name = coalesce(v.name, s.materialized_view_name) and e.status = 'succeeded') as succeeded_at
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
+  -- The ordinary case of mvsched.resolve_view, which is called for the others only.
+  left join pg_catalog.pg_class known on known.oid = s.view_oid and known.relkind = 'm' and s.database_identity = here.identity
   left join lateral (
-         select c.oid, c.relpages
+         select c.oid, c.relpages, mvsched.view_name(c.oid, n.nspname, c.relname) collate pg_catalog."default" as name
            from pg_catalog.pg_class c
-          where c.oid = mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity)
+           join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+          where c.oid = case when known.oid is not null then known.oid
+                             else mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity) end
        ) v on true
   left join lateral (
          select e.id, e.started_at
@@ -2175,7 +2211,7 @@ select s.id                                                as materialized_view_
           order by e.id desc
           limit 1
        ) data on true
-  left join reads on reads.child = v.oid;
+  left join mvsched.materialized_view_reads reads on reads.view_oid = v.oid;
 comment on view mvsched.status is 'One row a schedule: how its view stands. What `mvsched status` prints; it waits for no lock on any view';
 comment on column mvsched.status.materialized_view_refresh_schedule_id is 'The schedule';
 comment on column mvsched.status.view_name is 'The view''s canonical name, the new one after a rename';
@@ -2202,6 +2238,67 @@ comment on column mvsched.status.consecutive_failures is 'Failed slots since the
 comment on column mvsched.status.queue is 'The queue whose workers refresh the view';
 comment on column mvsched.status.size_bytes is 'The view''s size by the catalog''s page count, as of its last VACUUM, ANALYZE or plain refresh';
 comment on column mvsched.status.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views; null: the view is gone';
+comment on column mvsched.status.succeeded_at is 'The end of the last success under its name; null: none that is kept';
+
+create function mvsched.look(since timestamptz, open bigint[], graph text, recent integer, most integer)
+  returns table (
+    at timestamptz, version integer, sign text,
+    standing mvsched.status, execution mvsched.materialized_view_refresh_schedule_execution, reader mvsched.materialized_view_reads)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set jit = off as $$ -- compiling it takes longer than running it
+begin
+  at := now();
+  version := (select v.version from mvsched.schema_version v);
+  sign := concat_ws('/', mvsched.catalog_sign(), (
+    select sum(hashtextextended(concat(c.oid, ' ', n.nspname, ' ', c.relname), 0)) -- a rename leaves catalog_sign as it is
+      from pg_catalog.pg_class c
+      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     where c.relkind = 'm'));
+  return next;
+
+  for standing in select * from mvsched.status st order by st.view_name loop
+    return next;
+  end loop;
+  standing := null;
+
+  for execution in
+    with wanted as (
+      select unnest(look.open) as id
+      union
+      select e.id from mvsched.materialized_view_refresh_schedule_execution e where e.status = 'running'
+      union
+      (select e.id
+         from unnest(array['succeeded', 'failed', 'timed_out', 'cancelled', 'skipped', 'abandoned']) terminal (status) -- the index begins with it
+         join mvsched.materialized_view_refresh_schedule_execution e on e.status = terminal.status
+        where e.ended_at >= coalesce(look.since, now() - interval '1 day')
+        order by e.id desc
+        limit look.most)
+      union
+      (select e.id
+         from mvsched.materialized_view_refresh_schedule_execution e
+        where look.since is null
+        order by e.id desc
+        limit look.recent)
+    )
+    select e.*
+      from wanted
+      join mvsched.materialized_view_refresh_schedule_execution e on e.id = wanted.id
+     order by e.id
+  loop
+    return next;
+  end loop;
+  execution := null;
+
+  if look.graph is distinct from sign then
+    for reader in select * from mvsched.materialized_view_reads r order by r.view_oid loop
+      return next;
+    end loop;
+  end if;
+end
+$$;
+comment on function mvsched.look(timestamptz, bigint[], text, integer, integer) is
+  'What a page shows, in one statement: a row with the instant, the version of the schema and a sign of the catalog, then one row for each standing; for each execution that is open, was open at the look before, or has ended since then (null: within a day, at most so many, and the most recent ones); and, where the sign is another one than before, for each materialized view';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- Vacuum

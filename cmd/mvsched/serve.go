@@ -20,6 +20,7 @@ type serveOptions struct {
 	grace          time.Duration
 	allowSuperuser bool
 	notices        notices
+	listen         *listenOptions // nil: no status page
 }
 
 // defaultGrace is how long what runs may go on when serve is told to stop.
@@ -28,6 +29,7 @@ const defaultGrace = 30 * time.Second
 func newServeCmd(a *app) *cobra.Command {
 	var opts serveOptions
 	var queues, grace string
+	var listen listenFlags
 	cmd := &cobra.Command{
 		Use:     "serve",
 		Short:   "Refresh what is due, for ever",
@@ -37,6 +39,10 @@ and what one leaves undone, another takes over within seconds.
 
 It sleeps until something is due. What changes in the schedules wakes it at once, or, behind a transaction pooler,
 within 2 seconds. It outlives restarts and failovers of the database (name all hosts, and target_session_attrs=read-write).
+
+--listen 127.0.0.1:8080 adds a status page that keeps itself up to date, /metrics for Prometheus, /healthz, /readyz,
+/badge.svg, /api/status and /api/history. Without a host it is 127.0.0.1. Where other machines can reach it, it demands
+--token-file, a file with a secret that only its owner may read, or --insecure.
 
 --queue default=4,heavy=1 gives each queue its own places, so that slow views never hold up quick ones.
 
@@ -49,6 +55,8 @@ that nothing is critical, for a service that notices when it does not hear so. W
 MVSCHED_NOTIFY_URL (several with spaces between them), MVSCHED_NOTIFY_SECRET, MVSCHED_PING_URL.`,
 		Example: `  mvsched serve -j 4
   mvsched serve --queue default=4,heavy=1 --grace 5m
+  mvsched serve --listen :8080
+  mvsched serve --listen 0.0.0.0:8080 --token-file /etc/mvsched/token
   MVSCHED_NOTIFY_URL=https://hooks.example/T0/secret mvsched serve --notify-format slack`,
 		Args: noArguments,
 	}
@@ -78,12 +86,16 @@ MVSCHED_NOTIFY_URL (several with spaces between them), MVSCHED_NOTIFY_SECRET, MV
 		if opts.notices, err = notify.read(a.getenv); err != nil {
 			return err
 		}
+		if opts.listen, err = listen.parse(cmd); err != nil {
+			return err
+		}
 		return runServe(ctx, a, opts)
 	})
 	jobsFlag(cmd, &opts.jobs)
 	cmd.Flags().StringVar(&queues, "queue", "", "serve only these queues, each with its number of refreshes at a time: default=4,heavy=1")
 	a.completeQueues(cmd)
 	cmd.Flags().StringVar(&grace, "grace", "", "when stopped, let what is running go on for so long (default 30s)")
+	listen.add(cmd)
 	superuserFlag(cmd, &opts.allowSuperuser)
 	return cmd
 }
@@ -126,6 +138,14 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 			names = append(names, queue.Name)
 		}
 	}
+	page, err := opts.listen.open(ctx, a)
+	if err != nil {
+		return err
+	}
+	if page != nil {
+		defer func() { _ = page.Close() }() // it may be closed already
+		jobs++ // for who looks: the refreshes are not to wait for them
+	}
 	pool, store, err := a.connect(ctx, jobs+opts.notices.connections())
 	if err == nil {
 		defer pool.Close()
@@ -161,11 +181,16 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 			}
 		},
 	}
-	return worker.Serve(ctx, refresh.Serving{
+	serving := refresh.Serving{
 		Queues: opts.queues, Grace: opts.grace, Pulse: service.pulse(), Alive: service.alive,
 		Ready: func() {
 			a.say("ready, refreshes what is due; Ctrl-C stops it")
 			service.ready()
 		},
-	})
+	}
+	if page != nil {
+		serving.Told = page.Told
+		defer servePage(ctx, a, page, store, pool.Config().ConnConfig.Database)()
+	}
+	return worker.Serve(ctx, serving)
 }

@@ -1,0 +1,147 @@
+package web
+
+import (
+	"bytes"
+	"compress/flate"
+	"errors"
+	"fmt"
+	"html"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mvsched/mvsched/report"
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// edition is what one look at the database has brought, in all its forms, each of which is rendered once.
+type edition struct {
+	taken time.Time          // by our clock
+	snap  *schedule.Snapshot // where err is not nil the last one that could be had, or nil
+	err   error
+
+	forms map[string]func() ([]byte, error) // by path
+	event func() (frame, error)
+}
+
+// frame is an event as it goes over the line.
+type frame struct{ plain, deflated []byte }
+
+// form is one way to show a snapshot.
+type form struct {
+	contentType string
+	write       func(w io.Writer, snap schedule.Snapshot) error
+	stale       bool // may be shown when it is old: it says so
+}
+
+func forms(opts report.PageOptions) map[string]form {
+	text := func(format report.Format, write func(report.Printer, schedule.Snapshot) error) func(io.Writer, schedule.Snapshot) error {
+		return func(w io.Writer, snap schedule.Snapshot) error { // cleaned as the command line's stdout is
+			return write(report.Printer{W: report.NewCleanWriter(w), Format: format}, snap)
+		}
+	}
+	status := func(p report.Printer, snap schedule.Snapshot) error { return p.Status(snap.Standings) }
+	history := func(p report.Printer, snap schedule.Snapshot) error { return p.Executions(snap.Recent, false) }
+	return map[string]form{
+		"/": {"text/html; charset=utf-8", func(w io.Writer, snap schedule.Snapshot) error {
+			return report.WritePage(w, snap, opts)
+		}, true},
+		"/metrics":     {"text/plain; version=0.0.4; charset=utf-8", text(report.Prometheus, status), false},
+		pathBadge:      {"image/svg+xml", text(report.BadgeSVG, status), false},
+		"/api/status":  {"application/json", text(report.JSON, status), false},
+		"/api/history": {"application/json", text(report.JSON, history), false},
+	}
+}
+
+// render prepares the forms of an edition.
+func (s *Server) render(ed *edition) {
+	ed.forms = map[string]func() ([]byte, error){}
+	for path, form := range s.forms {
+		ed.forms[path] = sync.OnceValues(func() ([]byte, error) {
+			if ed.snap == nil || ed.err != nil && !form.stale {
+				return nil, errNotNow
+			}
+			var buf bytes.Buffer
+			if err := form.write(&buf, *ed.snap); err != nil {
+				return nil, err
+			}
+			if notice := ed.notice(); notice != "" {
+				return withNotice(buf.Bytes(), notice), nil
+			}
+			return buf.Bytes(), nil
+		})
+	}
+	ed.event = sync.OnceValues(func() (frame, error) {
+		var buf bytes.Buffer
+		writeEvent(&buf, "notice", ed.notice())
+		if ed.err == nil {
+			var body strings.Builder
+			if err := report.WritePageBody(&body, *ed.snap, s.page); err != nil {
+				return frame{}, err
+			}
+			writeEvent(&buf, "body", body.String())
+		}
+		return newFrame(buf.Bytes())
+	})
+}
+
+var errNotNow = errors.New("the database does not answer")
+
+// notice is what a person has to know of an edition, "" for nothing.
+func (ed *edition) notice() string {
+	switch {
+	case ed.err == nil:
+		return ""
+	case ed.snap == nil:
+		return trouble(ed.err) + "."
+	default:
+		return fmt.Sprintf("%s. What stands here is old: as of %s UTC.", trouble(ed.err), ed.snap.At.UTC().Format(time.DateTime))
+	}
+}
+
+// trouble is an error in words for everybody: the error itself may say more of the connection than a reader should know.
+func trouble(err error) string {
+	var version *schedule.SchemaVersionError
+	switch {
+	case errors.Is(err, schedule.ErrNoSchema):
+		return "Schema mvsched is not installed in the database"
+	case errors.As(err, &version):
+		return "Schema mvsched is of a version that this program does not know"
+	default:
+		return "The database does not answer"
+	}
+}
+
+// withNotice puts a notice before the page's content.
+func withNotice(page []byte, notice string) []byte {
+	paragraph := `<p id="mvsched-notice" role="status">` + html.EscapeString(notice) + "</p>\n"
+	at := max(bytes.Index(page, []byte(`<main id="mvsched"`)), 0)
+	return bytes.Join([][]byte{page[:at], []byte(paragraph), page[at:]}, nil)
+}
+
+// writeEvent writes a server-sent event: of its data each line by itself, whatever ends it.
+func writeEvent(buf *bytes.Buffer, name, data string) {
+	fmt.Fprintf(buf, "event: %s\n", name)
+	data = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(data)
+	for line := range strings.SplitSeq(strings.TrimSuffix(data, "\n"), "\n") {
+		fmt.Fprintf(buf, "data: %s\n", line)
+	}
+	buf.WriteByte('\n')
+}
+
+// newFrame compresses an event once for all readers: behind a gzip header (of each reader's stream, which never ends),
+// blocks that refer to nothing before them follow one another.
+func newFrame(plain []byte) (frame, error) {
+	var buf bytes.Buffer
+	w, err := flate.NewWriter(&buf, flate.BestSpeed)
+	if err == nil {
+		_, err = w.Write(plain)
+	}
+	if err == nil {
+		err = w.Flush()
+	}
+	return frame{plain, buf.Bytes()}, err
+}
+
+const gzipHeader = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"

@@ -1,0 +1,224 @@
+package web
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+const (
+	// While somebody looks: how often without being told of a change, so that what only time changes, and what begins, is
+	// seen; and how often where one is never told.
+	idleInterval = 5 * time.Second
+	pollInterval = time.Second
+
+	freshFor     = time.Second     // how old an edition may be that answers a request
+	patience     = 2 * time.Second // how long a request waits for one
+	lookDeadline = 5 * time.Second
+)
+
+// feeder asks the database for everybody.
+type feeder struct {
+	look   func(ctx context.Context, before *schedule.Snapshot) (schedule.Snapshot, error)
+	render func(*edition)
+	log    *slog.Logger
+	wake   chan struct{}
+
+	mu       sync.Mutex
+	current  *edition      // nil: none yet
+	next     chan struct{} // closed when another one takes its place
+	watchers int
+	asked    bool // somebody waits for an edition
+	told     bool // something has changed
+	ended    bool // a refresh has ended
+	hears    bool // if more happens, it will be told
+	pace     pace
+}
+
+func newFeeder(log *slog.Logger) *feeder {
+	return &feeder{log: log, wake: make(chan struct{}, 1), next: make(chan struct{})}
+}
+
+// run looks until ctx ends.
+func (f *feeder) run(ctx context.Context) {
+	for {
+		timer := time.NewTimer(f.untilNext())
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-f.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if f.untilNext() > 0 {
+			continue
+		}
+		ed := f.lookOnce(ctx)
+		if ctx.Err() != nil {
+			return // whatever broke, broke because of it
+		}
+		f.publish(ed)
+	}
+}
+
+// untilNext is how long from now the next look is due.
+func (f *feeder) untilNext() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.asked || f.watchers > 0 && f.ended:
+		return f.pace.until(true)
+	case f.watchers == 0:
+		return time.Hour // nobody looks
+	case f.told || f.current == nil:
+		return f.pace.until(false)
+	}
+	interval := pollInterval
+	if f.hears && f.current.err == nil {
+		interval = idleInterval
+	}
+	return max(interval-time.Since(f.current.taken), f.pace.until(false))
+}
+
+func (f *feeder) lookOnce(ctx context.Context) *edition {
+	f.mu.Lock()
+	f.asked, f.told, f.ended = false, false, false
+	f.pace.take()
+	last := f.current
+	f.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(ctx, lookDeadline)
+	defer cancel()
+	ed := &edition{}
+	var before *schedule.Snapshot
+	if last != nil && last.err == nil { // behind an error there may be another server
+		before = last.snap
+	}
+	snap, err := f.look(ctx, before)
+	switch {
+	case err == nil:
+		ed.snap = &snap
+	case last != nil:
+		ed.snap = last.snap
+	}
+	ed.err, ed.taken = err, time.Now()
+	f.render(ed)
+	return ed
+}
+
+func (f *feeder) logChange(last, ed *edition) {
+	failed := last != nil && last.err != nil
+	switch {
+	case ed.err != nil && failed:
+		f.log.Debug("the status page still cannot be brought up to date", "because", ed.err)
+	case ed.err != nil:
+		f.log.Warn("the status page cannot be brought up to date", "because", ed.err)
+	case failed:
+		f.log.Debug("the status page is up to date again")
+	}
+}
+
+func (f *feeder) publish(ed *edition) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.logChange(f.current, ed)
+	f.current = ed
+	close(f.next)
+	f.next = make(chan struct{})
+}
+
+// now returns the newest edition, or nil, and what is closed when there is a newer one.
+func (f *feeder) now() (*edition, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.current, f.next
+}
+
+// fresh returns an edition of this second, and waits a little for it. It returns nil when none came.
+func (f *feeder) fresh(ctx context.Context) *edition {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		ed, next := f.now()
+		if ed != nil && time.Since(ed.taken) < freshFor {
+			return ed
+		}
+		f.mu.Lock()
+		f.asked = true
+		f.mu.Unlock()
+		f.nudge()
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// outdated is an edition in place of one that did not come in time.
+func (f *feeder) outdated() *edition {
+	ed := &edition{taken: time.Now(), err: errNotNow}
+	if last, _ := f.now(); last != nil {
+		ed.snap = last.snap
+	}
+	return ed
+}
+
+// tell is told that something has changed, perhaps that a refresh has ended, and whether more would be told.
+func (f *feeder) tell(hears, ended bool) {
+	f.mu.Lock()
+	f.told, f.hears = true, hears
+	f.ended = f.ended || ended
+	f.mu.Unlock()
+	f.nudge()
+}
+
+// watch makes the feeder look by itself as long as there are watchers; false: there are enough of them.
+func (f *feeder) watch() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.watchers >= maxWatchers {
+		return false
+	}
+	f.watchers++
+	f.nudge()
+	return true
+}
+
+func (f *feeder) leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watchers--
+}
+
+func (f *feeder) nudge() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// pace keeps looks to one a second on average. One may come a second early, if it is urgent: what happens just after a look
+// need not wait.
+type pace struct{ free time.Time }
+
+const paceInterval = time.Second
+
+func (p *pace) until(urgent bool) time.Duration {
+	free := p.free
+	if urgent {
+		free = free.Add(-paceInterval)
+	}
+	return time.Until(free)
+}
+
+func (p *pace) take() {
+	if now := time.Now(); p.free.Before(now) {
+		p.free = now
+	}
+	p.free = p.free.Add(paceInterval)
+}

@@ -1,0 +1,40 @@
+// Keeps the page as it would be if it were loaded anew. Without it the page is as good, and as old as it is.
+"use strict";
+
+const content = () => document.getElementById("mvsched");
+
+function notice(text) {
+  let line = document.getElementById("mvsched-notice");
+  if (!line) {
+    line = document.createElement("p");
+    line.id = "mvsched-notice";
+    line.setAttribute("role", "status");
+    content().before(line);
+  }
+  line.textContent = text;
+  line.hidden = text === "";
+}
+
+// What the reader has opened, and where the focus is, stays; both are known by their ids.
+function replace(html) {
+  const open = new Map(Array.from(content().querySelectorAll("details[id]"), (d) => [d.id, d.open]));
+  const focus = document.activeElement && document.activeElement.id;
+  content().outerHTML = html;
+  for (const details of content().querySelectorAll("details[id]")) {
+    if (open.has(details.id)) details.open = open.get(details.id);
+  }
+  const focused = focus && document.getElementById(focus);
+  if (focused && focused !== document.activeElement) focused.focus({ preventScroll: true });
+}
+
+function follow() {
+  const source = new EventSource("events");
+  source.addEventListener("body", (event) => replace(event.data));
+  source.addEventListener("notice", (event) => notice(event.data));
+  source.onerror = () => {
+    notice("mvsched does not answer. What stands here is old; it goes on by itself when mvsched is back.");
+    if (source.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
+  };
+}
+
+follow();

@@ -56,7 +56,7 @@ func TestWhatIsShown(t *testing.T) {
 	s.view(`"<script>alert(1)</script>"`, "1 hour")
 	s.refreshes()
 	s.Await("succeeded", `select last_status from mvsched.status where view_name = 'public.a'`)
-	for path, print := range map[string]func() string{
+	for path, printed := range map[string]func() string{
 		"/api/status":  func() string { return s.printed(report.JSON, "status") },
 		"/api/history": func() string { return s.printed(report.JSON, "history") },
 		"/metrics":     func() string { return s.printed(report.Prometheus, "status") },
@@ -64,7 +64,7 @@ func TestWhatIsShown(t *testing.T) {
 	} {
 		s.await(path+" is what the command line prints", func() bool { // once the edition of before is a second old
 			status, body, _ := s.get(path)
-			return status == http.StatusOK && age.ReplaceAllString(body, "$1") == age.ReplaceAllString(print(), "$1")
+			return status == http.StatusOK && age.ReplaceAllString(body, "$1") == age.ReplaceAllString(printed(), "$1")
 		})
 	}
 	var list []map[string]any
@@ -396,7 +396,7 @@ func TestTheEnd(t *testing.T) {
 	s.serve()
 	var bodies []io.ReadCloser
 	for range 20 {
-		response, err := client.Do(s.request(context.Background(), http.MethodGet, "/events"))
+		response, err := client.Do(s.request(context.Background(), http.MethodGet, "/events")) //nolint:bodyclose // below
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -270,7 +270,7 @@ func TestPageHasTheNumbersOfJSON(t *testing.T) {
 
 // A page of many views is one that a browser opens: the status is whole, and the rest is summed up.
 func TestPageOfManyViews(t *testing.T) {
-	snap := aDay(2000, 5*time.Minute)
+	snap := aDay(2000, 20*time.Minute)
 	page := pageOf(t, snap, report.PageOptions{})
 	if len(page) > 5_000_000 {
 		t.Errorf("%d bytes", len(page))
@@ -292,6 +292,28 @@ func TestPageOfManyViews(t *testing.T) {
 	}
 	if rows != len(snap.Standings) || nodes == 0 || nodes > 120 || runs != len(snap.Runs) {
 		t.Errorf("%d rows, %d nodes, %d runs; want %d rows and %d runs", rows, nodes, runs, len(snap.Standings), len(snap.Runs))
+	}
+}
+
+// Where a day had more runs than a snapshot keeps, the page does not pretend to know the others.
+func TestPageSaysSinceWhenItKnowsTheRuns(t *testing.T) {
+	inUTC(t)
+	for every, want := range map[time.Duration]string{
+		time.Minute:            "runs in 24 hours",
+		400 * time.Millisecond: "runs since Nov 21 07:46",
+	} {
+		snap := schedule.Snapshot{At: at}
+		for i := range 20_000 {
+			e := succeeded("cinema.venue_view")
+			e.StartedAt = at.Add(-time.Duration(i+1) * every)
+			e.EndedAt = &e.StartedAt
+			if at.Sub(e.StartedAt) < 24*time.Hour {
+				snap.Runs = append(snap.Runs, e)
+			}
+		}
+		if page := pageOf(t, snap, report.PageOptions{}); !strings.Contains(page, want) {
+			t.Errorf("a run every %s: no %q in %s", every, want, page[strings.Index(page, "<main"):][:1000])
+		}
 	}
 }
 

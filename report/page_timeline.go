@@ -16,7 +16,7 @@ const (
 	timelineWidth   = timelineMinutes + timelineMargin
 
 	narrowest = 3      // a mark that could not be seen would be a lie
-	maxMarks  = 16_000 // on a page; where there are more, neighbours become one
+	maxMarks  = 12_000 // on a page; where there are more, neighbours become one
 )
 
 // timeline is a day of runs, a line for every view that had one.

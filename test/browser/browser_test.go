@@ -89,7 +89,7 @@ type look struct {
 }
 
 func looks() []look {
-	return []look{{"light", "light", 1280}, {"dark", "dark", 1280}, {"tablet", "light", 768}, {"phone", "light", 400}, {"phone_dark", "dark", 400}}
+	return []look{{"light", "light", 1280}, {"dark", "dark", 1280}, {"laptop", "light", 1100}, {"window", "light", 1000}, {"tablet", "light", 768}, {"small", "light", 320}, {"phone", "light", 400}, {"phone_dark", "dark", 400}}
 }
 
 func (b *tab) as(l look) {

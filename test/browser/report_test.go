@@ -2,10 +2,12 @@ package browser
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -89,6 +91,43 @@ func TestReportWithoutStyle(t *testing.T) {
 	}
 	if tables := b.roles()["table"]; tables < 3 {
 		t.Errorf("%d tables", tables)
+	}
+}
+
+// A page of 2,000 views with a day of runs is one that a phone scrolls.
+func TestReportOfManyViews(t *testing.T) {
+	now := time.Now().UTC().Truncate(time.Second)
+	snap := schedule.Snapshot{At: now}
+	for i := range 2000 {
+		view := fmt.Sprintf("warehouse.revenue_by_customer_and_quarter_%04d", i)
+		snap.Graph.Views = append(snap.Graph.Views, view)
+		if i > 0 {
+			snap.Graph.Edges = append(snap.Graph.Edges, schedule.Edge{Parent: snap.Graph.Views[(i-1)/3], Child: view})
+		}
+		run := schedule.Execution{View: view, Status: schedule.Succeeded, Method: new(schedule.MethodConcurrently), RowsInserted: new(int64(i)), RowsDeleted: new(int64(0))}
+		for ago := 24 * time.Hour; ago > 0; ago -= time.Hour {
+			run.StartedAt, run.EndedAt = now.Add(-ago), new(now.Add(time.Duration(i%60)*time.Second-ago))
+			snap.Runs = append(snap.Runs, run)
+		}
+		snap.Standings = append(snap.Standings, schedule.Standing{
+			View: view, State: schedule.StateFresh, DataAsOf: &run.StartedAt, Age: new(time.Hour), MaxLag: new(2 * time.Hour), Last: &run, Queue: "default", SizeBytes: 1 << 20,
+		})
+	}
+	html := pageOf(t, snap)
+	b := openFile(t, html)
+	paint := evaluate[float64](b, `performance.getEntriesByName("first-contentful-paint")[0].startTime`)
+	t.Logf("%d bytes, first paint after %.0f ms", len(html), paint)
+	for _, l := range looks() {
+		b.as(l)
+		if wide := evaluate[int64](b, "document.documentElement.scrollWidth"); wide > l.width {
+			t.Errorf("%d wide on a screen of %d", wide, l.width)
+		}
+	}
+	if rows := evaluate[int](b, `document.querySelectorAll(".status tbody tr").length`); rows != len(snap.Standings) {
+		t.Errorf("%d rows", rows)
+	}
+	if drawn := evaluate[int](b, `document.querySelectorAll(".graph .box").length`); drawn == 0 || drawn > 120 {
+		t.Errorf("%d views drawn", drawn)
 	}
 }
 

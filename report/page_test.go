@@ -348,14 +348,14 @@ func TestTimeline(t *testing.T) {
 		runs []schedule.Execution
 		want map[string]string
 	}{
-		"a_run_is_as_long_as_it_took":          {[]schedule.Execution{run(12*time.Hour, time.Hour)}, map[string]string{"M720 2h60v12h-60z": "22:00:00 succeeded in 1h00m, +12 −3"}},
+		"a_run_is_as_long_as_it_took":          {[]schedule.Execution{run(12*time.Hour, time.Hour)}, map[string]string{"M720 2h60v12h-60z": "22:00:00 succeeded in 1h, +12 −3"}},
 		"a_short_one_can_be_seen":              {[]schedule.Execution{run(12*time.Hour, time.Second)}, map[string]string{"M720 2h3v12h-3z": "22:00:00 succeeded in 1.0s, +12 −3"}},
-		"a_failure_is_named":                   {[]schedule.Execution{failed}, map[string]string{"M1200 2h60v12h-60z": "06:00:00 failed in 1h00m, division_by_zero"}},
-		"one_that_began_before_begins_left":    {[]schedule.Execution{early}, map[string]string{"M0 2h60v12h-60z": "09:00:00 succeeded in 2h00m, +12 −3"}},
-		"a_running_one_points_beyond_now":      {[]schedule.Execution{open}, map[string]string{"M1430 2H1440L1460 8L1440 14H1430z": "09:50:00 running for 10m00s"}},
+		"a_failure_is_named":                   {[]schedule.Execution{failed}, map[string]string{"M1200 2h60v12h-60z": "06:00:00 failed in 1h, division_by_zero"}},
+		"one_that_began_before_begins_left":    {[]schedule.Execution{early}, map[string]string{"M0 2h60v12h-60z": "09:00:00 succeeded in 2h, +12 −3"}},
+		"a_running_one_points_beyond_now":      {[]schedule.Execution{open}, map[string]string{"M1430 2H1440L1460 8L1440 14H1430z": "09:50:00 running for 10m"}},
 		"the_last_minute_is_on_it":             {[]schedule.Execution{run(time.Second, time.Second)}, map[string]string{"M1437 2h3v12h-3z": "09:59:59 succeeded in 1.0s, +12 −3"}},
 		"those_of_three_minutes_become_one":    {[]schedule.Execution{run(12*time.Hour, time.Second), run(12*time.Hour-time.Minute, time.Second)}, map[string]string{"M720 2h3v12h-3z": "22:00 to 22:01 2 succeeded, 2.0s in all"}},
-		"a_failure_stays_visible_among_others": {[]schedule.Execution{run(4*time.Hour, time.Second), failed}, map[string]string{"M1200 2h3v12h-3z": "06:00:00 succeeded in 1.0s, +12 −3", "M1200 2h60v12h-60z": "06:00:00 failed in 1h00m, division_by_zero"}},
+		"a_failure_stays_visible_among_others": {[]schedule.Execution{run(4*time.Hour, time.Second), failed}, map[string]string{"M1200 2h3v12h-3z": "06:00:00 succeeded in 1.0s, +12 −3", "M1200 2h60v12h-60z": "06:00:00 failed in 1h, division_by_zero"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := marks(t, c.runs...); !maps.Equal(got, c.want) {

@@ -32,11 +32,45 @@ select count(*), count(distinct e.worker), extract(epoch from max(clock_timestam
 // numbers go up and down with what happens, and not with what is deleted. And it is an index scan over few rows.
 const lastHourSQL = `
 select ended.status, count(e.id), coalesce(extract(epoch from sum(e.ended_at - e.started_at)), 0)::float8
-  from unnest(array['succeeded', 'skipped', 'failed', 'timed_out', 'cancelled', 'abandoned']) with ordinality as ended (status, place)
+  from unnest($2::text[]) with ordinality as ended (status, place)
   left join mvsched.materialized_view_refresh_schedule_execution e
     on e.status = ended.status and e.ended_at > coalesce($1::timestamptz, now()) - interval '1 hour'
  group by ended.status, ended.place
  order by ended.place`
+
+// endings are the ways for an execution to end, in the order in which they are told.
+func endings() []Status {
+	return []Status{Succeeded, Skipped, Failed, TimedOut, Cancelled, Abandoned}
+}
+
+// Activity is as Store.Activity says, as of the snapshot. Of a last hour with more runs than a snapshot keeps it knows those.
+func (s Snapshot) Activity() (a Activity) {
+	workers := map[string]bool{}
+	ended := map[Status]Ended{}
+	for _, e := range s.Runs {
+		if e.EndedAt != nil {
+			if s.At.Sub(*e.EndedAt) < time.Hour {
+				sum := ended[e.Status]
+				ended[e.Status] = Ended{Status: e.Status, Count: sum.Count + 1, Took: sum.Took + e.EndedAt.Sub(e.StartedAt)}
+			}
+			continue
+		}
+		a.Running++
+		if e.Worker != nil {
+			workers[*e.Worker] = true
+		}
+		if since := s.At.Sub(e.StartedAt); a.OldestRunning == nil || since > *a.OldestRunning {
+			a.OldestRunning = &since
+		}
+	}
+	a.Workers = len(workers)
+	for _, status := range endings() {
+		sum := ended[status]
+		sum.Status = status
+		a.LastHour = append(a.LastHour, sum)
+	}
+	return a
+}
 
 // Activity tells what workers do, and did within the last hour.
 func (s *Store) Activity(ctx context.Context) (a Activity, err error) {
@@ -45,7 +79,7 @@ func (s *Store) Activity(ctx context.Context) (a Activity, err error) {
 	var oldest *float64
 	err = s.send(ctx, func(batch *pgx.Batch) {
 		batch.Queue(runningSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&a.Running, &a.Workers, &oldest) })
-		batch.Queue(lastHourSQL, s.now()).Query(collect(&a.LastHour, func(row pgx.CollectableRow) (e Ended, err error) {
+		batch.Queue(lastHourSQL, s.now(), endings()).Query(collect(&a.LastHour, func(row pgx.CollectableRow) (e Ended, err error) {
 			var took float64
 			err = row.Scan(&e.Status, &e.Count, &took)
 			e.Took = duration(took)

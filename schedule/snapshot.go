@@ -101,7 +101,7 @@ type look struct {
 // The columns of lookSQL, part by part.
 const (
 	lookHead      = 3
-	lookStanding  = 25
+	lookStanding  = 26
 	lookExecution = 20
 	lookReader    = 2
 	lookWidth     = lookHead + lookStanding + lookExecution + lookReader

@@ -113,6 +113,26 @@ func TestSnapshot(t *testing.T) {
 		b.follow("an open one is gone", snap)
 	})
 
+	t.Run("sees_what_was_committed_after_a_look_although_it_had_ended_before", func(t *testing.T) {
+		b := setup(t)
+		tx, err := b.Pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback(context.Background()) }()
+		if _, err := tx.Exec(t.Context(), `insert into mvsched.materialized_view_refresh_schedule_execution
+			(view_name, status, reason, started_at, ended_at) values ('public.a', 'skipped', 'unchanged', clock_timestamp(), clock_timestamp())`); err != nil {
+			t.Fatal(err)
+		}
+		snap := b.follow("not committed", nil)
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if snap = b.follow("committed", snap); len(snap.Runs) != 1 {
+			t.Errorf("runs %v", snap.Runs)
+		}
+	})
+
 	t.Run("is_one_statement_and_reads_a_run_once", func(t *testing.T) {
 		b := setup(t)
 		b.view("a", "1 hour")

@@ -57,7 +57,7 @@ func (f *listenFlags) parse(cmd *cobra.Command) (*listenOptions, error) {
 	case !address.Loopback() && !f.insecure:
 		err = &usageError{
 			problem: fmt.Sprintf("--listen: other machines can reach %s, and would read the names of views and the texts of errors", address),
-			hint:    "add --token-file FILE (`" + makeToken + "` makes one), or --insecure; or listen on 127.0.0.1",
+			hint:    "add --token-file FILE (`" + howToMake + "` makes one), or --insecure; or listen on 127.0.0.1",
 		}
 	}
 	return opts, err
@@ -66,13 +66,13 @@ func (f *listenFlags) parse(cmd *cobra.Command) (*listenOptions, error) {
 const (
 	minToken  = 16 // what nobody guesses
 	maxToken  = 1024
-	makeToken = "(umask 077; openssl rand -hex 32 > FILE)"
+	howToMake = "(umask 077; openssl rand -hex 32 > FILE)"
 )
 
 // readToken reads a secret from a file, and refuses one that others know already.
 func readToken(file string) (string, error) {
 	refuse := func(why string) (string, error) {
-		return "", &usageError{problem: fmt.Sprintf("--token-file: %s %s", file, why), hint: "`" + makeToken + "` makes a good one"}
+		return "", &usageError{problem: fmt.Sprintf("--token-file: %s %s", file, why), hint: "`" + howToMake + "` makes a good one"}
 	}
 	f, err := os.Open(file) //nolint:gosec // a file that the caller names
 	if err != nil {

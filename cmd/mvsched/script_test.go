@@ -46,6 +46,9 @@ import (
 //	role NAME [OPTIONS]               makes a role that may log in; sets $NAME to its name, and $NAME_url
 //	dsn NAME KEY=VALUE…               sets $NAME to $MVSCHED_DATABASE_URL with these parameters changed
 //
+//	port NAME                         sets $NAME to a port of 127.0.0.1 that is free
+//	visit STATUS URL [HEADER VALUE]…  asks for it, once somebody listens there; its body is then stdout
+//
 //	json PATH WANT                    stdout is JSON, and what is at PATH matches all of the regular expression WANT.
 //	                                  A path is 0.last.status; its last part may be keys (in their order) or len
 //
@@ -91,6 +94,8 @@ func TestScript(t *testing.T) {
 			"role":     scriptCommand((*script).role, 1),
 			"dsn":      scriptCommand((*script).dsn, 2),
 			"json":     scriptCommand((*script).json, 2),
+			"port":     scriptCommand((*script).port, 1),
+			"visit":    scriptCommand((*script).visit, 2),
 			"sql":      cmdSQL,
 		},
 	})

@@ -144,6 +144,7 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 	}
 	if page != nil {
 		defer func() { _ = page.Close() }() // it may be closed already
+
 		jobs++ // for who looks: the refreshes are not to wait for them
 	}
 	pool, store, err := a.connect(ctx, jobs+opts.notices.connections())

@@ -42,12 +42,15 @@ func forms(opts report.PageOptions) map[string]form {
 		}
 	}
 	status := func(p report.Printer, snap schedule.Snapshot) error { return p.Status(snap.Standings) }
+	metrics := func(p report.Printer, snap schedule.Snapshot) error {
+		return p.Metrics(snap.Standings, snap.Activity())
+	}
 	history := func(p report.Printer, snap schedule.Snapshot) error { return p.Executions(snap.Recent, false) }
 	return map[string]form{
 		"/": {"text/html; charset=utf-8", func(w io.Writer, snap schedule.Snapshot) error {
 			return report.WritePage(w, snap, opts)
 		}, true},
-		"/metrics":     {"text/plain; version=0.0.4; charset=utf-8", text(report.Prometheus, status), false},
+		"/metrics":     {"text/plain; version=0.0.4; charset=utf-8", text(report.Prometheus, metrics), false},
 		pathBadge:      {"image/svg+xml", text(report.BadgeSVG, status), false},
 		"/api/status":  {"application/json", text(report.JSON, status), false},
 		"/api/history": {"application/json", text(report.JSON, history), false},

@@ -30,7 +30,6 @@ type site struct {
 	*pgtest.DB
 	*web.Server
 	dsn        string
-	worker     *refresh.Worker
 	statements *counter
 	stop       context.CancelFunc
 	done       chan struct{}
@@ -191,8 +190,8 @@ func (s *site) follow(header ...string) *follower {
 	s.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	c := client()
-	c.Transport = &http.Transport{DisableKeepAlives: true} // with compression, as browsers do
-	response, err := c.Do(s.request(ctx, http.MethodGet, "/events", header...))
+	c.Transport = &http.Transport{DisableKeepAlives: true}                      // with compression, as browsers do
+	response, err := c.Do(s.request(ctx, http.MethodGet, "/events", header...)) //nolint:bodyclose // when it has been read
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -30,15 +30,22 @@ func (s *site) printed(format report.Format, what string) string {
 	store := schedule.NewStore(s.Pool)
 	printer := report.Printer{W: report.NewCleanWriter(&buf), Format: format}
 	var err error
-	if what == "history" {
+	switch what {
+	case "history":
 		var executions []schedule.Execution
 		if executions, err = store.History(s.Context(), schedule.HistoryFilter{Limit: 50}); err == nil {
 			err = printer.Executions(executions, false)
 		}
-	} else {
+	default:
 		var standings []schedule.Standing
-		if standings, err = store.Status(s.Context(), nil); err == nil {
+		if standings, err = store.Status(s.Context(), nil); err == nil && what == "status" {
 			err = printer.Status(standings)
+		}
+		if err == nil && what == "metrics" {
+			var activity schedule.Activity
+			if activity, err = store.Activity(s.Context()); err == nil {
+				err = printer.Metrics(standings, activity)
+			}
 		}
 	}
 	if err != nil {
@@ -48,7 +55,7 @@ func (s *site) printed(format report.Format, what string) string {
 }
 
 // The age is another one a moment later, whoever prints it.
-var age = regexp.MustCompile(`("age_seconds": |mvsched_view_age_seconds\{.*\} )[0-9.]+`)
+var age = regexp.MustCompile(`("age_seconds": |mvsched_view_age_seconds\{.*\} |mvsched_executions_oldest_running_seconds )[0-9.]+`)
 
 func TestWhatIsShown(t *testing.T) {
 	s := newSite(t, web.Options{}).serve()
@@ -56,15 +63,15 @@ func TestWhatIsShown(t *testing.T) {
 	s.view(`"<script>alert(1)</script>"`, "1 hour")
 	s.refreshes()
 	s.Await("succeeded", `select last_status from mvsched.status where view_name = 'public.a'`)
-	for path, print := range map[string]func() string{
+	for path, printed := range map[string]func() string{
 		"/api/status":  func() string { return s.printed(report.JSON, "status") },
 		"/api/history": func() string { return s.printed(report.JSON, "history") },
-		"/metrics":     func() string { return s.printed(report.Prometheus, "status") },
+		"/metrics":     func() string { return s.printed(report.Prometheus, "metrics") },
 		"/badge.svg":   func() string { return s.printed(report.BadgeSVG, "status") },
 	} {
 		s.await(path+" is what the command line prints", func() bool { // once the edition of before is a second old
 			status, body, _ := s.get(path)
-			return status == http.StatusOK && age.ReplaceAllString(body, "$1") == age.ReplaceAllString(print(), "$1")
+			return status == http.StatusOK && age.ReplaceAllString(body, "$1") == age.ReplaceAllString(printed(), "$1")
 		})
 	}
 	var list []map[string]any
@@ -396,7 +403,7 @@ func TestTheEnd(t *testing.T) {
 	s.serve()
 	var bodies []io.ReadCloser
 	for range 20 {
-		response, err := client.Do(s.request(context.Background(), http.MethodGet, "/events"))
+		response, err := client.Do(s.request(context.Background(), http.MethodGet, "/events")) //nolint:bodyclose // below
 		if err != nil {
 			t.Fatal(err)
 		}

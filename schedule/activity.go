@@ -39,8 +39,8 @@ select ended.status, count(e.id), coalesce(extract(epoch from sum(e.ended_at - e
  order by ended.place`
 
 // endings are the ways for an execution to end, in the order in which they are told.
-func endings() []Status {
-	return []Status{Succeeded, Skipped, Failed, TimedOut, Cancelled, Abandoned}
+func endings() []string {
+	return []string{string(Succeeded), string(Skipped), string(Failed), string(TimedOut), string(Cancelled), string(Abandoned)}
 }
 
 // Activity is as Store.Activity says, as of the snapshot. Of a last hour with more runs than a snapshot keeps it knows those.
@@ -64,9 +64,9 @@ func (s Snapshot) Activity() (a Activity) {
 		}
 	}
 	a.Workers = len(workers)
-	for _, status := range endings() {
-		sum := ended[status]
-		sum.Status = status
+	for _, name := range endings() {
+		sum := ended[Status(name)]
+		sum.Status = Status(name)
 		a.LastHour = append(a.LastHour, sum)
 	}
 	return a

@@ -35,7 +35,7 @@ func TestPlanned(t *testing.T) {
 		d := time.Duration(1+random.Int64N(int64(most/time.Second))) * time.Second
 		return &d
 	}
-	for range 1000 {
+	for range 3000 {
 		zone := zones[random.IntN(len(zones))]
 		slot := changes[random.IntN(len(changes))].Add(time.Duration(random.Int64N(int64(60*time.Hour))) - 30*time.Hour).Truncate(time.Microsecond)
 		s := Schedule{ID: random.Int64() - random.Int64(), Every: duration(3 * Day), Timezone: zone}

@@ -61,17 +61,23 @@ func ParseWindow(s string) (Window, error) {
 
 // from is mvsched.in_window in Go: the instant itself when it lies in the window, else when the window opens next.
 func (w Window) from(at time.Time, location *time.Location) time.Time {
-	wall := wallClock(at.In(location))
-	day := wall.Truncate(Day)
-	clock := TimeOfDay(wall.Sub(day))
-	if w.Start < w.End && clock >= w.Start && clock < w.End || w.Start > w.End && (clock >= w.Start || clock < w.End) {
-		return at
+	for {
+		wall := wallClock(at.In(location))
+		day := wall.Truncate(Day)
+		clock := TimeOfDay(wall.Sub(day))
+		if w.Start < w.End && clock >= w.Start && clock < w.End || w.Start > w.End && (clock >= w.Start || clock < w.End) {
+			return at
+		}
+		opens := day.Add(time.Duration(w.Start))
+		if !opens.After(wall) {
+			opens = opens.Add(Day)
+		}
+		// A time that the clocks skip comes at the end of the gap; the window may be over by then.
+		for !wallClock(shownAt(opens, location).In(location)).Equal(opens) {
+			opens = opens.Add(time.Minute)
+		}
+		at = shownAt(opens, location)
 	}
-	opens := day.Add(time.Duration(w.Start))
-	if !opens.After(wall) {
-		opens = opens.Add(Day)
-	}
-	return later(at, shownAt(opens, location))
 }
 
 // shownAt is the instant at which the clock of a location shows a wall-clock time, as PostgreSQL has it: one that the

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -17,15 +18,21 @@ import (
 func (s *Store) Arrange(ctx context.Context) error {
 	ctx, cancel := withDeadline(ctx, "reading what depends on what")
 	defer cancel()
-	return s.arrange(ctx)
+	_, err := s.arrange(ctx, false)
+	return err
 }
 
-// Under this lock one worker at a time reads the catalog and writes what it found, so the newer state stays. Where
-// somebody holds it, what was found before has to do.
 // A restore may have lost the row.
 const catalogRowSQL = `insert into mvsched.catalog_state (sign) values ('') on conflict do nothing`
 
-const catalogLockSQL = `select true from mvsched.catalog_state for no key update skip locked`
+// Under this lock one worker at a time reads the catalog and writes what it found, so the newer state stays. Where the
+// catalog has changed, the others wait until it has: by the state of before they would claim views before those that these
+// read. But not for ever: somebody else may hold the row, and then what was found before has to do.
+const (
+	catalogLockSQL     = `select c.sign from mvsched.catalog_state c for no key update skip locked`
+	catalogWaitSQL     = `set local lock_timeout = '1s'`
+	catalogWaitLockSQL = `select c.sign from mvsched.catalog_state c for no key update`
+)
 
 // A worker that freezes in between must not hold the lock for ever.
 const idleTimeoutSQL = `set local idle_in_transaction_session_timeout = '15s'`
@@ -75,16 +82,22 @@ const goneSQL = `delete from mvsched.materialized_view_graph g where g.view_oid:
 
 const arrangedStateSQL = `update mvsched.catalog_state c set sign = $1, read_at = now()`
 
-func (s *Store) arrange(ctx context.Context) error {
-	err := s.transaction(ctx, func(tx pgx.Tx) error {
+// arrange reports whether it was left undone because somebody holds the row. When the catalog has changed, it waits for
+// whoever is at it already.
+func (s *Store) arrange(ctx context.Context, changed bool) (held bool, err error) {
+	err = s.transaction(ctx, func(tx pgx.Tx) error {
+		lock := catalogLockSQL
+		if changed {
+			if _, err := tx.Exec(ctx, catalogWaitSQL); err != nil {
+				return err
+			}
+			lock = catalogWaitLockSQL
+		}
 		if _, err := tx.Exec(ctx, catalogRowSQL); err != nil {
 			return err
 		}
-		var locked bool
-		switch err := tx.QueryRow(ctx, catalogLockSQL).Scan(&locked); {
-		case errors.Is(err, pgx.ErrNoRows):
-			return nil
-		case err != nil:
+		var known string
+		if err := tx.QueryRow(ctx, lock).Scan(&known); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, idleTimeoutSQL); err != nil {
@@ -92,7 +105,7 @@ func (s *Store) arrange(ctx context.Context) error {
 		}
 		// The sign before the edges: what changes in between is seen the next time.
 		var sign string
-		if err := tx.QueryRow(ctx, catalogSignSQL).Scan(&sign); err != nil {
+		if err := tx.QueryRow(ctx, catalogSignSQL).Scan(&sign); err != nil || changed && sign == known {
 			return err
 		}
 		rows, err := tx.Query(ctx, edgesSQL)
@@ -124,10 +137,13 @@ func (s *Store) arrange(ctx context.Context) error {
 		_, err = tx.Exec(ctx, arrangedStateSQL, sign)
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("reading what depends on what: %w", err)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows), sqlState(err) == pgerrcode.LockNotAvailable:
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("reading what depends on what: %w", err)
 	}
-	return nil
+	return false, nil
 }
 
 func oidArray(oids []int64) string {

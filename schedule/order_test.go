@@ -276,6 +276,30 @@ func TestOrder(t *testing.T) {
 	})
 }
 
+// By what the catalog was before, a view would be claimed before those that it reads.
+func TestTendWaitsForTheWorkerThatReadsTheCatalog(t *testing.T) {
+	b := setup(t)
+	b.chain("parent", "child")
+	release := b.Hold(`select from mvsched.catalog_state for no key update`)
+	looked := make(chan schedule.Outlook, 1)
+	go func() {
+		looked <- b.tend()
+	}()
+	b.Await("1", `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
+	release()
+	if outlook := <-looked; outlook.Due != 1 {
+		t.Errorf("%d are due", outlook.Due)
+	}
+	b.Check("1", `select count(*) from mvsched.materialized_view_graph where cardinality(ancestors) > 0`)
+
+	// But whoever holds the row for long stops nobody.
+	b.view("alone", "1 hour")
+	b.Hold(`select from mvsched.catalog_state for no key update`)
+	if outlook := b.tend(); outlook.Due != 2 {
+		t.Errorf("%d are due while the row is held", outlook.Due)
+	}
+}
+
 func TestAfterParents(t *testing.T) {
 	b := setup(t)
 	b.view("a", "1 hour")

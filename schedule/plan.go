@@ -276,6 +276,7 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 		due = s.now()
 	}
 	var outlook Outlook
+	var held bool // somebody holds the state of the catalog
 	for range 3 {
 		var stale, unplanned bool
 		err := s.send(ctx, func(batch *pgx.Batch) {
@@ -301,8 +302,9 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			})
 		})
 		outlook.Unplanned = outlook.Unplanned || unplanned
+		stale = stale && !held
 		if err == nil && stale {
-			err = s.arrange(ctx)
+			held, err = s.arrange(ctx, true)
 		}
 		if err == nil && unplanned {
 			var suspended []Suspended

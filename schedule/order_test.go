@@ -300,6 +300,27 @@ func TestTendWaitsForTheWorkerThatReadsTheCatalog(t *testing.T) {
 	}
 }
 
+// A parent that is found anew by another worker at the same time is not known by its new OID yet.
+func TestTendWaitsForTheWorkerThatFindsAView(t *testing.T) {
+	b := setup(t)
+	b.chain("parent", "child")
+	b.tend()
+	b.Exec(`drop materialized view public.parent cascade`)
+	b.Exec(`create materialized view public.parent as select 1 as id`)
+	b.Exec(`create materialized view public.child as select id from public.parent`)
+	b.view("alone", "1 hour")
+	b.Hold(`select from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.parent' for no key update`)
+	began := time.Now()
+	b.tend()
+	if waited := time.Since(began); waited < 300*time.Millisecond {
+		t.Errorf("it waited %v for whoever holds the row", waited)
+	}
+	// But not for ever: whoever holds the row for long stops nobody.
+	if got := views(b.claim(3)); !slices.Contains(got, "public.alone") {
+		t.Errorf("claimed %v", got)
+	}
+}
+
 func TestAfterParents(t *testing.T) {
 	b := setup(t)
 	b.view("a", "1 hour")

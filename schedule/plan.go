@@ -189,7 +189,7 @@ with clock as materialized (
 ), served as materialized (
   select unnest(coalesce($4::text[], mvsched.queues())) as queue
 ), due as materialized (
-  select s.id, s.view_oid, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) as slot
+  select s.id, s.view_oid, s.database_identity, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) as slot
     from clock, served
     join mvsched.materialized_view_refresh_schedule s using (queue)
    where s.next_run_at <= clock.now
@@ -260,8 +260,29 @@ select clock.now,
        coalesce((select c.sign <> mvsched.catalog_sign() from mvsched.catalog_state c), true),
        exists (` + unplannedByClockSQL + `),
        exists (select from mvsched.materialized_view_refresh_schedule s where ` + unplannedSQL + `),
+       exists (select
+                 from due
+                where due.database_identity is distinct from (select mvsched.database_identity())
+                   or due.view_oid is not null
+                      and not exists (select from pg_catalog.pg_class c where c.oid = due.view_oid and c.relkind = 'm')),
        coalesce((select coalesce(st.pruned_at < clock_timestamp() - interval '1 hour', true) from mvsched.settings st), false)
   from running, room, clock`
+
+// A view that is missing where it was, and whose row is held, is mostly being found by another worker right now. As long
+// as it is not, what reads it does not know to wait for it. But somebody else may hold the row.
+const (
+	locatePatience = 300 * time.Millisecond
+	locateInterval = 10 * time.Millisecond
+)
+
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
 
 // Tend does what is to be done before a claim, in one round trip: it rescues dead runs, settles ended ones into their
 // schedules, plans the unplanned and finds views that have moved; then it looks how much is due. Where the catalog has
@@ -277,8 +298,9 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 	}
 	var outlook Outlook
 	var held bool // somebody holds the state of the catalog
-	for range 3 {
-		var stale, unplanned bool
+	impatient := time.Now().Add(locatePatience)
+	for tries := 0; tries < 3; tries++ {
+		var stale, unplanned, lost bool
 		err := s.send(ctx, func(batch *pgx.Batch) {
 			batch.Queue(rescueSQL).Query(collect(&outlook.Abandoned, ScanExecution))
 			batch.Queue(settleSQL)
@@ -293,7 +315,7 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 				var lookAgain, ripe *float64
 				var next []float64
 				err := row.Scan(&outlook.Now, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next, &ripe,
-					&outlook.Watching, &outlook.Open, &outlook.Unbegun, &stale, &unplanned, &outlook.Unplanned, &outlook.PruneDue)
+					&outlook.Watching, &outlook.Open, &outlook.Unbegun, &stale, &unplanned, &outlook.Unplanned, &lost, &outlook.PruneDue)
 				outlook.LookAgain, outlook.Ripe, outlook.Next = durationOrNil(lookAgain), durationOrNil(ripe), nil
 				for _, seconds := range next {
 					outlook.Next = append(outlook.Next, duration(seconds))
@@ -314,8 +336,11 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 		if err != nil {
 			return Outlook{}, fmt.Errorf("looking after the schedules: %w", err)
 		}
-		if !stale && !unplanned {
-			break
+		switch {
+		case lost && time.Now().Before(impatient) && pause(ctx, locateInterval):
+			tries--
+		case !stale && !unplanned:
+			return outlook, nil
 		}
 	}
 	return outlook, nil

@@ -27,14 +27,17 @@ type theme struct {
 
 func themes() []*theme {
 	network, process, backend, server, database := networkFaults(), processFaults(), backendFaults(), serverFaults(), databaseFaults()
+	others := database[:len(database)-2] // those that keep everybody from connecting would leave the rest nothing to hit
 	return []*theme{
 		{name: "network", kinds: network, injectors: 16},
 		{name: "process", kinds: process, injectors: 6},
 		{name: "backend", kinds: backend, injectors: 12},
 		{name: "server", kinds: server, injectors: 1, calm: time.Second},
 		{name: "database", kinds: database, injectors: 8},
-		{name: "mixed", kinds: slices.Concat(network, process, backend, database), injectors: 16},
-		{name: "everything", kinds: slices.Concat(network, process, backend, database, server), injectors: 12},
+		{name: "mixed", kinds: slices.Concat(network, process, backend, others), injectors: 16},
+		{name: "everything", kinds: slices.Concat(network, process, backend, others, server), injectors: 12},
+		{name: "backend", kinds: backend, injectors: 12},
+		{name: "network", kinds: network, injectors: 16},
 		{name: "recovery", kinds: slices.Concat(network, process, backend, server), injectors: 1, lone: true},
 	}
 }
@@ -54,6 +57,7 @@ type episode struct {
 	ctx      context.Context // of the storm
 
 	serverLock sync.RWMutex // held by a fault of the whole server
+	viewLocks  sync.Map     // by name, a *sync.Mutex: held by a fault that takes a view away and brings it back
 
 	mu         sync.Mutex
 	calls      []func() // what is to be undone at the end of the storm
@@ -325,7 +329,10 @@ func (e *episode) mend(ctx context.Context) error {
 	}
 	e.ctx = ctx
 	e.awaitWrites(ctx)
-	statements := []string{`alter role worker login`}
+	statements := []string{
+		`alter role worker login`,
+		`delete from mvsched.materialized_view_refresh_schedule where materialized_view_name like '%\_away'`,
+	}
 	for _, v := range e.views {
 		statements = append(statements,
 			fmt.Sprintf(`alter materialized view if exists chaos.%[1]s_away rename to %[1]s`, v.name),
@@ -333,7 +340,10 @@ func (e *episode) mend(ctx context.Context) error {
 		if v.unique {
 			statements = append(statements, v.createIndex())
 		}
-		statements = append(statements, v.schedule()+` on conflict do nothing`)
+		statements = append(statements, fmt.Sprintf(`do $$ begin
+			if not exists (select from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'chaos.%s') then
+				%s;
+			end if; end $$`, v.name, v.schedule()))
 	}
 	return execute(ctx, e.server, e.database, statements...)
 }
@@ -346,7 +356,7 @@ func (e *episode) quietLimit() time.Duration {
 	return 10*time.Second + time.Duration(grace*float64(time.Second))
 }
 
-// awaitRefreshes waits until every healthy view has a refresh that began after an instant, or anyTime: each claim has ended.
+// awaitRefreshes waits until every healthy view has a refresh that began after an instant, and every claim of before has ended.
 func (e *episode) awaitRefreshes(ctx context.Context, since time.Time, limit time.Duration) error {
 	var healthy []string
 	for _, v := range e.views {
@@ -358,8 +368,11 @@ func (e *episode) awaitRefreshes(ctx context.Context, since time.Time, limit tim
 	defer cancel()
 	for {
 		var missing []string
-		err := e.ask(`select coalesce(array_agg(v), '{}') from unnest($1::text[]) v
-			where not exists (select from chaos.refreshed r where r.view = v and r.began > $2)`, []any{healthy, since}, &missing)
+		err := e.ask(`select coalesce(array_agg(v), '{}') from (
+			select v from unnest($1::text[]) v where not exists (select from chaos.refreshed r where r.view = v and r.began > $2)
+			union all
+			select format('%s (execution %s)', view_name, id) from mvsched.materialized_view_refresh_schedule_execution
+			where status = 'running' and started_at < $2) missing (v)`, []any{healthy, since}, &missing)
 		if err == nil && len(missing) == 0 {
 			return nil
 		}

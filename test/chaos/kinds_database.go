@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,12 +17,12 @@ func databaseFaults() []*kind {
 		{name: "view locked, 0.1 to 7 s", theme: "database", weight: 3, phases: unasked, strike: lockView},
 		{name: "schedule row held, 0.1 to 3 s", theme: "database", weight: 3, phases: unasked, strike: holdSchedule},
 		{name: "execution row held, 0.1 to 3 s", theme: "database", weight: 3, phases: unasked, strike: holdExecution},
-		{name: "view dropped and created again", theme: "database", weight: 3, phases: unasked, strike: recreateView},
-		{name: "unique index dropped and created again", theme: "database", weight: 3, phases: unasked, strike: recreateIndex},
-		{name: "view renamed, and back", theme: "database", weight: 3, phases: unasked, strike: renameView},
-		{name: "view given to another owner, and back", theme: "database", weight: 2, phases: unasked, strike: changeOwner},
+		{name: "view dropped and created again", theme: "database", weight: 3, phases: unasked, strike: onItsView(recreateView)},
+		{name: "unique index dropped and created again", theme: "database", weight: 3, phases: unasked, strike: onItsView(recreateIndex)},
+		{name: "view renamed, and back", theme: "database", weight: 3, phases: unasked, strike: onItsView(renameView)},
+		{name: "view given to another owner, and back", theme: "database", weight: 2, phases: unasked, strike: onItsView(changeOwner)},
 		{name: "refresh by hand in psql", theme: "database", weight: 4, phases: unasked, strike: refreshByHand},
-		{name: "schedule deleted and inserted again", theme: "database", weight: 2, phases: unasked, strike: rescheduleView},
+		{name: "schedule deleted and inserted again", theme: "database", weight: 2, phases: unasked, strike: onItsView(rescheduleView)},
 		{name: "connections exhausted, 0.5 to 2 s", theme: "database", weight: 1, phases: unasked, strike: exhaust},
 		{name: "role may not log in, 0.5 to 2 s", theme: "database", weight: 1, phases: unasked, strike: noLogin},
 	}
@@ -64,6 +65,18 @@ func (f *fault) inSession(open time.Duration, statements ...string) error {
 	}
 	_, err = conn.Exec(ctx, `commit`)
 	return err
+}
+
+// onItsView makes a fault the only one of its kind at its view: who takes it away brings it back.
+func onItsView(strike func(*fault, *link, []byte) (bool, error)) func(*fault, *link, []byte) (bool, error) {
+	return func(f *fault, l *link, held []byte) (bool, error) {
+		lock, _ := f.episode.viewLocks.LoadOrStore(f.view().name, &sync.Mutex{})
+		if !lock.(*sync.Mutex).TryLock() {
+			return false, errors.New("another fault is at this view")
+		}
+		defer lock.(*sync.Mutex).Unlock()
+		return strike(f, l, held)
+	}
 }
 
 // view is the view that the fault is for.

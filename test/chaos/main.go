@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -120,9 +121,19 @@ func chaos(ctx context.Context, o options) (*tally, error) {
 				again += " -theme " + o.theme
 			}
 			fmt.Fprintf(os.Stderr, "  again: %s -storm %s\n", again, o.storm)
+			keepEvidence(e)
 		} else {
 			_ = execute(ctx, server, "postgres", `drop database `+e.database+` with (force)`)
 		}
 	}
 	return t, nil
+}
+
+// keepEvidence saves what the server has logged of an episode.
+func keepEvidence(e *episode) {
+	log, err := os.ReadFile(e.server.LogFile())
+	name := filepath.Join(os.TempDir(), fmt.Sprintf("mvsched-chaos-%d-%d.log", e.seed, e.index))
+	if err == nil && os.WriteFile(name, log, 0o600) == nil {
+		fmt.Fprintf(os.Stderr, "  the server's log: %s\n", name)
+	}
 }

@@ -167,6 +167,9 @@ func readLog(name string) (all []happening, err error) {
 				}
 				continue
 			}
+			if strings.HasPrefix(m[4], "08") && !strings.HasPrefix(text, "could not send data") { // the client is gone, before its commit came
+				all = append(all, happening{at: at, pid: pid})
+			}
 			if d := deadProcess.FindStringSubmatch(text); d != nil {
 				all = append(all, happening{at: at, pid: d[1] + d[2]})
 			}

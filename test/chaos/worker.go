@@ -34,8 +34,8 @@ type worker struct {
 	cmd      *exec.Cmd
 	exited   chan struct{} // of cmd
 	signals  int           // that cmd was sent
-	last     os.Signal
-	stopped  time.Time // when it was first told to end
+	quit     bool          // it was told to print where it is
+	stopped  time.Time     // when it was first told to end
 	frozen   int
 	thawed   time.Time
 	output   bytes.Buffer
@@ -46,27 +46,29 @@ type worker struct {
 func (w *worker) keep(ctx context.Context) {
 	// A child that is to die with us dies with the thread that started it.
 	runtime.LockOSThread()
-	for ctx.Err() == nil && !w.isRetiring() {
-		if err := w.start(); err != nil {
+	for ctx.Err() == nil {
+		err := w.start()
+		if errors.Is(err, errRetiring) {
+			return
+		}
+		if err != nil {
 			w.episode.violate("L1", "worker %s does not start: %v", w.name, err)
 			return
 		}
-		err := w.cmd.Wait()
-		w.ended(err)
+		w.ended(w.cmd.Wait())
 	}
 }
 
-func (w *worker) isRetiring() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.retiring
-}
+var errRetiring = errors.New("it is to end for good")
 
 func (w *worker) start() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.retiring {
+		return errRetiring
+	}
 	w.output.Reset()
-	w.signals, w.last, w.stopped, w.frozen, w.thawed = 0, nil, time.Time{}, 0, time.Time{}
+	w.signals, w.quit, w.stopped, w.frozen, w.thawed = 0, false, time.Time{}, 0, time.Time{}
 	cmd := exec.Command(w.episode.binary, w.args...)
 	cmd.Env = []string{
 		"PATH=/usr/bin:/bin",
@@ -99,7 +101,7 @@ func (w *worker) ended(err error) {
 	w.mu.Lock()
 	close(w.exited)
 	code := w.cmd.ProcessState.ExitCode() // -1: by a signal
-	text, signals, last, stopped := w.output.String(), w.signals, w.last, w.stopped
+	text, signals, quit, stopped := w.output.String(), w.signals, w.quit, w.stopped
 	if !w.thawed.IsZero() && w.thawed.After(stopped) {
 		stopped = w.thawed
 	}
@@ -115,7 +117,7 @@ func (w *worker) ended(err error) {
 	if strings.Contains(text, secret) {
 		say("I8", "printed its password")
 	}
-	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' && r != '\n' || r == 0x7f }) && last != syscall.SIGQUIT {
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' && r != '\n' || r == 0x7f }) && !quit {
 		say("I8", "printed a control byte")
 	}
 	var exit *exec.ExitError
@@ -123,7 +125,7 @@ func (w *worker) ended(err error) {
 	switch {
 	case killed && signals == 0:
 		say("L1", "died by itself")
-	case killed || last == syscall.SIGQUIT:
+	case killed || quit:
 	case code == 70 || strings.Contains(text, "panic:") || strings.Contains(text, "report it"):
 		say("L3", "found a bug")
 	case code == 2 || code == 4 || code == 74:
@@ -165,7 +167,7 @@ func (w *worker) signal(s os.Signal) error {
 		return err
 	}
 	w.signals++
-	w.last = s
+	w.quit = w.quit || s == syscall.SIGQUIT
 	if w.stopped.IsZero() {
 		w.stopped = time.Now()
 	}

@@ -29,15 +29,15 @@ func themes() []*theme {
 	network, process, backend, server, database := networkFaults(), processFaults(), backendFaults(), serverFaults(), databaseFaults()
 	others := database[:len(database)-2] // those that keep everybody from connecting would leave the rest nothing to hit
 	return []*theme{
-		{name: "network", kinds: network, injectors: 16},
+		{name: "network", kinds: network, injectors: 24},
 		{name: "process", kinds: process, injectors: 6},
-		{name: "backend", kinds: backend, injectors: 12},
+		{name: "backend", kinds: backend, injectors: 20},
 		{name: "server", kinds: server, injectors: 1, calm: time.Second},
 		{name: "database", kinds: database, injectors: 8},
-		{name: "mixed", kinds: slices.Concat(network, process, backend, others), injectors: 16},
+		{name: "mixed", kinds: slices.Concat(network, process, backend, others), injectors: 24},
 		{name: "everything", kinds: slices.Concat(network, process, backend, others, server), injectors: 12},
-		{name: "backend", kinds: backend, injectors: 12},
-		{name: "network", kinds: network, injectors: 16},
+		{name: "backend", kinds: backend, injectors: 20},
+		{name: "network", kinds: network, injectors: 24},
 		{name: "recovery", kinds: slices.Concat(network, process, backend, server), injectors: 1, lone: true},
 	}
 }
@@ -255,11 +255,11 @@ func (e *episode) awaitTemplate(ctx context.Context) {
 	e.database = fmt.Sprintf("chaos_%d", e.index)
 }
 
-// hire sets up the workers: three servers, and somebody's cron.
+// hire sets up the workers: five servers, and somebody's cron.
 func (e *episode) hire() error {
-	for i := range 4 {
-		w := &worker{episode: e, name: fmt.Sprintf("chaos-%d", i), args: []string{"serve", "-j", "4", "--grace", "2s"}}
-		if i == 3 {
+	for i := range 6 {
+		w := &worker{episode: e, name: fmt.Sprintf("chaos-%d", i), args: []string{"serve", "-j", "3", "--grace", "2s"}}
+		if i == 5 {
 			w.args = []string{"run", "-j", "3"}
 		}
 		var err error

@@ -82,6 +82,9 @@ func (f *fault) strike(l *link, held []byte) bool {
 	return over
 }
 
+// miss tells that the fault found its link gone.
+func (f *fault) miss() { close(f.landed) }
+
 // patience is how long an armed fault waits for somebody to come to its phase.
 const patience = 1500 * time.Millisecond
 

@@ -34,7 +34,7 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 0, "what the faults follow from; 0: draw one")
 	flag.IntVar(&episode, "episode", 0, "only this one")
 	flag.StringVar(&o.theme, "theme", "", "only episodes of this theme")
-	flag.StringVar(&o.tally, "tally", "", "add the counts to this file, and print the tables of all that is in it")
+	flag.StringVar(&o.tally, "tally", "", "add the counts to this file, and print the tables of all that has come together in it")
 	flag.StringVar(&o.binary, "mvsched", "", "the program to try; built when it is not given")
 	flag.BoolVar(&o.verbose, "v", false, "say more")
 	flag.Parse()
@@ -48,9 +48,6 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	t, err := chaos(ctx, o)
-	if err == nil {
-		err = t.keep(o.tally)
-	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(2)
@@ -67,7 +64,10 @@ func chaos(ctx context.Context, o options) (*tally, error) {
 	if o.verbose {
 		say = func(s string) { fmt.Fprintln(os.Stderr, s) }
 	}
-	t := newTally(o.seed)
+	t, err := load(o.tally, o.seed)
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "mvsched-chaos-")
 	if err != nil {
 		return nil, err
@@ -109,6 +109,9 @@ func chaos(ctx context.Context, o options) (*tally, error) {
 			return t, fmt.Errorf("episode %d (%s), seed %d: %w", i, e.theme.name, o.seed, err)
 		}
 		t.add(e)
+		if err := t.save(o.tally); err != nil {
+			return nil, err
+		}
 		fmt.Fprintf(os.Stderr, "episode %d %s: %d faults of %d, %d claims, %d refreshes, all well after %s, %d violations, %s; exits %v\n",
 			i, e.theme.name, len(e.landings), e.drawn, e.claims, e.successes, e.quiet.Round(10*time.Millisecond), len(e.violations),
 			time.Since(began).Round(time.Second), e.exits)

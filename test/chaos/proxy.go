@@ -248,10 +248,11 @@ func (l *link) sendOn(batch [][]byte, kind purpose) bool {
 	if kind == toRefresh {
 		half := join(batch[:min(len(batch), 8)]) // begin and begin_refresh, each of four messages
 		if f := l.proxy.armory.take(halfSent); f != nil {
-			if !l.write(half) || f.strike(l, all[len(half):]) || !l.write(all[len(half):]) {
+			if !l.write(half) {
+				f.miss()
 				return false
 			}
-			return true
+			return !f.strike(l, all[len(half):]) && l.write(all[len(half):])
 		}
 	}
 	if !l.write(all) {

@@ -78,49 +78,30 @@ func count(m map[string]map[string]int, a, b string, n int) {
 	m[a][b] += n
 }
 
-// keep adds the tally to what is in the file, and itself becomes the sum.
-func (t *tally) keep(file string) error {
+// load makes a tally that goes on where the one in the file ends.
+func load(file string, seed uint64) (*tally, error) {
+	t := newTally(seed)
+	text, err := os.ReadFile(file)
+	if file == "" || errors.Is(err, os.ErrNotExist) {
+		return t, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, t)
+	}
+	t.Seeds = append(t.Seeds, seed)
+	return t, err
+}
+
+// save writes it to the file, if there is to be one.
+func (t *tally) save(file string) error {
 	if file == "" {
 		return nil
 	}
-	var before tally
-	text, err := os.ReadFile(file)
-	if err == nil {
-		err = json.Unmarshal(text, &before)
-	} else if errors.Is(err, os.ErrNotExist) {
-		err = nil
-	}
-	if err != nil {
-		return err
-	}
-	t.merge(&before)
-	text, err = json.MarshalIndent(t, "", " ")
+	text, err := json.MarshalIndent(t, "", " ")
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(file, text, 0o600)
-}
-
-func (t *tally) merge(o *tally) {
-	t.Seeds = append(o.Seeds, t.Seeds...)
-	t.Drawn, t.Claims, t.Refreshes = t.Drawn+o.Drawn, t.Claims+o.Claims, t.Refreshes+o.Refreshes
-	for _, m := range []struct{ to, from map[string]int }{{t.Episodes, o.Episodes}, {t.Ends, o.Ends}, {t.Exits, o.Exits}} {
-		for k, n := range m.from {
-			m.to[k] += n
-		}
-	}
-	for _, m := range []struct{ to, from map[string]map[string]int }{{t.Landed, o.Landed}, {t.Results, o.Results}} {
-		for a, all := range m.from {
-			for b, n := range all {
-				count(m.to, a, b, n)
-			}
-		}
-	}
-	t.Stops, t.Quiet = append(t.Stops, o.Stops...), append(t.Quiet, o.Quiet...)
-	for kind, all := range o.Recoveries {
-		t.Recoveries[kind] = append(t.Recoveries[kind], all...)
-	}
-	t.Violations = append(t.Violations, o.Violations...)
 }
 
 // faults is how many have landed.

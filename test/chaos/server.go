@@ -71,10 +71,11 @@ func execute(ctx context.Context, server *throwaway.Server, database string, sta
 	return nil
 }
 
-// build builds the program, in a directory that is ours.
+// build builds the program from the source around us, into a directory (an absolute path).
 func build(ctx context.Context, dir string) (string, error) {
 	binary := filepath.Join(dir, "mvsched")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/mvsched/mvsched/cmd/mvsched")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/mvsched")
+	cmd.Dir = filepath.Join("..", "..") // its module; ours is another
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)

@@ -56,7 +56,7 @@ func (e *episode) checkLog(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	stretches := stretchesOf(happenings, time.Now())
-	if len(stretches) < e.minimumOfStretches() {
+	if len(stretches) < len(e.views)/2 && !e.logNeedNotHave {
 		return fmt.Errorf("the server's log has %d refreshes only", len(stretches))
 	}
 	byView := map[string][]stretch{}
@@ -74,8 +74,6 @@ func (e *episode) checkLog(ctx context.Context, conn *pgx.Conn) error {
 	}
 	return e.checkAbandoned(ctx, conn, byView)
 }
-
-func (e *episode) minimumOfStretches() int { return len(e.views) / 2 }
 
 func clock(t time.Time) string { return t.UTC().Format("15:04:05.000") }
 

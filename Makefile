@@ -6,7 +6,10 @@ LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 20s
 MAJORS ?= 13 14 16 17 18
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown model fuzz lint bench build clean
+TIME ?= 10m
+SEED ?= 0
+
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-chaos chaos mutants model fuzz lint bench build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +32,16 @@ test-zones: ## cron expressions in every time zone that Go brings along, minute 
 
 test-markdown: ## what is printed as Markdown, read by a parser that is no dependency of the program
 	cd test/markdown && go test ./...
+
+test-chaos: ## a sample of the faults under real workers, and a test of what looks for violations; a minute
+	cd test/chaos && go test ./...
+
+chaos: ## faults under real workers: make chaos TIME=2h SEED=7 EPISODE=3 THEME=network TALLY=counts.json
+	cd test/chaos && go run . -time $(TIME) -seed $(SEED) $(if $(EPISODE),-episode $(EPISODE)) \
+		$(if $(THEME),-theme $(THEME)) $(if $(STORM),-storm $(STORM)) $(if $(TALLY),-tally $(abspath $(TALLY)))
+
+mutants: ## break mvsched in the ways that matter, and see that the tests notice; a quarter of an hour
+	cd test/chaos && go run ./mutants
 
 model: ## the model of claim, run and rescue with 3 workers and 2 views; minutes, and gigabytes of memory
 	go test ./internal/model -run TestOurs -full -v -count=1 -timeout 1h

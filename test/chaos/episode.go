@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,9 @@ type theme struct {
 	sampled   bool          // the tests have one of it
 }
 
+// poolerTheme has PgBouncer in it, and is there only for who asks for it.
+const poolerTheme = "pooler"
+
 func themes() []*theme {
 	network, process, backend, server, database := networkFaults(), processFaults(), backendFaults(), serverFaults(), databaseFaults()
 	others := database[:len(database)-2] // those that keep everybody from connecting would leave the rest nothing to hit
@@ -38,6 +42,7 @@ func themes() []*theme {
 		{name: "everything", kinds: slices.Concat(network, process, backend, others, server), injectors: 12},
 		{name: "backend", kinds: backend, injectors: 20},
 		{name: "network", kinds: network, injectors: 24},
+		{name: poolerTheme, kinds: slices.Concat(poolerFaults(), network, process, others), injectors: 8, calm: 200 * time.Millisecond},
 		{name: "recovery", kinds: slices.Concat(network, process, backend, server), injectors: 1, lone: true},
 	}
 }
@@ -48,6 +53,7 @@ type episode struct {
 	seed     uint64
 	theme    *theme
 	server   *throwaway.Server
+	pooler   *pooler // nil: none
 	binary   string
 	database string
 	views    []view
@@ -259,21 +265,23 @@ func (e *episode) awaitTemplate(ctx context.Context) {
 
 // hire sets up the workers: five servers, and somebody's cron.
 func (e *episode) hire() error {
+	socket := filepath.Join(e.server.Dir(), "s", ".s.PGSQL.5432")
+	if e.pooler != nil {
+		socket = e.pooler.socket()
+	}
 	for i := range 6 {
 		w := &worker{episode: e, name: fmt.Sprintf("chaos-%d", i), args: []string{"serve", "-j", "3", "--grace", "2s"}}
 		if i == 5 {
 			w.args = []string{"run", "-j", "3"}
 		}
 		var err error
-		if w.proxy, err = newProxy(w, e.socket(), e.armory); err != nil {
+		if w.proxy, err = newProxy(w, socket, e.armory); err != nil {
 			return err
 		}
 		e.workers = append(e.workers, w)
 	}
 	return nil
 }
-
-func (e *episode) socket() string { return e.server.Dir() + "/s/.s.PGSQL.5432" }
 
 // storm lets the planned faults strike until the time is up.
 func (e *episode) storm(rng *rand.Rand, d time.Duration) {

@@ -91,17 +91,24 @@ func chaos(ctx context.Context, o options) (*tally, error) {
 	t.Server = server.Version()
 	var chosen []*theme
 	for _, th := range themes() {
-		if o.theme == "" && (!o.sample || th.sampled) || th.name == o.theme && o.theme != "" {
+		if o.theme == "" && (!o.sample || th.sampled) && th.name != poolerTheme || th.name == o.theme && o.theme != "" {
 			chosen = append(chosen, th)
 		}
 	}
 	if len(chosen) == 0 {
 		return nil, fmt.Errorf("there is no theme %q", o.theme)
 	}
+	var pooler *pooler
+	if o.theme == poolerTheme {
+		if pooler, err = newPooler(ctx, server); err != nil {
+			return nil, err
+		}
+		defer func() { _ = pooler.end(os.Kill) }()
+	}
 	fmt.Fprintf(os.Stderr, "PostgreSQL %s, seed %d\n", server.Version(), o.seed)
 	end := time.Now().Add(o.time)
 	for i := o.first; ctx.Err() == nil && (o.last > 0 || time.Now().Before(end)) && (o.last == 0 || i <= o.last); i++ {
-		e := &episode{index: i, seed: o.seed, theme: chosen[(i-1)%len(chosen)], server: server, binary: binary}
+		e := &episode{index: i, seed: o.seed, theme: chosen[(i-1)%len(chosen)], server: server, pooler: pooler, binary: binary}
 		began := time.Now()
 		if err := e.run(ctx, o.storm); err != nil {
 			if ctx.Err() != nil {

@@ -43,7 +43,7 @@ func (e *episode) checkLog(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	rows, err := conn.Query(ctx, `select pid, at from chaos.ledger where after = 'succeeded'`)
+	rows, err := conn.Query(ctx, `select coalesce(pid, 0), at from chaos.ledger where after = 'succeeded'`)
 	if err != nil {
 		return err
 	}

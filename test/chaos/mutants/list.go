@@ -62,7 +62,7 @@ var mutants = []mutant{
 	{
 		name:  "whatever isolation level the role has",
 		edits: []edit{{transaction, "queue(`begin isolation level read committed`)", "queue(`begin`)"}},
-		pkg:   "./refresh", tests: "^TestHostileSettings$",
+		pkg:   "./refresh", tests: "^TestARefreshIsReadCommitted$",
 	},
 	{
 		name:  "no savepoint",

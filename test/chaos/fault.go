@@ -11,8 +11,7 @@ import (
 // kind is one way to break things.
 type kind struct {
 	name   string
-	theme  string
-	weight int     // how often it is drawn, beside the others of its theme
+	weight int     // how often it is drawn, beside the others
 	phases []phase // where it can strike; anyTime: it is not armed, but strikes by itself
 
 	// strike does it and reports whether the link is over. Of a fault at any time the link is nil. An error means that

@@ -14,17 +14,17 @@ import (
 // databaseFaults are what other people's sessions do.
 func databaseFaults() []*kind {
 	return []*kind{
-		{name: "view locked, 0.1 to 7 s", theme: "database", weight: 3, phases: unasked, strike: lockView},
-		{name: "schedule row held, 0.1 to 3 s", theme: "database", weight: 3, phases: unasked, strike: holdSchedule},
-		{name: "execution row held, 0.1 to 3 s", theme: "database", weight: 3, phases: unasked, strike: holdExecution},
-		{name: "view dropped and created again", theme: "database", weight: 3, phases: unasked, strike: onItsView(recreateView)},
-		{name: "unique index dropped and created again", theme: "database", weight: 3, phases: unasked, strike: onItsView(recreateIndex)},
-		{name: "view renamed, and back", theme: "database", weight: 3, phases: unasked, strike: onItsView(renameView)},
-		{name: "view given to another owner, and back", theme: "database", weight: 2, phases: unasked, strike: onItsView(changeOwner)},
-		{name: "refresh by hand in psql", theme: "database", weight: 4, phases: unasked, strike: refreshByHand},
-		{name: "schedule deleted and inserted again", theme: "database", weight: 2, phases: unasked, strike: onItsView(rescheduleView)},
-		{name: "connections exhausted, 0.5 to 2 s", theme: "database", weight: 1, phases: unasked, strike: exhaust},
-		{name: "role may not log in, 0.5 to 2 s", theme: "database", weight: 1, phases: unasked, strike: noLogin},
+		{name: "view locked, 0.1 to 7 s", weight: 3, phases: unasked, strike: lockView},
+		{name: "schedule row held, 0.1 to 3 s", weight: 3, phases: unasked, strike: holdSchedule},
+		{name: "execution row held, 0.1 to 3 s", weight: 3, phases: unasked, strike: holdExecution},
+		{name: "view dropped and created again", weight: 3, phases: unasked, strike: onItsView(recreateView)},
+		{name: "unique index dropped and created again", weight: 3, phases: unasked, strike: onItsView(recreateIndex)},
+		{name: "view renamed, and back", weight: 3, phases: unasked, strike: onItsView(renameView)},
+		{name: "view given to another owner, and back", weight: 2, phases: unasked, strike: onItsView(changeOwner)},
+		{name: "refresh by hand in psql", weight: 4, phases: unasked, strike: refreshByHand},
+		{name: "schedule deleted and inserted again", weight: 2, phases: unasked, strike: onItsView(rescheduleView)},
+		{name: "connections exhausted, 0.5 to 2 s", weight: 1, phases: unasked, strike: exhaust},
+		{name: "role may not log in, 0.5 to 2 s", weight: 1, phases: unasked, strike: noLogin},
 	}
 }
 

@@ -22,13 +22,13 @@ var (
 // networkFaults happen between a worker and the server.
 func networkFaults() []*kind {
 	return []*kind{
-		{name: "connection cut", theme: "network", weight: 8, phases: onTheWay, strike: cutConnection},
-		{name: "connection cut within a message", theme: "network", weight: 4, phases: withMessage, strike: cutMessage},
-		{name: "answer lost, server not told", theme: "network", weight: 4, phases: withBackend, strike: loseAnswer},
-		{name: "black hole, 1 to 5 s", theme: "network", weight: 1, phases: onTheWay, strike: blackHole},
-		{name: "delayed, 20 to 300 ms", theme: "network", weight: 3, phases: onTheWay, strike: delay},
-		{name: "delayed beyond the start grace", theme: "network", weight: 1, phases: []phase{claimCommitted, halfSent, failed, claimSent}, strike: longDelay},
-		{name: "slow network, 2 s", theme: "network", weight: 0, phases: unasked, strike: slowNetwork},
+		{name: "connection cut", weight: 8, phases: onTheWay, strike: cutConnection},
+		{name: "connection cut within a message", weight: 4, phases: withMessage, strike: cutMessage},
+		{name: "answer lost, server not told", weight: 4, phases: withBackend, strike: loseAnswer},
+		{name: "black hole, 1 to 5 s", weight: 1, phases: onTheWay, strike: blackHole},
+		{name: "delayed, 20 to 300 ms", weight: 3, phases: onTheWay, strike: delay},
+		{name: "delayed beyond the start grace", weight: 1, phases: []phase{claimCommitted, halfSent, failed, claimSent}, strike: longDelay},
+		{name: "slow network, 2 s", weight: 1, phases: unasked, strike: slowNetwork},
 	}
 }
 
@@ -90,9 +90,8 @@ func longDelay(f *fault, l *link, _ []byte) (bool, error) {
 }
 
 func slowNetwork(f *fault, _ *link, _ []byte) (bool, error) {
-	w := f.episode.worker(f.victim)
-	w.proxy.delay.Store(int64(f.between(20*time.Millisecond, 200*time.Millisecond)))
-	f.episode.pause(2 * time.Second)
-	w.proxy.delay.Store(0)
+	delay := &f.episode.worker(f.victim).proxy.delay
+	delay.Store(int64(f.between(20*time.Millisecond, 200*time.Millisecond)))
+	f.episode.laterOrAtTheEnd(2*time.Second, func() { delay.Store(0) })
 	return false, nil
 }

@@ -10,15 +10,15 @@ import (
 // processFaults happen to workers.
 func processFaults() []*kind {
 	return []*kind{
-		{name: "worker kill -9", theme: "process", weight: 6, phases: onTheWay, strike: killWorker},
-		{name: "worker stopped, 0.1 to 1 s", theme: "process", weight: 3, phases: onTheWay, strike: stopWorker},
-		{name: "worker stopped beyond the start grace", theme: "process", weight: 1, phases: onTheWay, strike: stopWorkerLong},
-		{name: "worker SIGTERM", theme: "process", weight: 2, phases: onTheWay, strike: signalWorker(syscall.SIGTERM)},
-		{name: "worker SIGINT", theme: "process", weight: 1, phases: onTheWay, strike: signalWorker(syscall.SIGINT)},
-		{name: "worker SIGTERM twice", theme: "process", weight: 2, phases: onTheWay, strike: signalTwice},
-		{name: "worker SIGHUP", theme: "process", weight: 1, phases: onTheWay, strike: signalWorker(syscall.SIGHUP)},
-		{name: "worker SIGQUIT", theme: "process", weight: 1, phases: onTheWay, strike: signalWorker(syscall.SIGQUIT)},
-		{name: "all workers kill -9 at once", theme: "process", weight: 1, phases: unasked, strike: killAll},
+		{name: "worker kill -9", weight: 6, phases: onTheWay, strike: killWorker},
+		{name: "worker stopped, 0.1 to 1 s", weight: 3, phases: onTheWay, strike: stopWorker},
+		{name: "worker stopped beyond the start grace", weight: 1, phases: onTheWay, strike: stopWorkerLong},
+		{name: "worker SIGTERM", weight: 2, phases: onTheWay, strike: signalWorker(syscall.SIGTERM)},
+		{name: "worker SIGINT", weight: 1, phases: onTheWay, strike: signalWorker(syscall.SIGINT)},
+		{name: "worker SIGTERM twice", weight: 2, phases: onTheWay, strike: signalTwice},
+		{name: "worker SIGHUP", weight: 1, phases: onTheWay, strike: signalWorker(syscall.SIGHUP)},
+		{name: "worker SIGQUIT", weight: 1, phases: onTheWay, strike: signalWorker(syscall.SIGQUIT)},
+		{name: "all workers kill -9 at once", weight: 1, phases: unasked, strike: killAll},
 	}
 }
 

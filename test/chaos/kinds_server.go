@@ -17,20 +17,20 @@ import (
 // backendFaults happen to the server's processes one by one.
 func backendFaults() []*kind {
 	return []*kind{
-		{name: "pg_terminate_backend", theme: "backend", weight: 6, phases: withBackend, strike: terminate},
-		{name: "pg_cancel_backend", theme: "backend", weight: 4, phases: withBackend, strike: cancelBackend},
-		{name: "backend stopped, 0.1 to 4 s", theme: "backend", weight: 1, phases: withBackend, strike: stopBackend},
+		{name: "pg_terminate_backend", weight: 6, phases: withBackend, strike: terminate},
+		{name: "pg_cancel_backend", weight: 4, phases: withBackend, strike: cancelBackend},
+		{name: "backend stopped, 0.1 to 4 s", weight: 1, phases: withBackend, strike: stopBackend},
 	}
 }
 
 // serverFaults take the whole server away for a while.
 func serverFaults() []*kind {
 	return []*kind{
-		{name: "backend kill -9, crash recovery", theme: "server", weight: 4, phases: withBackend, strike: killBackend},
-		{name: "server stopped (immediate), started", theme: "server", weight: 2, phases: withBackend, strike: restart(true)},
-		{name: "server restarted (fast)", theme: "server", weight: 2, phases: withBackend, strike: restart(false)},
-		{name: "server frozen, 0.2 to 4 s", theme: "server", weight: 2, phases: withBackend, strike: freezeServer},
-		{name: "failover: read-only standby, then promoted", theme: "server", weight: 1, phases: withBackend, strike: failover},
+		{name: "backend kill -9, crash recovery", weight: 4, phases: withBackend, strike: killBackend},
+		{name: "server stopped (immediate), started", weight: 2, phases: withBackend, strike: restart(true)},
+		{name: "server restarted (fast)", weight: 2, phases: withBackend, strike: restart(false)},
+		{name: "server frozen, 0.2 to 4 s", weight: 2, phases: withBackend, strike: freezeServer},
+		{name: "failover: read-only standby, then promoted", weight: 1, phases: withBackend, strike: failover},
 	}
 }
 

@@ -130,9 +130,9 @@ func (p *pooler) end(s os.Signal) error {
 // poolerFaults happen to PgBouncer.
 func poolerFaults() []*kind {
 	return []*kind{
-		{name: "PgBouncer kill -9, started again", theme: "pooler", weight: 2, phases: withBackend, strike: restartPooler(syscall.SIGKILL)},
-		{name: "PgBouncer ended and started again", theme: "pooler", weight: 1, phases: withBackend, strike: restartPooler(syscall.SIGQUIT)},
-		{name: "PgBouncer frozen, 0.1 to 3 s", theme: "pooler", weight: 1, phases: withBackend, strike: freezePooler},
+		{name: "PgBouncer kill -9, started again", weight: 2, phases: withBackend, strike: restartPooler(syscall.SIGKILL)},
+		{name: "PgBouncer ended and started again", weight: 1, phases: withBackend, strike: restartPooler(syscall.SIGQUIT)},
+		{name: "PgBouncer frozen, 0.1 to 3 s", weight: 1, phases: withBackend, strike: freezePooler},
 	}
 }
 

@@ -123,7 +123,7 @@ func sum(m map[string]int) (n int) {
 func (t *tally) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s faults that hit (of %s drawn) in %d episodes on PostgreSQL %s, seeds %s; %s claims, %s refreshes; %d violations.\n",
-		thousands(t.faults()), thousands(t.Drawn), sum(t.Episodes), t.Server, join2(t.Seeds), thousands(t.Claims), thousands(t.Refreshes), len(t.Violations))
+		thousands(t.faults()), thousands(t.Drawn), sum(t.Episodes), t.Server, seedList(t.Seeds), thousands(t.Claims), thousands(t.Refreshes), len(t.Violations))
 	for _, v := range t.Violations {
 		fmt.Fprintf(&b, "\n- %s", v)
 	}
@@ -190,7 +190,7 @@ func thousands(n int) string {
 	return s
 }
 
-func join2(seeds []uint64) string {
+func seedList(seeds []uint64) string {
 	var parts []string
 	for _, s := range seeds {
 		parts = append(parts, fmt.Sprint(s))

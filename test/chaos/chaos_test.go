@@ -38,8 +38,9 @@ var forgeries = []struct{ sql, want string }{
 	{``, "I2: execution 903 of chaos.quick02 changed from failed to succeeded"},
 	{`insert into chaos.ledger (op, id, view, before, after) values ('INSERT', 904, 'chaos.quick03', null, 'running')`,
 		"I2: execution 904 of chaos.quick03 has 0 ends"},
-	{`insert into chaos.ledger (op, id, view, before, after, at) values ('INSERT', 905, 'chaos.quick04', null, 'running', now()),
-		('INSERT', 906, 'chaos.quick04', null, 'running', now() + interval '1 s'), ('UPDATE', 905, 'chaos.quick04', 'running', 'failed', now() + interval '2 s')`,
+	{`insert into chaos.ledger (op, id, view, oid, before, after, at) values ('INSERT', 905, 'chaos.quick04', 4, null, 'running', now()),
+		('INSERT', 906, 'chaos.quick04', 4, null, 'running', now() + interval '1 s'),
+		('UPDATE', 905, 'chaos.quick04', 4, 'running', 'failed', now() + interval '2 s')`,
 		"I1: chaos.quick04: execution 906 was claimed"},
 	{`refresh materialized view chaos.quick05; update chaos.refreshed set xid = xid + 1 where view = 'chaos.quick05'`, "I3: chaos.quick05 holds"},
 }

@@ -106,7 +106,7 @@ create materialized view chaos.bystander as select chaos.stamp('chaos.bystander'
 // The ledger tells, from outside of mvsched, what happened to each execution, in which transaction.
 const setupAfter = `
 create table chaos.ledger (
-  seq bigint generated always as identity primary key, op text, id bigint, schedule bigint, view text, slot timestamptz,
+  seq bigint generated always as identity primary key, op text, id bigint, schedule bigint, view text, oid oid, slot timestamptz,
   before text, after text, reason text, xid bigint, pid integer, at timestamptz default clock_timestamp());
 create index on chaos.ledger (id);
 
@@ -115,8 +115,8 @@ create function chaos.note() returns trigger
 declare
   e record := case when tg_op = 'DELETE' then old else new end;
 begin
-  insert into chaos.ledger (op, id, schedule, view, slot, before, after, reason, xid, pid)
-  values (tg_op, e.id, e.materialized_view_refresh_schedule_id, e.view_name, e.scheduled_at,
+  insert into chaos.ledger (op, id, schedule, view, oid, slot, before, after, reason, xid, pid)
+  values (tg_op, e.id, e.materialized_view_refresh_schedule_id, e.view_name, e.view_oid, e.scheduled_at,
           case when tg_op <> 'INSERT' then old.status end, case when tg_op <> 'DELETE' then new.status end, e.reason,
           pg_current_xact_id()::text::bigint, pg_backend_pid());
   return null;

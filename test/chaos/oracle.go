@@ -39,7 +39,7 @@ var questions = []question{
 	{"I1", `select format('%s: execution %s was claimed at %s, while %s was running from %s to %s', a.view, b.id, b.at, a.id, a.at, a.ended)
 		from (select l.*, (select m.at from chaos.ledger m where m.id = l.id and m.op = 'UPDATE') as ended
 		        from chaos.ledger l where l.after = 'running' and l.op = 'INSERT') a
-		join chaos.ledger b on b.view = a.view and b.op = 'INSERT' and b.after = 'running' and b.seq > a.seq and b.at < a.ended - interval '1 ms'`},
+		join chaos.ledger b on b.oid = a.oid and b.op = 'INSERT' and b.after = 'running' and b.seq > a.seq and b.at < a.ended - interval '1 ms'`},
 	{"I10", `select format('slot %s of %s (schedule %s) succeeded %s times', l.slot, min(l.view), l.schedule, count(*))
 		from chaos.ledger l where l.after = 'succeeded' and l.slot is not null group by l.schedule, l.slot having count(*) > 1`},
 	{"I9", `select format('%s still does: %s', a.application_name, left(a.query, 100)) from pg_catalog.pg_stat_activity a

@@ -6,7 +6,10 @@ LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 20s
 MAJORS ?= 13 14 16 17 18
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci model fuzz lint docs bench build clean test-monitoring test-browser
+TIME ?= 10m
+SEED ?= 0
+
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos mutants model fuzz lint docs bench build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +44,16 @@ test-browser: ## the page in chromium, which is fetched where it is missing; pic
 		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium
 	rm -rf bin/pictures && mkdir -p bin/pictures
 	cd test/browser && go test -artifacts -outputdir $(CURDIR)/bin/pictures ./...
+
+test-chaos: ## a sample of the faults under real workers, and a test of what looks for violations; a minute
+	cd test/chaos && go test ./...
+
+chaos: ## faults under real workers: make chaos TIME=2h SEED=7 EPISODE=3 THEME=network TALLY=counts.json
+	cd test/chaos && go run . -time $(TIME) -seed $(SEED) $(if $(EPISODE),-episode $(EPISODE)) \
+		$(if $(THEME),-theme $(THEME)) $(if $(STORM),-storm $(STORM)) $(if $(TALLY),-tally $(abspath $(TALLY)))
+
+mutants: ## break mvsched in the ways that matter, and see that the tests notice; a quarter of an hour
+	cd test/chaos && go run ./mutants
 
 model: ## the model of claim, run and rescue with 3 workers and 2 views; minutes, and gigabytes of memory
 	go test ./internal/model -run TestOurs -full -v -count=1 -timeout 1h

@@ -126,6 +126,17 @@ func TestHostileSettings(t *testing.T) {
 	}
 }
 
+// Under a stricter isolation level a refresh that waits for a lock would go on with the snapshot of before, and store old
+// data.
+func TestARefreshIsReadCommitted(t *testing.T) {
+	b := setup(t)
+	b.Exec("alter database " + b.Value("quote_ident(current_database())") + " set default_transaction_isolation = 'repeatable read'")
+	b.with(nil, 1)
+	b.view("a", "select 1 as id, current_setting('transaction_isolation') as level")
+	b.runDue()
+	b.Check("read committed", `select level from public.a`)
+}
+
 // A plan may be parallel whenever the server thinks so.
 func TestForcedParallelPlans(t *testing.T) {
 	b := setup(t)

@@ -229,6 +229,13 @@ func TestClaimConcurrently(t *testing.T) {
 	}
 }
 
+// I7: the database's clock decides. A worker's own does only where a test says so.
+func TestTheDatabaseHasTheClock(t *testing.T) {
+	if schedule.NewStore(nil).TellsTheTime() {
+		t.Error("statements get the worker's time")
+	}
+}
+
 // The guard of I1 that holds whatever the code does.
 func TestASecondRunningExecutionCannotExist(t *testing.T) {
 	b := setup(t)

@@ -63,3 +63,6 @@ func PlanLag(views []LagView, oid int64, data LagData) (slot time.Time, predicte
 	})
 	return slot, p.duration, p.lag
 }
+
+// TellsTheTime reports whether the store's statements get an instant from this side.
+func (s *Store) TellsTheTime() bool { return s.now() != nil }

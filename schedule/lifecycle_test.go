@@ -185,7 +185,8 @@ func TestRescue(t *testing.T) {
 		b.tend()
 		b.claim(1)
 		b.Exec(`update mvsched.materialized_view_refresh_schedule_execution set started_at = started_at - interval '6 hours'`)
-		b.Hold(lock)
+		b.Hold(`select mvsched.begin_refresh(e.id, e.view_oid, 'plain', '1 min', '1 s', e.started_at)
+			from mvsched.materialized_view_refresh_schedule_execution e`)
 		if outlook := b.tend(); len(outlook.Abandoned) != 0 {
 			t.Errorf("%+v", outlook)
 		}

@@ -1,0 +1,21 @@
+package refresh
+
+import (
+	"testing"
+	"time"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// A server that cannot listen, such as behind a transaction pooler, asks instead; one that can sleeps.
+func TestServeThatDoesNotHearLooks(t *testing.T) { // L1
+	views := &servedViews{worker: &Worker{}, ear: &listener{}, database: &database{}}
+	calm := schedule.Outlook{Now: time.Now()}
+	if next := views.ready(calm); next.look <= 0 || next.look > pollInterval {
+		t.Errorf("it cannot listen, and looks in %s", next.look)
+	}
+	views.ear.hears.Store(true)
+	if next := views.ready(calm); next.look != idleInterval {
+		t.Errorf("it listens, and looks in %s", next.look)
+	}
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A sample of what `make chaos` does for as long as it is told to.
+func TestSample(t *testing.T) {
+	total, err := chaos(t.Context(), options{seed: 20261121, first: 1, last: 4, storm: 3 * time.Second, sample: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range total.Violations {
+		t.Error(v)
+	}
+	if total.faults() < 100 || len(total.Landed) < 15 || total.Refreshes < 100 {
+		t.Errorf("%d faults of %d kinds, %d refreshes", total.faults(), len(total.Landed), total.Refreshes)
+	}
+}
+
+// forgeries are what must not happen, with a part of what the oracle has to say of it.
+var forgeries = []struct{ sql, want string }{
+	{`insert into chaos.refreshed values ('chaos.quick00', 900001, 1, now())`, "I4: chaos.quick00 was refreshed by transaction 900001"},
+	{`insert into chaos.refreshed values ('chaos.quick00', 900002, 1, now()), ('chaos.quick01', 900002, 1, now())`, "I6: transaction 900002 refreshed 2 views"},
+	{`insert into chaos.refreshed values ('chaos.bystander', 900003, 0, now())`, "I6: chaos.bystander was refreshed again"},
+	{`insert into chaos.ledger (op, id, schedule, view, slot, before, after, xid, pid) values
+		('INSERT', 901, 1, 'chaos.quick00', '2026-01-01', null, 'running', 1, 1), ('UPDATE', 901, 1, 'chaos.quick00', '2026-01-01', 'running', 'succeeded', 3, 1),
+		('INSERT', 902, 1, 'chaos.quick00', '2026-01-01', null, 'running', 1, 1), ('UPDATE', 902, 1, 'chaos.quick00', '2026-01-01', 'running', 'succeeded', 3, 1)`,
+		"I10: slot 2026-01-01"},
+	{``, "I3: execution 901 of chaos.quick00 succeeded in transaction 3, which refreshed nothing"},
+	{`insert into chaos.ledger (op, id, view, before, after) values ('INSERT', 903, 'chaos.quick02', null, 'running'),
+		('UPDATE', 903, 'chaos.quick02', 'running', 'failed'), ('UPDATE', 903, 'chaos.quick02', 'failed', 'succeeded')`,
+		"I2: execution 903 of chaos.quick02 has 2 ends"},
+	{``, "I2: execution 903 of chaos.quick02 changed from failed to succeeded"},
+	{`insert into chaos.ledger (op, id, view, before, after) values ('INSERT', 904, 'chaos.quick03', null, 'running')`,
+		"I2: execution 904 of chaos.quick03 has 0 ends"},
+	{`insert into chaos.ledger (op, id, view, oid, before, after, at) values ('INSERT', 905, 'chaos.quick04', 4, null, 'running', now()),
+		('INSERT', 906, 'chaos.quick04', 4, null, 'running', now() + interval '1 s'),
+		('UPDATE', 905, 'chaos.quick04', 4, 'running', 'failed', now() + interval '2 s')`,
+		"I1: chaos.quick04: execution 906 was claimed"},
+	{`refresh materialized view chaos.quick05; update chaos.refreshed set xid = xid + 1 where view = 'chaos.quick05'`, "I3: chaos.quick05 holds"},
+}
+
+// The oracle is of no use if it says nothing of what is wrong.
+func TestTheOracleNotices(t *testing.T) {
+	server, err := startServer(t.Context(), func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Stop() })
+	binary, err := build(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := install(t.Context(), server, binary); err != nil {
+		t.Fatal(err)
+	}
+	e := &episode{index: 1, server: server, views: theViews(), results: map[int64]string{}, logNeedNotHave: true}
+	if err := e.open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.admin.Close)
+	if err := e.check(t.Context()); err != nil || len(e.violations) > 0 {
+		t.Fatalf("%v, %q", err, e.violations)
+	}
+	for _, f := range forgeries {
+		if err := execute(context.Background(), server, e.database, f.sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(e.violations, "\n")
+	for _, f := range forgeries {
+		if !strings.Contains(all, f.want) {
+			t.Errorf("nothing of %q in:\n%s", f.want, all)
+		}
+	}
+}
+
+// Two backends at one view, as the log and the ledger tell it.
+func TestStretches(t *testing.T) {
+	at := func(ms int) time.Time { return time.UnixMilli(int64(ms)) }
+	all := stretchesOf([]happening{
+		{at: at(10), pid: "1", view: "a"},
+		{at: at(20), pid: "2", view: "a"},
+		{at: at(30), pid: "1"},
+		{at: at(40), pid: "3", view: "b"},
+		{at: at(50)}, // the server ends
+		{at: at(60), pid: "3", view: "b"},
+	}, at(100))
+	want := map[string]string{"1": "a 10 30", "2": "a 20 50", "3": "b 40 50", "3 again": "b 60 100"}
+	for _, s := range all {
+		got := s.view + " " + itoa(s.start) + " " + itoa(s.end)
+		key := s.pid
+		if s.start.Equal(at(60)) {
+			key += " again"
+		}
+		if want[key] != got {
+			t.Errorf("%s: %s, want %s", key, got, want[key])
+		}
+	}
+	if len(all) != len(want) {
+		t.Errorf("%d stretches, want %d", len(all), len(want))
+	}
+}
+
+func itoa(at time.Time) string { return strconv.FormatInt(at.UnixMilli(), 10) }

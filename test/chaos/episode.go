@@ -1,0 +1,395 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/mvsched/mvsched/internal/throwaway"
+)
+
+// A theme is what an episode is about.
+type theme struct {
+	name      string
+	kinds     []*kind
+	injectors int           // how many faults wait for their phase at a time
+	calm      time.Duration // between two faults of an injector
+	lone      bool          // one fault, then recovery, then the next: to measure it
+	sampled   bool          // the tests have one of it
+}
+
+// poolerTheme has PgBouncer in it, and is there only for who asks for it.
+const poolerTheme = "pooler"
+
+func themes() []*theme {
+	network, process, backend, server, database := networkFaults(), processFaults(), backendFaults(), serverFaults(), databaseFaults()
+	others := database[:len(database)-2] // those that keep everybody from connecting would leave the rest nothing to hit
+	return []*theme{
+		{name: "network", kinds: network, injectors: 24, sampled: true},
+		{name: "process", kinds: process, injectors: 6, sampled: true},
+		{name: "backend", kinds: backend, injectors: 20, sampled: true},
+		{name: "server", kinds: server, injectors: 1, calm: time.Second},
+		{name: "database", kinds: database, injectors: 8, sampled: true},
+		{name: "mixed", kinds: slices.Concat(network, process, backend, others), injectors: 24},
+		{name: "everything", kinds: slices.Concat(network, process, backend, others, server), injectors: 12},
+		{name: "backend", kinds: backend, injectors: 20},
+		{name: "network", kinds: network, injectors: 24},
+		{name: poolerTheme, kinds: slices.Concat(poolerFaults(), network, process, others), injectors: 8, calm: 200 * time.Millisecond},
+		{name: "recovery", kinds: slices.Concat(network, process, backend, server), injectors: 1, lone: true},
+	}
+}
+
+// episode is a database, its workers, a storm of faults, and a quiet end.
+type episode struct {
+	index    int
+	seed     uint64
+	theme    *theme
+	server   *throwaway.Server
+	pooler   *pooler // nil: none
+	binary   string
+	database string
+	views    []view
+	workers  []*worker
+	armory   *armory
+	admin    *pgxpool.Pool
+	ctx      context.Context // of the storm
+
+	serverLock sync.RWMutex // held by a fault of the whole server
+	viewLocks  sync.Map     // by name, a *sync.Mutex: held by a fault that takes a view away and brings it back
+
+	mu         sync.Mutex
+	calls      []func() // what is to be undone at the end of the storm
+	violations []string
+	landings   []landing
+	drawn      int
+	exits      map[string]int
+	stops      []time.Duration
+	serverBack time.Time
+	recoveries map[string][]time.Duration
+	quiet      time.Duration
+	claims     int
+	successes  int
+	results    map[int64]string
+
+	logNeedNotHave bool // any refreshes: in a test of the oracle
+}
+
+func (e *episode) violate(invariant, format string, args ...any) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.violations = append(e.violations, invariant+": "+fmt.Sprintf(format, args...))
+}
+
+func (e *episode) countExit(command string, code int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.exits[fmt.Sprintf("%s %d", command, code)]++
+}
+
+func (e *episode) noteStop(took time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stops = append(e.stops, took)
+}
+
+func (e *episode) noteServerBack() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.serverBack = time.Now()
+}
+
+func (e *episode) worker(i int) *worker { return e.workers[i%len(e.workers)] }
+
+// pause waits, unless the storm is over.
+func (e *episode) pause(d time.Duration) {
+	select {
+	case <-e.ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// laterOrAtTheEnd does something after a while, and again when the storm is over.
+func (e *episode) laterOrAtTheEnd(d time.Duration, do func()) {
+	time.AfterFunc(d, do)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.calls = append(e.calls, do)
+}
+
+// insist does what has to be done for the episode to go on as it was.
+func (e *episode) insist(do func() error) error {
+	var err error
+	for range 50 {
+		if err = do(); err == nil {
+			return nil
+		}
+		if e.ctx.Err() != nil {
+			break // the end of the storm mends everything
+		}
+		e.pause(50 * time.Millisecond)
+	}
+	return err
+}
+
+// ask asks the server for one value, as superuser.
+func (e *episode) ask(sql string, args []any, to ...any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	return e.admin.QueryRow(ctx, sql, args...).Scan(to...)
+}
+
+// lookAt says what a backend does just now.
+func (e *episode) lookAt(pid uint32) phase {
+	var query, state string
+	if e.ask(`select coalesce(query, ''), coalesce(state, '') from pg_catalog.pg_stat_activity where pid = $1`,
+		[]any{int32(pid)}, &query, &state) != nil {
+		return "refreshing: not seen"
+	}
+	switch {
+	case strings.HasPrefix(state, "idle"):
+		return "refreshing: just over"
+	case strings.HasPrefix(query, "refresh"):
+		return "refreshing: REFRESH"
+	case strings.Contains(query, "begin"):
+		return "refreshing: lock and limits"
+	case strings.Contains(query, "refresh_succeeded"):
+		return "refreshing: record"
+	case query == "commit":
+		return "refreshing: commit"
+	}
+	return "refreshing: between"
+}
+
+// run is the whole episode; the error is the harness's own.
+func (e *episode) run(ctx context.Context, storm time.Duration) error {
+	rng := rand.New(rand.NewPCG(e.seed, uint64(e.index)))
+	e.views, e.armory = theViews(), newArmory()
+	e.exits, e.recoveries, e.results = map[string]int{}, map[string][]time.Duration{}, map[int64]string{}
+	stormy, calm := context.WithCancel(ctx)
+	defer calm()
+	e.ctx = stormy
+	if err := os.Truncate(e.server.LogFile(), 0); err != nil {
+		return err
+	}
+	if err := e.open(ctx); err != nil {
+		return err
+	}
+	defer e.admin.Close()
+
+	keeping, stop := context.WithCancel(ctx)
+	defer stop()
+	var processes sync.WaitGroup
+	if err := e.hire(); err != nil {
+		return err
+	}
+	for _, w := range e.workers {
+		processes.Go(func() { w.keep(keeping) })
+	}
+	watching, unwatch := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { e.sample(watching) })
+
+	err := e.awaitRefreshes(ctx, time.Now(), time.Minute)
+	if err == nil {
+		e.storm(rng, storm)
+	}
+	calm()
+	began := time.Now()
+	err = orElse(err, func() error { return e.mend(ctx) })
+	if err == nil {
+		if late := e.awaitRefreshes(ctx, began, e.quietLimit()); late != nil {
+			e.violate("L1", "after the storm: %v", late)
+		}
+		e.quiet = time.Since(began)
+	}
+	for _, w := range e.workers {
+		processes.Go(w.retire)
+	}
+	processes.Wait()
+	unwatch()
+	watch.Wait()
+	for _, w := range e.workers {
+		w.proxy.close()
+	}
+	return orElse(err, func() error { return e.check(ctx) })
+}
+
+func orElse(err error, next func() error) error {
+	if err != nil {
+		return err
+	}
+	return next()
+}
+
+// open makes the episode's database.
+func (e *episode) open(ctx context.Context) error {
+	e.database = fmt.Sprintf("chaos_%d", e.index)
+	e.awaitTemplate(ctx)
+	if err := execute(ctx, e.server, "postgres", fmt.Sprintf(`drop database if exists %s with (force)`, e.database),
+		fmt.Sprintf(`create database %s template %s`, e.database, template)); err != nil {
+		return err
+	}
+	schedules := []string{
+		`alter database ` + e.database + ` set synchronous_commit = on`,
+		`alter database ` + e.database + ` owner to worker`,
+	}
+	for _, v := range e.views {
+		schedules = append(schedules, v.schedule())
+	}
+	if err := execute(ctx, e.server, e.database, schedules...); err != nil {
+		return err
+	}
+	config, err := pgxpool.ParseConfig(e.server.DSN(e.database))
+	if err != nil {
+		return err
+	}
+	config.MaxConns = 6
+	config.ConnConfig.RuntimeParams["application_name"] = "oracle"
+	e.admin, err = pgxpool.NewWithConfig(ctx, config)
+	return err
+}
+
+func (e *episode) awaitTemplate(ctx context.Context) {
+	e.ctx, e.database = ctx, template
+	e.awaitWrites(ctx)
+	e.database = fmt.Sprintf("chaos_%d", e.index)
+}
+
+// hire sets up the workers: five servers, and somebody's cron.
+func (e *episode) hire() error {
+	socket := filepath.Join(e.server.Dir(), "s", ".s.PGSQL.5432")
+	if e.pooler != nil {
+		socket = e.pooler.socket()
+	}
+	for i := range 6 {
+		w := &worker{episode: e, name: fmt.Sprintf("chaos-%d", i), args: []string{"serve", "-j", "3", "--grace", "2s"}}
+		if i == 5 {
+			w.args = []string{"run", "-j", "3"}
+		}
+		var err error
+		if w.proxy, err = newProxy(w, socket, e.armory); err != nil {
+			return err
+		}
+		e.workers = append(e.workers, w)
+	}
+	return nil
+}
+
+// storm lets the planned faults strike until the time is up.
+func (e *episode) storm(rng *rand.Rand, d time.Duration) {
+	faults := plan(rng, e.theme.kinds, 20000)
+	over, cancel := context.WithTimeout(e.ctx, d)
+	defer cancel()
+	next := make(chan *fault)
+	go func() {
+		defer close(next)
+		for _, f := range faults {
+			f.episode = e
+			select {
+			case next <- f:
+			case <-over.Done():
+				return
+			}
+		}
+	}()
+	var injectors sync.WaitGroup
+	for range e.theme.injectors {
+		injectors.Go(func() {
+			for f := range next {
+				e.mu.Lock()
+				e.drawn++
+				e.mu.Unlock()
+				landed, hit := f.inject(over)
+				if hit {
+					e.mu.Lock()
+					e.landings = append(e.landings, landed)
+					e.mu.Unlock()
+					if e.theme.lone {
+						e.measure(over, landed)
+					}
+				}
+				if e.theme.calm > 0 {
+					e.pause(e.theme.calm)
+				}
+			}
+		})
+	}
+	injectors.Wait()
+}
+
+// mend takes back what faults have left that the storm's end came before.
+func (e *episode) mend(ctx context.Context) error {
+	e.mu.Lock()
+	calls := e.calls
+	e.mu.Unlock()
+	for _, do := range calls {
+		do()
+	}
+	for _, w := range e.workers {
+		w.thaw()
+		w.proxy.heal()
+	}
+	e.ctx = ctx
+	e.awaitWrites(ctx)
+	statements := []string{
+		`alter role worker login`,
+		`delete from mvsched.materialized_view_refresh_schedule where materialized_view_name like '%\_away'`,
+	}
+	for _, v := range e.views {
+		statements = append(statements,
+			fmt.Sprintf(`alter materialized view if exists chaos.%[1]s_away rename to %[1]s`, v.name),
+			fmt.Sprintf(`alter materialized view chaos.%s owner to worker`, v.name))
+		if v.unique {
+			statements = append(statements, v.createIndex())
+		}
+		statements = append(statements, fmt.Sprintf(`do $$ begin
+			if not exists (select from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'chaos.%s') then
+				%s;
+			end if; end $$`, v.name, v.schedule()))
+	}
+	return execute(ctx, e.server, e.database, statements...)
+}
+
+// quietLimit is how long it may take after the storm until every healthy view has been refreshed: L1's 5 s; for those that
+// were claimed and never begun, their grace, which doubles; the next slot, the refresh itself, a lock or a retry.
+func (e *episode) quietLimit() time.Duration {
+	var grace float64
+	_ = e.ask(`select coalesce(max(extract(epoch from start_grace)), 3)::float8 from mvsched.materialized_view_refresh_schedule`, nil, &grace)
+	return 10*time.Second + time.Duration(grace*float64(time.Second))
+}
+
+// awaitRefreshes waits until every healthy view has a refresh that began after an instant, and every claim of before has ended.
+func (e *episode) awaitRefreshes(ctx context.Context, since time.Time, limit time.Duration) error {
+	var healthy []string
+	for _, v := range e.views {
+		if v.healthy {
+			healthy = append(healthy, "chaos."+v.name)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		var missing []string
+		err := e.ask(`select coalesce(array_agg(v), '{}') from (
+			select v from unnest($1::text[]) v where not exists (select from chaos.refreshed r where r.view = v and r.began > $2)
+			union all
+			select format('%s (execution %s)', view_name, id) from mvsched.materialized_view_refresh_schedule_execution
+			where status = 'running' and started_at < $2) missing (v)`, []any{healthy, since}, &missing)
+		if err == nil && len(missing) == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not refreshed within %s: %s (%v)", limit, strings.Join(missing, ", "), err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}

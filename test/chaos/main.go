@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are what chaos is told.
+type options struct {
+	time    time.Duration // how long to go on
+	storm   time.Duration // of each episode
+	seed    uint64
+	first   int    // the number of the first episode
+	last    int    // and of the last one; 0: as many as there is time for
+	theme   string // only this one
+	tally   string // a file that the counts are added to
+	binary  string // of mvsched; "": build it
+	verbose bool
+	sample  bool // one episode each of some themes, for the tests
+}
+
+func main() {
+	var o options
+	var episode int
+	flag.DurationVar(&o.time, "time", 10*time.Minute, "go on for so long")
+	flag.DurationVar(&o.storm, "storm", 30*time.Second, "how long each episode's storm is")
+	flag.Uint64Var(&o.seed, "seed", 0, "what the faults follow from; 0: draw one")
+	flag.IntVar(&episode, "episode", 0, "only this one")
+	flag.StringVar(&o.theme, "theme", "", "only episodes of this theme")
+	flag.StringVar(&o.tally, "tally", "", "add the counts to this file, and print the tables of all that has come together in it")
+	flag.StringVar(&o.binary, "mvsched", "", "the program to try; built when it is not given")
+	flag.BoolVar(&o.verbose, "v", false, "say more")
+	flag.Parse()
+	if o.seed == 0 {
+		o.seed = uint64(rand.Uint32())
+	}
+	o.first = 1
+	if episode > 0 {
+		o.first, o.last = episode, episode
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	t, err := chaos(ctx, o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(2)
+	}
+	fmt.Println(t.markdown())
+	if len(t.Violations) > 0 {
+		os.Exit(1)
+	}
+}
+
+// chaos runs episodes until the time is over.
+func chaos(ctx context.Context, o options) (*tally, error) {
+	say := func(string) {}
+	if o.verbose {
+		say = func(s string) { fmt.Fprintln(os.Stderr, s) }
+	}
+	t, err := load(o.tally, o.seed)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "mvsched-chaos-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	binary := o.binary
+	if binary == "" {
+		if binary, err = build(ctx, dir); err != nil {
+			return nil, err
+		}
+	}
+	server, err := startServer(ctx, say)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = server.Stop() }()
+	if err := install(ctx, server, binary); err != nil {
+		return nil, err
+	}
+	t.Server = server.Version()
+	var chosen []*theme
+	for _, th := range themes() {
+		if o.theme == "" && (!o.sample || th.sampled) && th.name != poolerTheme || th.name == o.theme && o.theme != "" {
+			chosen = append(chosen, th)
+		}
+	}
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("there is no theme %q", o.theme)
+	}
+	var pooler *pooler
+	if o.theme == poolerTheme {
+		if pooler, err = newPooler(ctx, server); err != nil {
+			return nil, err
+		}
+		defer func() { _ = pooler.end(os.Kill) }()
+	}
+	fmt.Fprintf(os.Stderr, "PostgreSQL %s, seed %d\n", server.Version(), o.seed)
+	end := time.Now().Add(o.time)
+	for i := o.first; ctx.Err() == nil && (o.last > 0 || time.Now().Before(end)) && (o.last == 0 || i <= o.last); i++ {
+		e := &episode{index: i, seed: o.seed, theme: chosen[(i-1)%len(chosen)], server: server, pooler: pooler, binary: binary}
+		began := time.Now()
+		if err := e.run(ctx, o.storm); err != nil {
+			if ctx.Err() != nil {
+				break
+			}
+			return t, fmt.Errorf("episode %d (%s), seed %d: %w", i, e.theme.name, o.seed, err)
+		}
+		t.add(e)
+		if err := t.save(o.tally); err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(os.Stderr, "episode %d %s: %d faults of %d, %d claims, %d refreshes, all well after %s, %d violations, %s; exits %v\n",
+			i, e.theme.name, len(e.landings), e.drawn, e.claims, e.successes, e.quiet.Round(10*time.Millisecond), len(e.violations),
+			time.Since(began).Round(time.Second), e.exits)
+		for _, v := range e.violations {
+			fmt.Fprintf(os.Stderr, "  VIOLATION %s\n", strings.ReplaceAll(v, "\n", "\n    "))
+		}
+		if len(e.violations) > 0 {
+			again := fmt.Sprintf("go run . -seed %d -episode %d", o.seed, i)
+			if o.theme != "" {
+				again += " -theme " + o.theme
+			}
+			fmt.Fprintf(os.Stderr, "  again: %s -storm %s\n", again, o.storm)
+			keepEvidence(e)
+		} else {
+			_ = execute(ctx, server, "postgres", `drop database `+e.database+` with (force)`)
+		}
+	}
+	return t, nil
+}
+
+// keepEvidence saves what the server has logged of an episode.
+func keepEvidence(e *episode) {
+	log, err := os.ReadFile(e.server.LogFile())
+	name := filepath.Join(os.TempDir(), fmt.Sprintf("mvsched-chaos-%d-%d.log", e.seed, e.index))
+	if err == nil && os.WriteFile(name, log, 0o600) == nil {
+		fmt.Fprintf(os.Stderr, "  the server's log: %s\n", name)
+	}
+}

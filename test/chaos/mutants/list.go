@@ -1,0 +1,186 @@
+package main
+
+const (
+	schema      = "sql/schema.sql"
+	transaction = "refresh/transaction.go"
+	pool        = "refresh/pool.go"
+	execution   = "schedule/execution.go"
+)
+
+// mutants, in the order of a refresh: claim, begin, refresh, record, rescue, settle; then cancel, names, output.
+var mutants = []mutant{
+	{
+		name: "claim without SKIP LOCKED",
+		edits: []edit{{schema, "         and x.database_identity = here\n         for no key update skip locked;",
+			"         and x.database_identity = here\n         for no key update;"}},
+		pkg: "./schedule", tests: "^TestClaim$/^skips_a_row_another_worker_holds$",
+	},
+	{
+		name:  "claim without its limit (as without MATERIALIZED)",
+		edits: []edit{{schema, "      exit when taken >= wanted;\n", ""}},
+		pkg:   "./schedule", tests: "^TestClaim$/^never_takes_more_than_its_limit_whatever_the_plan$",
+	},
+	{
+		name: "no unique index on running executions",
+		edits: []edit{
+			{schema, "create unique index materialized_view_refresh_schedule_execution_running", "create index materialized_view_refresh_schedule_execution_running"},
+			{schema, "      on conflict (view_oid) where status = 'running' do nothing\n", ""},
+			{"schedule/claim.go", "  on conflict (view_oid) where status = 'running' do nothing\n", ""},
+		},
+		pkg: "./schedule", tests: "^TestASecondRunningExecutionCannotExist$",
+	},
+	{
+		name:  "claim that does not move the slot",
+		edits: []edit{{schema, "      s.next_run_at := next_slot;\n", ""}},
+		pkg:   "./schedule", tests: "^TestClaim$/^records_the_claim_and_moves_the_slot_in_one_statement$",
+	},
+	{
+		name:  "no fence at the begin",
+		edits: []edit{{schema, "    for no key update;\n  if not found then\n", "    for no key update;\n  if false then\n"}},
+		pkg:   "./schedule", tests: "^TestRescue$/^fences_off_the_worker_that_wakes_up_late$",
+	},
+	{
+		name:  "no lock on the execution",
+		edits: []edit{{schema, "and e.status = 'running'\n    for no key update;\n", "and e.status = 'running';\n"}},
+		pkg:   "./schedule", tests: "^TestRescue$/^leaves_a_live_run_alone_however_old$",
+	},
+	{
+		name:  "begin by the id only",
+		edits: []edit{{schema, "where e.id = begin_refresh.execution and e.started_at = begin_refresh.claimed_at and", "where e.id = begin_refresh.execution and"}},
+		pkg:   "./schedule", tests: "^TestClaimWhoseIDWasGivenOutAgain$",
+	},
+	{
+		name:  "set for set local",
+		edits: []edit{{schema, "set_config('lock_timeout', lock_limit_ms::text, true)", "set_config('lock_timeout', lock_limit_ms::text, false)"}},
+		pkg:   "./refresh", tests: "^TestRunDue$/^leaves_nothing_set_on_its_connections$",
+	},
+	{
+		name:  "lock_timeout below deadlock_timeout",
+		edits: []edit{{schema, "  if method = 'concurrently' then\n    -- Below", "  if false then\n    -- Below"}},
+		pkg:   "./schedule", tests: "^TestLockLimit$",
+	},
+	{
+		name:  "whatever isolation level the role has",
+		edits: []edit{{transaction, "queue(`begin isolation level read committed`)", "queue(`begin`)"}},
+		pkg:   "./refresh", tests: "^TestARefreshIsReadCommitted$",
+	},
+	{
+		name:  "no savepoint",
+		edits: []edit{{transaction, "queue(`savepoint ` + savepoint)", "queue(`select 1`)"}},
+		pkg:   "./refresh", tests: "^TestHowARefreshEnds$",
+	},
+	{
+		name: "no pipeline: commit sent when the refresh has answered",
+		edits: []edit{
+			{transaction, "	queue(`commit`)\n", ""},
+			{transaction, "	return record, done, recordErr\n", "	if _, err := conn.Exec(ctx, `commit`); err != nil {\n		return record, done, err\n	}\n	return record, done, recordErr\n"},
+		},
+		pkg: "./cmd/mvsched", tests: "^TestScript$/^worker_killed$",
+	},
+	{
+		name:  "the role's client_connection_check_interval",
+		edits: []edit{{schema, "perform pg_catalog.set_config('client_connection_check_interval', '0', true);", "null;"}},
+		pkg:   "./cmd/mvsched", tests: "^TestScript$/^worker_killed$",
+	},
+	{
+		name:  "record in a second transaction",
+		edits: []edit{{transaction, "	queue(`set local search_path = pg_catalog, pg_temp`)\n", "	queue(`commit`)\n	queue(`begin`)\n	queue(`set local search_path = pg_catalog, pg_temp`)\n"}},
+		pkg:   "./refresh", tests: "^TestRunDue$|^TestTheRecordIsDeleted$",
+	},
+	{
+		name:  "the view's OID is not compared before the commit",
+		edits: []edit{{schema, "c.relname = refresh_succeeded.view_name and c.relkind = 'm') is distinct from view then", "c.relname = refresh_succeeded.view_name and c.relkind = 'm') is distinct from view and false then"}},
+		pkg:   "./refresh", tests: "^TestTheNameGoesToAnotherViewDuringTheWait$",
+	},
+	{
+		name:  "ended executions can change",
+		edits: []edit{{schema, "  if old.status <> 'running' then\n", "  if false then\n"}},
+		pkg:   "./schedule", tests: "^TestExecutionStateMachine$",
+	},
+	{
+		name:  "end by the id only",
+		edits: []edit{{execution, " where e.id = $1 and e.started_at = $9::timestamptz and e.status = 'running'", " where e.id = $1 and coalesce(e.started_at = $9::timestamptz, true) is not null and e.status = 'running'"}},
+		pkg:   "./schedule", tests: "^TestClaimWhoseIDWasGivenOutAgain$",
+	},
+	{
+		name:  "every 57014 is a cancel",
+		edits: []edit{{execution, "when t.timed_out then 'timed_out' else", "when false then 'timed_out' else"}},
+		pkg:   "./schedule", tests: "^TestEndTellsATimeLimitFromACancel$",
+	},
+	{
+		name:  "after a lost connection, abandoned without a look",
+		edits: []edit{{execution, "   for no key update of e skip locked`\n\n// Outcome", "`\n\n// Outcome"}},
+		pkg:   "./schedule", tests: "^TestOutcome$",
+	},
+	{
+		name: "rescue by time only",
+		edits: []edit{{execution, "   and (e.xmax::text <> '0' or e.started_at + e.start_grace < clock_timestamp()", "   and (e.started_at + e.start_grace < clock_timestamp()"},
+			{execution, "     for no key update of e skip locked\n), verdict", "), verdict"}},
+		pkg: "./schedule", tests: "^TestRescue$/^leaves_a_live_run_alone_however_old$",
+	},
+	{
+		name:  "rescue without grace",
+		edits: []edit{{execution, "e.started_at + e.start_grace < clock_timestamp()", "e.started_at <= clock_timestamp()"}},
+		pkg:   "./schedule", tests: "^TestRescue$/^leaves_a_claim_in_its_grace_alone$",
+	},
+	{
+		name:  "rescue by grace only, not by xmax",
+		edits: []edit{{execution, "   and (e.xmax::text <> '0' or e.started_at", "   and (e.started_at"}},
+		pkg:   "./schedule", tests: "^TestRescue$/^abandons_a_run_whose_transaction_is_gone_at_once$",
+	},
+	{
+		name:  "a lost run is tried again without end",
+		edits: []edit{{schema, "e.reason = 'worker_lost' and e.attempt < 3)", "e.reason = 'worker_lost')"}},
+		pkg:   "./schedule", tests: "^TestSettle$/^gives_up_a_slot_that_was_lost_three_times$",
+	},
+	{
+		name:  "the grace does not grow",
+		edits: []edit{{schema, "then least(s.start_grace * 2, interval '5 minutes')", "then s.start_grace"}},
+		pkg:   "./schedule", tests: "^TestSettle$/^doubles_the_grace_of_what_never_started_until_it_succeeds$",
+	},
+	{
+		name:  "the worker's clock",
+		edits: []edit{{"schedule/store.go", "	if s.Now == nil {\n		return nil\n	}\n", "	if s.Now == nil {\n		t := time.Now()\n		return &t\n	}\n"}},
+		pkg:   "./schedule", tests: "^TestTheDatabaseHasTheClock$",
+	},
+	{
+		name:  "LISTEN without poll",
+		edits: []edit{{"refresh/served.go", "	if !v.ear.hears.Load() {\n		sooner(pollInterval)\n	}\n", ""}},
+		pkg:   "./refresh", tests: "^TestServeThatDoesNotHearLooks$",
+	},
+	{
+		name:  "pgx's own way to cancel: in the background",
+		edits: []edit{{pool, "	config.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {\n		return &canceller{conn: conn}\n	}\n", "	_ = func(conn *pgconn.PgConn) ctxwatch.Handler { return &canceller{conn: conn} }\n"}},
+		pkg:   "./refresh", tests: "^TestStop$",
+	},
+	{
+		name:  "the view's name by concatenation",
+		edits: []edit{{transaction, "queue(refresh + name.Identifier().Sanitize())", "queue(refresh + name.Schema + \".\" + name.Name)"}},
+		pkg:   "./cmd/mvsched", tests: "^TestScript$/^names$",
+	},
+	{
+		name:  "names over 63 bytes, by the program",
+		edits: []edit{{"schedule/name.go", "const maxIdentifierBytes = 63", "const maxIdentifierBytes = 630"}},
+		pkg:   "./schedule", tests: "^TestParseViewName$",
+	},
+	{
+		name:  "names over 63 bytes, by hand",
+		edits: []edit{{schema, "if pg_catalog.octet_length(part) > 63 then", "if pg_catalog.octet_length(part) > 630 then"}},
+		pkg:   "./schedule", tests: "^TestHandWrittenSchedules$",
+	},
+	{
+		name:  "control bytes in the output",
+		edits: []edit{{"report/clean.go", "case r < 0x20, r >= 0x7f", "case r >= 0x7f"}},
+		pkg:   "./report", tests: "^TestHostileText$",
+	},
+	{
+		name:  "commands to CI services in the output",
+		edits: []edit{{"report/clean.go", "	if strings.Contains(s, \"::\") {", "	if false {"}},
+		pkg:   "./report", tests: "^TestNothingCommandsACIService$",
+	},
+	{
+		name:  "formulas in CSV",
+		edits: []edit{{"report/csv.go", "		return \"'\" + s\n", "		return s\n"}},
+		pkg:   "./report", tests: ".",
+	},
+}

@@ -1,0 +1,26 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The list does not rot: what each mutant changes is there, once.
+func TestEveryMutantHasItsPlace(t *testing.T) {
+	for _, m := range mutants {
+		for _, e := range m.edits {
+			text, err := os.ReadFile(filepath.Join("..", "..", "..", e.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(text), e.from); n != 1 {
+				t.Errorf("%s: %s has it %d times: %s", m.name, e.file, n, e.from)
+			}
+			if e.from == e.to {
+				t.Errorf("%s changes nothing", m.name)
+			}
+		}
+	}
+}

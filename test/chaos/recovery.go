@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"time"
+)
+
+// measure waits until what a lone fault has hit goes on, and notes how long that took: until the view whose execution it
+// was, or, where there was none, every healthy view, has been refreshed by a transaction that began after the fault; of
+// faults that take the server away, after it took writes again. Each view is due every second, which is part of it.
+func (e *episode) measure(ctx context.Context, landed landing) {
+	since := landed.at
+	e.mu.Lock()
+	if e.serverBack.After(since) {
+		since = e.serverBack
+	}
+	e.mu.Unlock()
+	var view string
+	if landed.execution != 0 {
+		_ = e.ask(`select view_name from mvsched.materialized_view_refresh_schedule_execution where id = $1`, []any{landed.execution}, &view)
+	}
+	for _, v := range e.views {
+		if "chaos."+v.name == view && !v.healthy {
+			view = ""
+		}
+	}
+	for ctx.Err() == nil {
+		var at *time.Time
+		var err error
+		if view != "" {
+			err = e.ask(`select min(began) from chaos.refreshed where view = $1 and began > $2`, []any{view, since}, &at)
+		} else {
+			err = e.awaitRefreshes(ctx, since, time.Minute)
+			now := time.Now()
+			at = &now
+		}
+		if err == nil && at != nil {
+			e.mu.Lock()
+			e.recoveries[landed.kind] = append(e.recoveries[landed.kind], at.Sub(since))
+			e.mu.Unlock()
+			return
+		}
+		e.pause(10 * time.Millisecond)
+	}
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+)
+
+// tally is what came of the episodes; it is kept in a file as JSON, so that several runs can be added up.
+type tally struct {
+	Seeds      []uint64
+	Server     string
+	Episodes   map[string]int            // by theme
+	Landed     map[string]map[string]int // by kind and phase
+	Results    map[string]map[string]int // by kind and how the execution that was hit has ended
+	Drawn      int
+	Claims     int
+	Refreshes  int
+	Ends       map[string]int // of executions, by status
+	Exits      map[string]int // of processes
+	Stops      []float64      // seconds from a signal to the exit
+	Quiet      []float64      // seconds from the end of a storm until every view was refreshed
+	Recoveries map[string][]float64
+	Violations []string
+}
+
+func newTally(seed uint64) *tally {
+	return &tally{
+		Seeds: []uint64{seed}, Episodes: map[string]int{}, Landed: map[string]map[string]int{}, Results: map[string]map[string]int{},
+		Ends: map[string]int{}, Exits: map[string]int{}, Recoveries: map[string][]float64{},
+	}
+}
+
+// add counts an episode.
+func (t *tally) add(e *episode) {
+	t.Episodes[e.theme.name]++
+	t.Drawn += e.drawn
+	t.Claims += e.claims
+	t.Refreshes += e.successes
+	for _, l := range e.landings {
+		count(t.Landed, l.kind, string(l.phase), 1)
+		result := "no claim"
+		if l.execution != 0 {
+			if result = e.results[l.execution]; result == "" {
+				result = "claim taken back by a crash"
+			}
+		}
+		count(t.Results, l.kind, result, 1)
+	}
+	for _, result := range e.results {
+		t.Ends[result]++
+	}
+	for exit, n := range e.exits {
+		t.Exits[exit] += n
+	}
+	for _, d := range e.stops {
+		t.Stops = append(t.Stops, d.Seconds())
+	}
+	t.Quiet = append(t.Quiet, e.quiet.Seconds())
+	for kind, all := range e.recoveries {
+		for _, d := range all {
+			t.Recoveries[kind] = append(t.Recoveries[kind], d.Seconds())
+		}
+	}
+	for _, v := range e.violations {
+		t.Violations = append(t.Violations, fmt.Sprintf("seed %d, episode %d (%s): %s", e.seed, e.index, e.theme.name, v))
+	}
+}
+
+func count(m map[string]map[string]int, a, b string, n int) {
+	if m[a] == nil {
+		m[a] = map[string]int{}
+	}
+	m[a][b] += n
+}
+
+// load makes a tally that goes on where the one in the file ends.
+func load(file string, seed uint64) (*tally, error) {
+	t := newTally(seed)
+	text, err := os.ReadFile(file)
+	if file == "" || errors.Is(err, os.ErrNotExist) {
+		return t, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, t)
+	}
+	t.Seeds = append(t.Seeds, seed)
+	return t, err
+}
+
+// save writes it to the file, if there is to be one.
+func (t *tally) save(file string) error {
+	if file == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(t, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, text, 0o600)
+}
+
+// faults is how many have landed.
+func (t *tally) faults() (n int) {
+	for _, phases := range t.Landed {
+		n += sum(phases)
+	}
+	return n
+}
+
+func sum(m map[string]int) (n int) {
+	for _, v := range m {
+		n += v
+	}
+	return n
+}
+
+// markdown is the report.
+func (t *tally) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s faults that hit (of %s drawn) in %d episodes on PostgreSQL %s, seeds %s; %s claims, %s refreshes; %d violations.\n",
+		thousands(t.faults()), thousands(t.Drawn), sum(t.Episodes), t.Server, seedList(t.Seeds), thousands(t.Claims), thousands(t.Refreshes), len(t.Violations))
+	for _, v := range t.Violations {
+		fmt.Fprintf(&b, "\n- %s", v)
+	}
+	b.WriteString("\n### Faults by phase\n\n")
+	table(&b, "fault", t.Landed)
+	b.WriteString("\n### What became of the executions that were hit\n\n")
+	table(&b, "fault", t.Results)
+	if len(t.Recoveries) > 0 {
+		b.WriteString("\n### Recovery, in seconds\n\n| fault | times | p50 | p99 | max |\n|---|---:|---:|---:|---:|\n")
+		for _, kind := range slices.Sorted(maps.Keys(t.Recoveries)) {
+			quantiles(&b, kind, t.Recoveries[kind])
+		}
+		quantiles(&b, "(the end of a storm, until every view was refreshed)", t.Quiet)
+		quantiles(&b, "(a signal, until the process has ended)", t.Stops)
+	}
+	b.WriteString("\n### All executions\n\n| end | times |\n|---|---:|\n")
+	for _, end := range slices.Sorted(maps.Keys(t.Ends)) {
+		fmt.Fprintf(&b, "| %s | %s |\n", end, thousands(t.Ends[end]))
+	}
+	return b.String()
+}
+
+func quantiles(b *strings.Builder, name string, seconds []float64) {
+	if len(seconds) == 0 {
+		return
+	}
+	sorted := slices.Sorted(slices.Values(seconds))
+	at := func(q float64) float64 { return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))] }
+	fmt.Fprintf(b, "| %s | %d | %.2f | %.2f | %.2f |\n", name, len(sorted), at(0.5), at(0.99), sorted[len(sorted)-1])
+}
+
+// table writes counts with a row for each first key and a column for each second one, which has a row of its own where
+// there are many.
+func table(b *strings.Builder, head string, m map[string]map[string]int) {
+	fmt.Fprintf(b, "| %s | all | of these |\n|---|---:|---|\n", head)
+	for _, a := range slices.Sorted(maps.Keys(m)) {
+		var parts []string
+		keys := slices.Sorted(maps.Keys(m[a]))
+		slices.SortStableFunc(keys, func(x, y string) int { return order(x) - order(y) })
+		for _, k := range keys {
+			parts = append(parts, fmt.Sprintf("%s %s", k, thousands(m[a][k])))
+		}
+		fmt.Fprintf(b, "| %s | %s | %s |\n", a, thousands(sum(m[a])), strings.Join(parts, ", "))
+	}
+	fmt.Fprintf(b, "| **all** | %s | |\n", thousands(func() (n int) {
+		for _, v := range m {
+			n += sum(v)
+		}
+		return n
+	}()))
+}
+
+// order is a phase's place in a refresh.
+func order(name string) int {
+	name, _, _ = strings.Cut(name, ":")
+	return slices.Index(phases, phase(name))
+}
+
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func seedList(seeds []uint64) string {
+	var parts []string
+	for _, s := range seeds {
+		parts = append(parts, fmt.Sprint(s))
+	}
+	return strings.Join(parts, ", ")
+}

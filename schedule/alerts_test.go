@@ -346,3 +346,18 @@ func TestAlerts(t *testing.T) {
 		a.tells("fresh>suspended critical")
 	})
 }
+
+func TestVerdictAfterAResume(t *testing.T) {
+	suspended := schedule.Verdict{State: schedule.StateSuspended, Health: schedule.Critical}
+	failing := schedule.Standing{State: schedule.StateFailing}
+	if got := failing.Verdict(suspended); got != suspended {
+		t.Errorf("resumed, and not run since: %v", got)
+	}
+	failing.ConsecutiveFailures = 1
+	if got := failing.Verdict(suspended); got.State != schedule.StateFailing {
+		t.Errorf("it has failed again: %v", got)
+	}
+	if got := (schedule.Standing{State: schedule.StateFresh}).Verdict(suspended); got.Health != schedule.Healthy {
+		t.Errorf("it is well: %v", got)
+	}
+}

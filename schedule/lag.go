@@ -167,8 +167,8 @@ func (l lags) plan(u unplanned) (time.Time, prediction) {
 	latest := *v.latest
 	pause := max(latest, time.Second)
 	switch {
-	case u.FailedAt != nil:
-		return u.FailedAt.Add(pause), known
+	case u.FailedAt != nil: // also where its target cannot be kept, and it would always be late
+		return u.FailedAt.Add(max(pause, *v.maxLag/2)), known
 	case u.DataAsOf == nil || v.clocked:
 		return u.Since.Add(pause), known
 	}

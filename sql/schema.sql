@@ -734,18 +734,15 @@ create function mvsched.keep_terminal_execution() returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp as $$
 begin
-  if old.status <> 'running' then
-    raise exception 'execution % has ended as % and cannot change', old.id, old.status
-      using errcode = 'integrity_constraint_violation', hint = 'Insert a new execution, or delete this one.';
-  end if;
-  return new;
+  raise exception 'execution % has ended as % and cannot change', old.id, old.status
+    using errcode = 'integrity_constraint_violation', hint = 'Insert a new execution, or delete this one.';
 end
 $$;
-comment on function mvsched.keep_terminal_execution() is 'Refuses every change to an execution that has ended';
+comment on function mvsched.keep_terminal_execution() is 'Refuses every change to an execution that has ended; the trigger is only for those';
 
 create trigger keep_terminal_execution
   before update on mvsched.materialized_view_refresh_schedule_execution
-  for each row execute function mvsched.keep_terminal_execution();
+  for each row when (old.status <> 'running') execute function mvsched.keep_terminal_execution();
 
 create function mvsched.announce_execution() returns trigger
   language plpgsql

@@ -362,6 +362,7 @@ func TestServeSurvives(t *testing.T) {
 			b := start(t, nil)
 			s := b.serve(refresh.Serving{})
 			b.Await("true", `select count(*) > 0 from mvsched.materialized_view_refresh_schedule_execution where status = 'succeeded'`)
+			b.Exec(`checkpoint`) // the server of the tests does not hurry to the disk, and would forget the schedule
 			if err := b.Server.Restart(t.Context(), immediate); err != nil {
 				t.Fatal(err)
 			}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -215,5 +216,30 @@ func TestBackoff(t *testing.T) {
 		if got := alert.Backoff(1, err); got != want {
 			t.Errorf("Retry-After: %s: %s, want %s", header, got, want)
 		}
+	}
+}
+
+// What answers may be no web server, and send back what it was sent.
+func TestWhoEchoesIsNotQuoted(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			request := make([]byte, 4096)
+			n, _ := conn.Read(request)
+			_, _ = conn.Write(request[:n])
+			_ = conn.Close()
+		}
+	}()
+	err = newHook(t, "http://"+listener.Addr().String(), alert.JSON).Post(t.Context(), example())
+	if err == nil || strings.Contains(err.Error(), "s3cr3t") {
+		t.Error(err)
 	}
 }

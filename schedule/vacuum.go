@@ -57,7 +57,7 @@ type Bloat struct {
 // page count after a plain refresh of a view without an index, and pg_relation_size takes a lock, so that is asked for
 // only then.
 const bloatSQL = `
-select c.oid::bigint, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, clock_timestamp(), coalesce(s.vacuum, 'auto'),
+select c.oid::bigint, mvsched.view_name(c.oid, n.nspname, c.relname), n.nspname::text, c.relname::text, clock_timestamp(), coalesce(s.vacuum, 'auto'),
        extract(epoch from s.next_run_at - clock_timestamp())::float8,
        case when refresh.is_late and refresh.is_plain then 0
             else greatest(pg_stat_get_dead_tuples(c.oid), case when refresh.is_late then refresh.deleted end, 0) end,

@@ -98,6 +98,16 @@ func TestPost(t *testing.T) {
 			}
 		})
 	}
+	t.Run("nothing in it commands a terminal", func(t *testing.T) {
+		hostile := example()
+		hostile.View = "public.\"a\u009b31m\u202eb\""
+		if err := newHook(t, s.URL, alert.JSON).Post(t.Context(), hostile); err != nil {
+			t.Fatal(err)
+		}
+		if r := <-got; r.body["view"] != hostile.View || strings.ContainsAny(string(r.text), "\u009b\u202e") {
+			t.Errorf("%q", r.text)
+		}
+	})
 	t.Run("an unsigned one", func(t *testing.T) {
 		hook, err := alert.NewHook(s.URL, alert.JSON, nil)
 		if err == nil {

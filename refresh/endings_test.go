@@ -165,3 +165,32 @@ func TestSearchPath(t *testing.T) {
 		t.Errorf("with: %+v", e)
 	}
 }
+
+// What its end means for its schedule is settled behind the commit. When that fails, the refresh has succeeded all the same,
+// and the connection is as good as before.
+func TestSettlingBehindARefreshFails(t *testing.T) {
+	b := setup(t)
+	b.with(nil, 1)
+	b.view("a", "select 1 as id")
+	b.view("b", "select 1 as id")
+	b.Exec(`create sequence public.calls`)
+	b.Exec(`create table public.limits (settled_within text)`)
+	b.Exec(`alter function mvsched.settle() rename to settle_them`)
+	b.Exec(`create function mvsched.settle() returns void language plpgsql as $$
+		begin
+			if exists (select from mvsched.materialized_view_refresh_schedule_execution where status = 'succeeded')
+				and nextval('public.calls') = 1 then
+				raise exception 'not now';
+			end if;
+			insert into public.limits values (current_setting('statement_timeout'));
+			perform mvsched.settle_them();
+		end $$`)
+	executions := b.runDue()
+	for _, view := range []string{"public.a", "public.b"} {
+		if e := executions[view]; e.Status != schedule.Succeeded {
+			t.Errorf("%s: %+v %s", view, e, text(e.ErrorMessage))
+		}
+	}
+	b.Check("0", `select count(open_execution_id) from mvsched.materialized_view_refresh_schedule`)
+	b.Check("10s", `select distinct settled_within from public.limits where settled_within <> '0'`) // and not the refresh's
+}

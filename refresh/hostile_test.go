@@ -99,6 +99,7 @@ func TestHostileSettings(t *testing.T) {
 			b.view("a", "select 1 as id")
 			b.view("clock", "select 1 as id, now()")
 			b.set("clock", "skip_unchanged = true")
+			b.set("a", "vacuum = 'always'")
 			b.view("\"café\"", "select 1 as id")
 			for range 2 {
 				b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now()`)
@@ -112,6 +113,9 @@ func TestHostileSettings(t *testing.T) {
 					t.Errorf("%v", executions)
 				}
 			}
+			b.Check(`{"public.\"café\"",public.a,public.clock}`, `select array_agg(distinct view_name order by view_name)
+				from mvsched.materialized_view_refresh_schedule_execution`)
+			b.Check("public.a", `select distinct view_name from mvsched.materialized_view_vacuum`)
 			standings, err := b.store.Status(t.Context(), nil)
 			if err != nil || len(standings) != 3 || !strings.Contains(standings[0].View, "café") || standings[0].State != schedule.StateFresh {
 				t.Errorf("%+v, %v", standings, err)

@@ -57,6 +57,9 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 	limit, cancel := context.WithTimeout(ctx, claim.Timeout+backstopDelay)
 	defer cancel()
 	sent, err := sendRefresh(limit, conn, claim, chosen)
+	if sent.committed && err != nil {
+		leaveUsable(ctx, conn)
+	}
 	switch {
 	case !sent.committed:
 		record, err = r.failed(ctx, conn, claim, chosen, sent, err)
@@ -234,12 +237,29 @@ func (r *refresher) endDetached(ctx context.Context, conn *pgx.Conn, claim sched
 ) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	if conn.PgConn().TxStatus() != 'I' {
-		if _, err := conn.Exec(ctx, `rollback`); err != nil {
-			return schedule.Execution{}, fmt.Errorf("rolling back: %w", err)
-		}
+	if err := rollBack(ctx, conn); err != nil {
+		return schedule.Execution{}, err
 	}
 	return r.store.On(conn).End(ctx, claim, ending)
+}
+
+func rollBack(ctx context.Context, conn *pgx.Conn) error {
+	if conn.IsClosed() || conn.PgConn().TxStatus() == 'I' {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, `rollback`); err != nil {
+		return fmt.Errorf("rolling back: %w", err)
+	}
+	return nil
+}
+
+// leaveUsable ends what has failed behind a commit, since the next claim comes over the same connection.
+func leaveUsable(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	if rollBack(ctx, conn) != nil {
+		_ = conn.Close(ctx) // it is of no use to anybody
+	}
 }
 
 // How long to go on asking for the outcome of a refresh whose connection was lost, and how often. A transaction that

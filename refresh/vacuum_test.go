@@ -315,3 +315,28 @@ func TestRowsKept(t *testing.T) {
 		}
 	}
 }
+
+// One look does for many views. One of them that somebody has locked does not keep the others unvacuumed.
+func TestALockedViewIsNoneOfTheOthersBusiness(t *testing.T) {
+	b := setupJobs(t, 1)
+	config := b.Pool.Config()
+	refresh.ConfigurePool(config, 1)
+	config.MaxConns = 2 // so that it looks at the end
+	b.connect(config, 1)
+	for _, name := range []string{"a", "b"} {
+		b.Exec(`create materialized view public.` + name + ` with (autovacuum_enabled = off) as select g as id from generate_series(1, 20000) g`)
+		b.schedule(name)
+		b.set(name, "vacuum = 'always'")
+	}
+	var release func()
+	b.worker.Ended = func(e schedule.Execution) {
+		if e.View == "public.a" {
+			release = b.Hold(`refresh materialized view public.a`)
+		}
+	}
+	began := time.Now()
+	b.runDue()
+	release()
+	b.Check("true", `select bool_or(view_name = 'public.b' and status = 'succeeded') from mvsched.materialized_view_vacuum`)
+	since(began, 9*time.Second, b)
+}

@@ -293,7 +293,7 @@ func compareAlerts(standings []Standing, known []knownAlert, describe func(Stand
 		news.repeated = append(news.repeated, repeat)
 		news.patience = append(news.patience, patience)
 	}
-	for _, s := range standings {
+	for _, s := range worstOfEach(standings) {
 		k, there := before[s.View]
 		if !there {
 			k = knownAlert{view: s.View, now: well, told: &well}
@@ -310,6 +310,24 @@ func compareAlerts(standings []Standing, known []knownAlert, describe func(Stand
 		compare(view, k, Verdict{StateUnscheduled, Healthy}, string(StateUnscheduled)+": its schedule was removed")
 	}
 	return news
+}
+
+// worstOfEach leaves one standing of each view. Two schedules may mean the same one, when it has been renamed.
+func worstOfEach(standings []Standing) (worst []Standing) {
+	places := map[string]int{}
+	for _, s := range standings {
+		at, there := places[s.View]
+		if !there {
+			places[s.View] = len(worst)
+			worst = append(worst, s)
+			continue
+		}
+		_, one := worst[at].Judge(nil)
+		if _, other := s.Judge(nil); other > one {
+			worst[at] = s
+		}
+	}
+	return worst
 }
 
 // Alert is one thing to tell a target.
@@ -389,7 +407,8 @@ func (s *Store) AlertTold(ctx context.Context, target AlertTarget, alert Alert) 
 	return nil
 }
 
-// What is given up counts as told: a change of state, or another day, is the next reason to try.
+// What is given up counts as told: a change of state, or another day, is the next reason to try. Where nothing is to be
+// told any more, another process has told it meanwhile.
 const alertFailedSQL = `
 with clock as (select coalesce($4::timestamptz, now()) as now)
 update mvsched.alert a
@@ -403,7 +422,7 @@ update mvsched.alert a
  cross join lateral (
         select x.pending_since < clock.now - make_interval(secs => $7::float8) as is
           from mvsched.alert x where x.target = $1 and x.view_name = $2) over
- where a.target = $1 and a.view_name = $2 and a.id = $3::text::uuid
+ where a.target = $1 and a.view_name = $2 and a.id = $3::text::uuid and a.pending_since is not null
 returning over.is`
 
 // AlertFailed records that an attempt at telling has failed; the next one may be made after so long. After three days of

@@ -331,6 +331,37 @@ func TestAlerts(t *testing.T) {
 		release()
 	})
 
+	t.Run("two_schedules_of_one_view_are_one", func(t *testing.T) {
+		a := setupAlerts(t)
+		a.view("w", "1 hour")
+		a.Exec(`drop materialized view public.w`)
+		a.Exec(`alter materialized view public.v rename to w`)
+		a.set(`suspended_at = now()`)
+		a.Check("{public.w,public.w}", `select array_agg(view_name) from mvsched.status`)
+		a.tells("fresh>suspended critical")
+		a.Exec(`update mvsched.materialized_view_refresh_schedule set suspended_at = null where materialized_view_name = 'public.w'`)
+		a.tells()
+	})
+
+	t.Run("who_fails_when_another_has_told_it_takes_nothing_back", func(t *testing.T) {
+		a := setupAlerts(t)
+		a.set(`suspended_at = now()`)
+		a.look()
+		slow, err := a.teller.ClaimAlert(t.Context(), a.target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.now = a.now.Add(2 * time.Minute)
+		if told := a.told(); len(told) != 1 {
+			t.Fatal(told)
+		}
+		if givenUp, err := a.teller.AlertFailed(t.Context(), a.target, slow, "too late", time.Minute); givenUp || err != nil {
+			t.Errorf("%v, %v", givenUp, err)
+		}
+		a.tells()
+		a.Check("suspended", `select told_state from mvsched.alert`)
+	})
+
 	t.Run("targets_are_forgotten", func(t *testing.T) {
 		a := setupAlerts(t)
 		a.set(`suspended_at = now()`)

@@ -12,9 +12,11 @@ const settleSQL = `select mvsched.settle()`
 
 // SettleStatements carry the end of executions into their schedules, in a transaction of its own, without parameters: it
 // rides in the pipeline of a refresh, behind its commit. It need not reach the disk before the next one does: what a crash
-// of the server takes back of it is settled again.
+// of the server takes back of it is settled again. The refresh before it may take hours, and this may not: it has a deadline
+// of its own, and the server's, since what is sent with it has one for both.
 func SettleStatements() []string {
-	return []string{beginSQL, asyncCommitSQL, settleSQL, `commit`}
+	limit := fmt.Sprintf(`set local statement_timeout = %d`, controlTimeout.Milliseconds())
+	return []string{beginSQL, asyncCommitSQL, limit, settleSQL, `commit`}
 }
 
 // Settle does the same where a refresh has ended otherwise. Tend does it too.

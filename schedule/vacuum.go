@@ -55,9 +55,9 @@ type Bloat struct {
 //
 // The counters are lost in a crash; the catalog's count is not. Up to 13 it is 0 when nobody has counted yet. There is no
 // page count after a plain refresh of a view without an index, and pg_relation_size takes a lock, so that is asked for
-// only then.
+// only then, and not while somebody stands in its way: that would hold up the look at all others.
 const bloatSQL = `
-select c.oid::bigint, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, clock_timestamp(), coalesce(s.vacuum, 'auto'),
+select c.oid::bigint, mvsched.view_name(c.oid, n.nspname, c.relname), n.nspname::text, c.relname::text, clock_timestamp(), coalesce(s.vacuum, 'auto'),
        extract(epoch from s.next_run_at - clock_timestamp())::float8,
        case when refresh.is_late and refresh.is_plain then 0
             else greatest(pg_stat_get_dead_tuples(c.oid), case when refresh.is_late then refresh.deleted end, 0) end,
@@ -77,6 +77,9 @@ select c.oid::bigint, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.
  cross join lateral (
         select greatest(c.reltuples, 0)::bigint as rows,
                case when c.relpages > 0 then c.relpages
+                    when exists (select
+                                   from pg_catalog.pg_locks l
+                                  where l.locktype = 'relation' and l.relation = c.oid and l.mode = 'AccessExclusiveLock') then 0
                     else pg_relation_size(c.oid) / current_setting('block_size')::bigint end::bigint as pages
       ) catalog`
 

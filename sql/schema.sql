@@ -1675,7 +1675,7 @@ begin
       end if;
 
       claimed := null;
-      claimed.view_name := case when v.oid is null then s.materialized_view_name else format('%I.%I', v.schema_name, v.relation_name) end;
+      claimed.view_name := case when v.oid is null then s.materialized_view_name else mvsched.view_name(v.oid, v.schema_name, v.relation_name) end;
       claimed.attempt := case when last.scheduled_at = slot then least(last.attempt + 1, 1000000) else 1 end;
       insert into mvsched.materialized_view_refresh_schedule_execution as e
              (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, scheduled_at, attempt, worker, start_grace,

@@ -46,14 +46,17 @@ func shortened(text string) string {
 	return text
 }
 
+// body is JSON as the command line writes it: what could command a terminal is escaped.
 func (f Format) body(a schedule.Alert) ([]byte, error) {
-	if f == Slack {
-		return json.Marshal(map[string]any{"text": slackEscapes.Replace(sentence(a)), "mrkdwn": false, "unfurl_links": false})
-	}
-	return json.Marshal(message{
+	var content any = message{
 		ID: a.ID, Database: a.Database, View: a.View, State: string(a.State), Severity: a.Severity,
 		PreviousState: string(a.PreviousState), Since: a.Since.UTC(), Repeated: a.Repeated, Message: shortened(a.Message),
-	})
+	}
+	if f == Slack {
+		content = map[string]any{"text": slackEscapes.Replace(sentence(a)), "mrkdwn": false, "unfurl_links": false}
+	}
+	body, err := json.Marshal(content)
+	return []byte(report.Clean(string(body))), err
 }
 
 // In Slack's text these begin markup, such as a call to everybody in the channel.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -184,7 +185,10 @@ func withoutURL(err error) error {
 	if errors.As(err, &withURL) {
 		err = withURL.Err
 	}
+	var network *net.OpError
 	switch text := err.Error(); {
+	case strings.Contains(text, "transport connection broken") && !errors.As(err, &network):
+		return errors.New("the answer is not HTTP") // and may be the request
 	case strings.Contains(text, "Location"):
 		return errors.New("the answer leads nowhere")
 	case strings.Contains(text, "proxy address"):

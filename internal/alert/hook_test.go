@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -97,6 +98,16 @@ func TestPost(t *testing.T) {
 			}
 		})
 	}
+	t.Run("nothing in it commands a terminal", func(t *testing.T) {
+		hostile := example()
+		hostile.View = "public.\"a\u009b31m\u202eb\""
+		if err := newHook(t, s.URL, alert.JSON).Post(t.Context(), hostile); err != nil {
+			t.Fatal(err)
+		}
+		if r := <-got; r.body["view"] != hostile.View || strings.ContainsAny(string(r.text), "\u009b\u202e") {
+			t.Errorf("%q", r.text)
+		}
+	})
 	t.Run("an unsigned one", func(t *testing.T) {
 		hook, err := alert.NewHook(s.URL, alert.JSON, nil)
 		if err == nil {
@@ -215,5 +226,30 @@ func TestBackoff(t *testing.T) {
 		if got := alert.Backoff(1, err); got != want {
 			t.Errorf("Retry-After: %s: %s, want %s", header, got, want)
 		}
+	}
+}
+
+// What answers may be no web server, and send back what it was sent.
+func TestWhoEchoesIsNotQuoted(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			request := make([]byte, 4096)
+			n, _ := conn.Read(request)
+			_, _ = conn.Write(request[:n])
+			_ = conn.Close()
+		}
+	}()
+	err = newHook(t, "http://"+listener.Addr().String(), alert.JSON).Post(t.Context(), example())
+	if err == nil || strings.Contains(err.Error(), "s3cr3t") {
+		t.Error(err)
 	}
 }

@@ -35,6 +35,9 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		header.Set("Allow", "GET, HEAD")
 		refuse(w, http.StatusMethodNotAllowed, "this page can only be read")
+	case r.ContentLength != 0:
+		header.Set("Connection", "close") // else it would be waited for
+		refuse(w, http.StatusBadRequest, "a request for this page has no body")
 	case isProbe(r.URL.Path):
 		g.next.ServeHTTP(w, r)
 	case g.localOnly && !isLocalHost(r.Host):

@@ -330,6 +330,29 @@ func TestSlowRequestsAreCut(t *testing.T) {
 	}
 }
 
+// Who announces a body and keeps it back would be waited for, and hold a place among the readers meanwhile.
+func TestRequestsHaveNoBody(t *testing.T) {
+	s := newSite(t, web.Options{}).serve()
+	for _, body := range []string{"Content-Length: 10", "Transfer-Encoding: chunked"} {
+		dialer := net.Dialer{Timeout: 5 * time.Second}
+		conn, err := dialer.DialContext(t.Context(), "tcp", strings.TrimSuffix(strings.TrimPrefix(s.URL(), "http://"), "/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "GET /events HTTP/1.1\r\nHost: localhost\r\n"+body+"\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		first := make([]byte, 12)
+		if _, err := io.ReadFull(conn, first); err != nil || string(first) != "HTTP/1.1 400" {
+			t.Errorf("%s: %q %v", body, first, err)
+		}
+	}
+}
+
 func TestWithoutTheDatabase(t *testing.T) {
 	s := newSite(t, web.Options{})
 	s.view("a", "1 hour")

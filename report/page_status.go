@@ -122,6 +122,7 @@ type pageRow struct {
 	DataAsOf cell
 	Target   cell
 	Bar      *bar
+	Running  *pageRun
 	Next     cell
 	Ended    cell
 	Status   string // "" when it succeeded
@@ -263,9 +264,7 @@ func newPageRow(id int, s schedule.Standing, at time.Time) pageRow {
 		r.Target = secondsCell("max_lag_seconds", s.MaxLag, target(s.MaxLag, s.ReachableLag, s.Unreachable()))
 		r.Bar = newBar(s.Age, *s.MaxLag)
 	}
-	if s.State == schedule.StateRunning && s.RunningFor != nil {
-		r.Status = "running for " + age(s.RunningFor)
-	}
+	r.Running = newPageRun(s)
 	if last := s.Last; last != nil && last.EndedAt != nil {
 		ago := max(at.Sub(*last.EndedAt), 0)
 		r.Ended = instantCell("last.ended_at", last.EndedAt, age(&ago)+" ago")
@@ -276,9 +275,49 @@ func newPageRow(id int, s schedule.Standing, at time.Time) pageRow {
 			r.Deleted = integerCell("last.rows_deleted", *last.RowsDeleted, "−"+grouped(*last.RowsDeleted))
 		}
 		if last.Status != schedule.Succeeded {
-			r.Status = cmp.Or(r.Status, string(last.Status))
+			r.Status = string(last.Status)
 			r.Why = fit(label(firstLine(detail(*last))), 160, "…")
 		}
+	}
+	return r
+}
+
+// pageRun is the refresh that is running: for how long, how long that usually takes, and who stands in its way.
+type pageRun struct {
+	Elapsed, Usual cell
+	Bar            *bar
+	Blockers       []pageBlocker
+	More           int // blockers that are not shown
+}
+
+type pageBlocker struct {
+	User string
+	PID  cell // nothing: a prepared transaction
+}
+
+const maxBlockers = 3
+
+func newPageRun(s schedule.Standing) *pageRun {
+	if s.RunningFor == nil {
+		return nil
+	}
+	r := &pageRun{Elapsed: secondsCell("running.elapsed_seconds", s.RunningFor, age(s.RunningFor)), Usual: nothing}
+	if s.Usual != nil {
+		r.Usual = secondsCell("running.usual_seconds", s.Usual, span(*s.Usual))
+		if r.Bar = newBar(s.RunningFor, *s.Usual); r.Bar != nil {
+			r.Bar.Tone = toneRunning
+		}
+	}
+	for i, b := range s.Blockers {
+		if i == maxBlockers {
+			r.More = len(s.Blockers) - i
+			break
+		}
+		who := pageBlocker{User: label(cmp.Or(b.User, "unknown")), PID: nothing}
+		if b.PID != 0 {
+			who.PID = integerCell(fmt.Sprintf("running.blocked_by.%d.pid", i), b.PID, strconv.Itoa(b.PID))
+		}
+		r.Blockers = append(r.Blockers, who)
 	}
 	return r
 }

@@ -17,6 +17,8 @@ const (
 	maxTroubles = 8
 	maxCosts    = 10
 	maxFailures = 20
+	maxReads    = 20    // of what one view reads, in words
+	maxMessage  = 4_000 // bytes of a failure's
 )
 
 // page is what the template shows. Every text in it has passed label or clean.
@@ -37,6 +39,7 @@ type page struct {
 	More     int // troubles that are not shown
 
 	Rows     []pageRow
+	Omitted  int // rows that are not shown
 	Timeline timeline
 	Drawing  drawing
 	Costs    costs
@@ -182,7 +185,7 @@ type pageTrouble struct {
 	Tone tone
 }
 
-func newPage(snap schedule.Snapshot, opts PageOptions) page {
+func newPage(snap schedule.Snapshot, opts PageOptions, thrift thrift) page {
 	p := page{
 		Title: "Materialized views", Live: opts.Live, Style: template.CSS(pageStyle), StyleSource: PageStyleSource(), //nolint:gosec // our own file
 		At: instantCell("at", &snap.At, clockTime(snap.At)), Zone: snap.At.Local().Format("MST"),
@@ -193,12 +196,17 @@ func newPage(snap schedule.Snapshot, opts PageOptions) page {
 	if since := snap.Since(); since.After(snap.At.Add(-schedule.Day)) {
 		p.Since = shortTime(since)
 	}
-	for i, s := range snap.Standings {
-		p.Rows = append(p.Rows, newPageRow(i, s, snap.At))
+	ids := make([]int, len(snap.Standings))
+	for i := range ids {
+		ids[i] = i
 	}
+	for _, i := range foremost(ids, thrift.rows, func(i int) bool { return urgency(snap.Standings[i].State) == 0 }) {
+		p.Rows = append(p.Rows, newPageRow(i, snap.Standings[i], snap.At, thrift))
+	}
+	p.Omitted = len(ids) - len(p.Rows)
 	p.judge(snap.Standings)
 	p.Facts = newFacts(snap)
-	p.Timeline = newTimeline(snap)
+	p.Timeline = newTimeline(snap, thrift)
 	p.Drawing = newDrawing(snap.Graph, snap.Standings)
 	p.Costs = newCosts(snap.Runs)
 	p.Failures = newFailures(snap.Runs)
@@ -228,7 +236,7 @@ func (p *page) judge(standings []schedule.Standing) {
 				p.More++
 				continue
 			}
-			t := pageTrouble{ID: i, Name: viewName(label(s.View)), What: fit(label(firstLine(trouble(s, state))), 200, "…"), Tone: toneWarn}
+			t := pageTrouble{ID: i, Name: viewName(label(s.View)), What: fit(label(cut(firstLine(trouble(s, state)), 400)), 200, "…"), Tone: toneWarn}
 			if h == schedule.Critical {
 				t.Tone = toneBad
 			}
@@ -247,7 +255,7 @@ func (p *page) judge(standings []schedule.Standing) {
 	}
 }
 
-func newPageRow(id int, s schedule.Standing, at time.Time) pageRow {
+func newPageRow(id int, s schedule.Standing, at time.Time, thrift thrift) pageRow {
 	r := pageRow{
 		ID: id, View: exact(s.View), Name: viewName(label(s.View)), State: s.State, Tone: toneOf(s.State),
 		Failures: integerCell("consecutive_failures", s.ConsecutiveFailures, fmt.Sprintf("%d× in a row", s.ConsecutiveFailures)),
@@ -264,7 +272,7 @@ func newPageRow(id int, s schedule.Standing, at time.Time) pageRow {
 		r.Target = secondsCell("max_lag_seconds", s.MaxLag, target(s.MaxLag, s.ReachableLag, s.Unreachable()))
 		r.Bar = newBar(s.Age, *s.MaxLag)
 	}
-	r.Running = newPageRun(s)
+	r.Running = newPageRun(s, thrift.blockers)
 	if last := s.Last; last != nil && last.EndedAt != nil {
 		ago := max(at.Sub(*last.EndedAt), 0)
 		r.Ended = instantCell("last.ended_at", last.EndedAt, age(&ago)+" ago")
@@ -276,7 +284,7 @@ func newPageRow(id int, s schedule.Standing, at time.Time) pageRow {
 		}
 		if last.Status != schedule.Succeeded {
 			r.Status = string(last.Status)
-			r.Why = fit(label(firstLine(detail(*last))), 160, "…")
+			r.Why = fit(label(cut(firstLine(detail(*last)), 2*thrift.why)), thrift.why, "…")
 		}
 	}
 	return r
@@ -295,9 +303,7 @@ type pageBlocker struct {
 	PID  cell // nothing: a prepared transaction
 }
 
-const maxBlockers = 3
-
-func newPageRun(s schedule.Standing) *pageRun {
+func newPageRun(s schedule.Standing, most int) *pageRun {
 	if s.RunningFor == nil {
 		return nil
 	}
@@ -309,7 +315,7 @@ func newPageRun(s schedule.Standing) *pageRun {
 		}
 	}
 	for i, b := range s.Blockers {
-		if i == maxBlockers {
+		if i == most {
 			r.More = len(s.Blockers) - i
 			break
 		}

@@ -77,7 +77,7 @@ func (p processes) serve(args ...string) (kill func()) {
 
 // visited is what a page says, "" while nobody answers.
 func visited(url string) string {
-	response, err := http.Get(url) //nolint:noctx // our own, which has its deadlines
+	response, err := http.Get(url)
 	if err != nil {
 		return ""
 	}

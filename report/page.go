@@ -1,10 +1,10 @@
 package report
 
 import (
-	"bytes"
 	"crypto/sha256"
 	_ "embed" // the template and its style
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
@@ -54,10 +54,16 @@ func writePage(w io.Writer, part string, snap schedule.Snapshot, opts PageOption
 	if err != nil {
 		return fmt.Errorf("reading the page's template: %w", err)
 	}
-	var buf bytes.Buffer
-	if err := t.ExecuteTemplate(&buf, part, newPage(snap, opts)); err != nil {
-		return fmt.Errorf("writing the page: %w", err)
+	for _, thrift := range thrifts() {
+		var buf limitedBuffer
+		err = t.ExecuteTemplate(&buf, part, newPage(snap, opts, thrift))
+		if err == nil {
+			_, err = w.Write(buf.Bytes())
+			return err
+		}
+		if !errors.Is(err, errTooLarge) {
+			break
+		}
 	}
-	_, err = w.Write(buf.Bytes())
-	return err
+	return fmt.Errorf("writing the page: %w", err)
 }

@@ -48,6 +48,7 @@ type edge struct {
 type reads struct {
 	View string
 	Of   []string
+	More int
 }
 
 func newDrawing(g schedule.Graph, standings []schedule.Standing) drawing {
@@ -202,7 +203,7 @@ func (l *layout) draw(d *drawing, x, y int, states map[string]schedule.State) {
 			Name: label(view), Short: fit(label(view), maxName, "…"), State: state, Tone: toneOf(state),
 		})
 		if of := reading[view]; of != nil {
-			d.Reads = append(d.Reads, reads{label(view), of})
+			d.Reads = append(d.Reads, reads{label(view), of[:min(len(of), maxReads)], max(len(of)-maxReads, 0)})
 		}
 	}
 }

@@ -116,7 +116,7 @@ func newFailures(runs []schedule.Execution) failures {
 		what := slices.DeleteFunc([]string{label(k.reason), label(k.name)}, func(s string) bool { return s == "" })
 		row := failure{
 			View: exact(k.view), Name: viewName(label(k.view)), Status: e.Status, Times: integerCell("times", times[k], grouped(int64(times[k]))),
-			Ended: nothing, What: strings.Join(what, ", "), Message: clean(strings.ReplaceAll(k.message, "\r\n", "\n")),
+			Ended: nothing, What: strings.Join(what, ", "), Message: clean(cut(strings.ReplaceAll(k.message, "\r\n", "\n"), maxMessage)),
 		}
 		if e.EndedAt != nil {
 			row.Ended = instantCell("ended_at", e.EndedAt, clockTime(*e.EndedAt))

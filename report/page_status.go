@@ -17,6 +17,8 @@ const (
 	maxTroubles = 8
 	maxCosts    = 10
 	maxFailures = 20
+	maxReads    = 20    // of what one view reads, in words
+	maxMessage  = 4_000 // bytes of a failure's
 )
 
 // page is what the template shows. Every text in it has passed label or clean.
@@ -37,6 +39,7 @@ type page struct {
 	More     int // troubles that are not shown
 
 	Rows     []pageRow
+	Omitted  int // rows that are not shown
 	Timeline timeline
 	Drawing  drawing
 	Costs    costs
@@ -122,6 +125,7 @@ type pageRow struct {
 	DataAsOf cell
 	Target   cell
 	Bar      *bar
+	Running  *pageRun
 	Next     cell
 	Ended    cell
 	Status   string // "" when it succeeded
@@ -181,7 +185,7 @@ type pageTrouble struct {
 	Tone tone
 }
 
-func newPage(snap schedule.Snapshot, opts PageOptions) page {
+func newPage(snap schedule.Snapshot, opts PageOptions, thrift thrift) page {
 	p := page{
 		Title: "Materialized views", Live: opts.Live, Style: template.CSS(pageStyle), StyleSource: PageStyleSource(), //nolint:gosec // our own file
 		At: instantCell("at", &snap.At, clockTime(snap.At)), Zone: snap.At.Local().Format("MST"),
@@ -192,12 +196,17 @@ func newPage(snap schedule.Snapshot, opts PageOptions) page {
 	if since := snap.Since(); since.After(snap.At.Add(-schedule.Day)) {
 		p.Since = shortTime(since)
 	}
-	for i, s := range snap.Standings {
-		p.Rows = append(p.Rows, newPageRow(i, s, snap.At))
+	ids := make([]int, len(snap.Standings))
+	for i := range ids {
+		ids[i] = i
 	}
+	for _, i := range foremost(ids, thrift.rows, func(i int) bool { return urgency(snap.Standings[i].State) == 0 }) {
+		p.Rows = append(p.Rows, newPageRow(i, snap.Standings[i], snap.At, thrift))
+	}
+	p.Omitted = len(ids) - len(p.Rows)
 	p.judge(snap.Standings)
 	p.Facts = newFacts(snap)
-	p.Timeline = newTimeline(snap)
+	p.Timeline = newTimeline(snap, thrift)
 	p.Drawing = newDrawing(snap.Graph, snap.Standings)
 	p.Costs = newCosts(snap.Runs)
 	p.Failures = newFailures(snap.Runs)
@@ -227,7 +236,7 @@ func (p *page) judge(standings []schedule.Standing) {
 				p.More++
 				continue
 			}
-			t := pageTrouble{ID: i, Name: viewName(label(s.View)), What: fit(label(firstLine(trouble(s, state))), 200, "…"), Tone: toneWarn}
+			t := pageTrouble{ID: i, Name: viewName(label(s.View)), What: fit(label(cut(firstLine(trouble(s, state)), 400)), 200, "…"), Tone: toneWarn}
 			if h == schedule.Critical {
 				t.Tone = toneBad
 			}
@@ -246,7 +255,7 @@ func (p *page) judge(standings []schedule.Standing) {
 	}
 }
 
-func newPageRow(id int, s schedule.Standing, at time.Time) pageRow {
+func newPageRow(id int, s schedule.Standing, at time.Time, thrift thrift) pageRow {
 	r := pageRow{
 		ID: id, View: exact(s.View), Name: viewName(label(s.View)), State: s.State, Tone: toneOf(s.State),
 		Failures: integerCell("consecutive_failures", s.ConsecutiveFailures, fmt.Sprintf("%d× in a row", s.ConsecutiveFailures)),
@@ -263,9 +272,7 @@ func newPageRow(id int, s schedule.Standing, at time.Time) pageRow {
 		r.Target = secondsCell("max_lag_seconds", s.MaxLag, target(s.MaxLag, s.ReachableLag, s.Unreachable()))
 		r.Bar = newBar(s.Age, *s.MaxLag)
 	}
-	if s.State == schedule.StateRunning && s.RunningFor != nil {
-		r.Status = "running for " + age(s.RunningFor)
-	}
+	r.Running = newPageRun(s, thrift.blockers)
 	if last := s.Last; last != nil && last.EndedAt != nil {
 		ago := max(at.Sub(*last.EndedAt), 0)
 		r.Ended = instantCell("last.ended_at", last.EndedAt, age(&ago)+" ago")
@@ -276,9 +283,47 @@ func newPageRow(id int, s schedule.Standing, at time.Time) pageRow {
 			r.Deleted = integerCell("last.rows_deleted", *last.RowsDeleted, "−"+grouped(*last.RowsDeleted))
 		}
 		if last.Status != schedule.Succeeded {
-			r.Status = cmp.Or(r.Status, string(last.Status))
-			r.Why = fit(label(firstLine(detail(*last))), 160, "…")
+			r.Status = string(last.Status)
+			r.Why = fit(label(cut(firstLine(detail(*last)), 2*thrift.why)), thrift.why, "…")
 		}
+	}
+	return r
+}
+
+// pageRun is the refresh that is running: for how long, how long that usually takes, and who stands in its way.
+type pageRun struct {
+	Elapsed, Usual cell
+	Bar            *bar
+	Blockers       []pageBlocker
+	More           int // blockers that are not shown
+}
+
+type pageBlocker struct {
+	User string
+	PID  cell // nothing: a prepared transaction
+}
+
+func newPageRun(s schedule.Standing, most int) *pageRun {
+	if s.RunningFor == nil {
+		return nil
+	}
+	r := &pageRun{Elapsed: secondsCell("running.elapsed_seconds", s.RunningFor, age(s.RunningFor)), Usual: nothing}
+	if s.Usual != nil {
+		r.Usual = secondsCell("running.usual_seconds", s.Usual, span(*s.Usual))
+		if r.Bar = newBar(s.RunningFor, *s.Usual); r.Bar != nil {
+			r.Bar.Tone = toneRunning
+		}
+	}
+	for i, b := range s.Blockers {
+		if i == most {
+			r.More = len(s.Blockers) - i
+			break
+		}
+		who := pageBlocker{User: label(cmp.Or(b.User, "unknown")), PID: nothing}
+		if b.PID != 0 {
+			who.PID = integerCell(fmt.Sprintf("running.blocked_by.%d.pid", i), b.PID, strconv.Itoa(b.PID))
+		}
+		r.Blockers = append(r.Blockers, who)
 	}
 	return r
 }

@@ -219,7 +219,7 @@ func TestPageHasTheNumbersOfJSON(t *testing.T) {
 				t.Fatal(err)
 			}
 			rows, seen := -1, 0
-			counts := map[string]float64{}
+			counts, keys := map[string]float64{}, map[string]int{}
 			for _, one := range tags(t, pageOf(t, snap, report.PageOptions{})) {
 				if state := one.attr["data-count"]; state != "" {
 					counts[state], _ = strconv.ParseFloat(one.attr["value"], 64)
@@ -239,8 +239,17 @@ func TestPageHasTheNumbersOfJSON(t *testing.T) {
 				seen++
 				var want any = objects[rows]
 				for part := range strings.SplitSeq(key, ".") {
-					want = want.(map[string]any)[part]
+					if list, ok := want.([]any); ok {
+						i, err := strconv.Atoi(part)
+						if err != nil {
+							t.Fatal(err)
+						}
+						want = list[i]
+					} else {
+						want = want.(map[string]any)[part]
+					}
 				}
+				keys[key]++
 				var got any = one.attr["datetime"]
 				if one.name == "data" {
 					number, err := strconv.ParseFloat(one.attr["value"], 64)
@@ -255,6 +264,9 @@ func TestPageHasTheNumbersOfJSON(t *testing.T) {
 			}
 			if rows+1 != len(objects) || seen < 4*len(objects) {
 				t.Errorf("%d rows, %d numbers; want %d rows", rows+1, seen, len(objects))
+			}
+			if name == "hostile" && (keys["running.elapsed_seconds"] == 0 || keys["running.usual_seconds"] == 0 || keys["running.blocked_by.0.pid"] == 0) {
+				t.Errorf("what runs does not say so: %v", keys)
 			}
 			for _, object := range objects {
 				counts[object["state"].(string)]--

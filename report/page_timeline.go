@@ -15,8 +15,7 @@ const (
 	timelineMargin  = 20
 	timelineWidth   = timelineMinutes + timelineMargin
 
-	narrowest = 3      // a mark that could not be seen would be a lie
-	maxMarks  = 12_000 // on a page; where there are more, neighbours become one
+	narrowest = 3 // a mark that could not be seen would be a lie
 )
 
 // timeline is a day of runs, a line for every view that had one.
@@ -24,6 +23,7 @@ type timeline struct {
 	Hours  []hour
 	Grid   string // the path of the hours' lines
 	Rows   []timelineRow
+	More   int  // lines that are not shown
 	Idle   int  // scheduled views without a run
 	Merged bool // some marks stand for several runs
 	Width  int
@@ -55,7 +55,7 @@ type mark struct {
 	Many  bool
 }
 
-func newTimeline(snap schedule.Snapshot) timeline {
+func newTimeline(snap schedule.Snapshot, thrift thrift) timeline {
 	t := timeline{Width: timelineWidth, Now: timelineMinutes}
 	from := snap.At.Add(-timelineMinutes * time.Minute)
 	t.axis(from)
@@ -64,14 +64,10 @@ func newTimeline(snap schedule.Snapshot) timeline {
 	for _, e := range snap.Runs {
 		runs[e.View] = append(runs[e.View], e)
 	}
-	step := markStep(from, runs)
+	step := markStep(from, runs, thrift.marks)
 	line := func(view string) {
 		if len(runs[view]) > 0 {
-			row := newTimelineRow(view, runs[view], from, snap.At, step)
-			t.Rows = append(t.Rows, row)
-			for _, group := range row.Groups {
-				t.Merged = t.Merged || slices.ContainsFunc(group.Marks, func(m mark) bool { return m.Many })
-			}
+			t.Rows = append(t.Rows, newTimelineRow(view, runs[view], from, snap.At, step))
 		}
 		delete(runs, view)
 	}
@@ -88,6 +84,14 @@ func newTimeline(snap schedule.Snapshot) timeline {
 	slices.Sort(others)
 	for _, view := range others {
 		line(view)
+	}
+	all := len(t.Rows)
+	t.Rows = foremost(t.Rows, thrift.lines, func(row timelineRow) bool { return row.Failed.Value != "0" })
+	t.More = all - len(t.Rows)
+	for _, row := range t.Rows {
+		for _, group := range row.Groups {
+			t.Merged = t.Merged || slices.ContainsFunc(group.Marks, func(m mark) bool { return m.Many })
+		}
 	}
 	return t
 }
@@ -137,7 +141,7 @@ func runTone(status schedule.Status) tone {
 }
 
 // markStep is how many minutes become one mark, the fewest for which the page does not get too large.
-func markStep(from time.Time, runs map[string][]schedule.Execution) int {
+func markStep(from time.Time, runs map[string][]schedule.Execution, most int) int {
 	steps := []int{narrowest, 5, 10, 15, 30, 60, 120, 180, 240, 360}
 	for _, step := range steps {
 		marks := 0
@@ -146,11 +150,11 @@ func markStep(from time.Time, runs map[string][]schedule.Execution) int {
 			for _, e := range of {
 				seen[bucketOf(e, from, step)] = true
 			}
-			if marks += len(seen); marks > maxMarks {
+			if marks += len(seen); marks > most {
 				break
 			}
 		}
-		if marks <= maxMarks {
+		if marks <= most {
 			return step
 		}
 	}

@@ -43,8 +43,7 @@ select ` + ExecutionColumns + `, e.xmax::text,
 const signalSQL = `
 select pg_catalog.pg_cancel_backend(backend.pid)
   from unnest($1::bigint[], $2::text[]) as held (id, xid)
-  join mvsched.materialized_view_refresh_schedule_execution e
-    on e.id = held.id and e.xmax::text = held.xid and e.status = 'running'` + backendOfExecution
+  join mvsched.materialized_view_refresh_backend backend on backend.execution_id = held.id and backend.transaction_id::text = held.xid`
 
 const (
 	cancelInterval = 100 * time.Millisecond // how often the executions are looked at

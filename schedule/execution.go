@@ -209,21 +209,14 @@ type Blocker struct {
 	Query       string // its last one, with literals; "" when the server does not show it
 }
 
-// backendOfExecution joins the backend that refreshes to its execution e. It is found by the lock on that row (its
-// transaction is in xmax), since behind a pooler the pid that a client knows is not the server's.
-const backendOfExecution = `
-  join pg_catalog.pg_locks backend
-    on backend.locktype = 'transactionid' and backend.transactionid = e.xmax and backend.mode = 'ExclusiveLock' and backend.granted`
-
 // blockersSQL looks while the wait lasts; after it there is nothing to see. Null means all that is running.
 const blockersSQL = `
-select e.id, coalesce(mvsched.view_name(e.view_oid), e.view_name), blocker.pid, coalesce(a.usename::text, ''),
-       case when a.query is not null and a.query <> '<insufficient privilege>' then left(a.query, 2000) else '' end
-  from mvsched.materialized_view_refresh_schedule_execution e` + backendOfExecution + `
- cross join lateral unnest(pg_catalog.pg_blocking_pids(backend.pid)) as blocker (pid)
-  left join pg_catalog.pg_stat_activity a on a.pid = blocker.pid
- where ($1::bigint[] is null or e.id = any ($1::bigint[])) and e.status = 'running'
- order by e.id, blocker.pid`
+select ` + blockerColumns + `
+  from mvsched.materialized_view_refresh_blocker b
+ where $1::bigint[] is null or b.execution_id = any ($1::bigint[])
+ order by b.execution_id, b.pid`
+
+const blockerColumns = `b.execution_id, b.view_name, b.pid, coalesce(b.user_name, ''), coalesce(b.query, '')`
 
 func scanBlocker(row pgx.CollectableRow) (b Blocker, err error) {
 	err = row.Scan(&b.ExecutionID, &b.View, &b.PID, &b.User, &b.Query)

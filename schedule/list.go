@@ -92,6 +92,12 @@ func (s *Store) Status(ctx context.Context, views []ViewName) ([]Standing, error
 	if err != nil {
 		return nil, fmt.Errorf("reading the status: %w", err)
 	}
+	block(standings, blockers)
+	return standings, nil
+}
+
+// block adds to what is being refreshed who stands in its way.
+func block(standings []Standing, blockers []Blocker) {
 	for i := range standings {
 		for _, b := range blockers {
 			if b.View == standings[i].View && standings[i].RunningFor != nil {
@@ -99,7 +105,6 @@ func (s *Store) Status(ctx context.Context, views []ViewName) ([]Standing, error
 			}
 		}
 	}
-	return standings, nil
 }
 
 func scanStanding(row pgx.CollectableRow) (st Standing, err error) {

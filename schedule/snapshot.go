@@ -45,11 +45,12 @@ const (
 // here every operator is qualified.
 const lookSQL = `
 select l.at, l.version, l.sign,` + standingColumns + `,` + ExecutionColumns + `,
-       ` + readerColumns + `
+       ` + readerColumns + `, ` + blockerColumns + `
   from mvsched.look($1, $2, $3, $4, $5) l
  cross join lateral (select (l.standing).*) st
  cross join lateral (select (l.execution).*) e
- cross join lateral (select (l.reader).*) r`
+ cross join lateral (select (l.reader).*) r
+ cross join lateral (select (l.blocker).*) b`
 
 // Snapshot reads what a page shows, in one statement. What it can know from the snapshot before it does not read again:
 // the executions that had ended, and the graph as long as the catalog is the same. Before may be nil. It returns
@@ -96,6 +97,7 @@ type look struct {
 	standings  []Standing
 	executions []Execution
 	readers    []reader
+	blockers   []Blocker
 }
 
 // The columns of lookSQL, part by part.
@@ -104,7 +106,8 @@ const (
 	lookStanding  = 26
 	lookExecution = 20
 	lookReader    = 2
-	lookWidth     = lookHead + lookStanding + lookExecution + lookReader
+	lookBlocker   = 5
+	lookWidth     = lookHead + lookStanding + lookExecution + lookReader + lookBlocker
 )
 
 func (l *look) collect(rows pgx.Rows) error {
@@ -118,8 +121,10 @@ func (l *look) collect(rows pgx.Rows) error {
 			err = add(&l.standings, scanStanding, columnsOf(rows, lookHead, lookStanding))
 		case values[lookHead+lookStanding] != nil:
 			err = add(&l.executions, ScanExecution, columnsOf(rows, lookHead+lookStanding, lookExecution))
-		default:
+		case values[lookHead+lookStanding+lookExecution] != nil:
 			err = add(&l.readers, scanReader, columnsOf(rows, lookHead+lookStanding+lookExecution, lookReader))
+		default:
+			err = add(&l.blockers, scanBlocker, columnsOf(rows, lookWidth-lookBlocker, lookBlocker))
 		}
 		if err != nil {
 			return err
@@ -152,6 +157,7 @@ func (c columns) Scan(dest ...any) error {
 
 // after is the snapshot that follows another one, whose slices it shares or leaves alone.
 func (l *look) after(before Snapshot) Snapshot {
+	block(l.standings, l.blockers)
 	snap := Snapshot{At: l.at, Standings: l.standings, Graph: before.Graph, sign: l.sign}
 	if l.sign != before.sign {
 		snap.Graph = newGraph(l.readers)

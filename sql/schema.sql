@@ -2237,10 +2237,38 @@ comment on column mvsched.status.size_bytes is 'The view''s size by the catalog'
 comment on column mvsched.status.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views; null: the view is gone';
 comment on column mvsched.status.succeeded_at is 'The end of the last success under its name; null: none that is kept';
 
+create view mvsched.materialized_view_refresh_backend as
+select e.id as execution_id, e.xmax as transaction_id, backend.pid
+  from mvsched.materialized_view_refresh_schedule_execution e
+  join pg_catalog.pg_locks backend
+    on backend.locktype = 'transactionid' and backend.transactionid = e.xmax and backend.mode = 'ExclusiveLock' and backend.granted
+ where e.status = 'running';
+comment on view mvsched.materialized_view_refresh_backend is
+  'The backends that refresh: found by the lock on the execution''s row, since behind a pooler the pid that a client knows is not the server''s';
+comment on column mvsched.materialized_view_refresh_backend.execution_id is 'The execution';
+comment on column mvsched.materialized_view_refresh_backend.transaction_id is 'The transaction that holds its row';
+comment on column mvsched.materialized_view_refresh_backend.pid is 'The server process; null: a prepared transaction';
+
+create view mvsched.materialized_view_refresh_blocker as
+select e.id as execution_id, coalesce(mvsched.view_name(e.view_oid), e.view_name) as view_name, blocker.pid, a.usename::text as user_name,
+       case when a.query <> '<insufficient privilege>' then pg_catalog.left(a.query, 2000) end as query
+  from mvsched.materialized_view_refresh_backend backend
+  join mvsched.materialized_view_refresh_schedule_execution e on e.id = backend.execution_id
+ cross join lateral pg_catalog.unnest(pg_catalog.pg_blocking_pids(backend.pid)) as blocker (pid)
+  left join pg_catalog.pg_stat_activity a on a.pid = blocker.pid;
+comment on view mvsched.materialized_view_refresh_blocker is
+  'Who holds a lock that a running refresh waits for; there is something to see only while it waits';
+comment on column mvsched.materialized_view_refresh_blocker.execution_id is 'The execution that waits';
+comment on column mvsched.materialized_view_refresh_blocker.view_name is 'The canonical name of the view that is refreshed';
+comment on column mvsched.materialized_view_refresh_blocker.pid is 'Who is waited for; 0: a prepared transaction';
+comment on column mvsched.materialized_view_refresh_blocker.user_name is 'Whose session that is; null where the server does not say';
+comment on column mvsched.materialized_view_refresh_blocker.query is 'Its last query, with literals; null where the server does not show it';
+
 create function mvsched.look(since timestamptz, open bigint[], graph text, recent integer, most integer)
   returns table (
     at timestamptz, version integer, sign text,
-    standing mvsched.status, execution mvsched.materialized_view_refresh_schedule_execution, reader mvsched.materialized_view_reads)
+    standing mvsched.status, execution mvsched.materialized_view_refresh_schedule_execution, reader mvsched.materialized_view_reads,
+    blocker mvsched.materialized_view_refresh_blocker)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
   set jit = off as $$ -- compiling it takes longer than running it
@@ -2291,11 +2319,18 @@ begin
     for reader in select * from mvsched.materialized_view_reads r order by r.view_oid loop
       return next;
     end loop;
+    reader := null;
+  end if;
+
+  if exists (select from mvsched.materialized_view_refresh_schedule_execution e where e.status = 'running') then -- who asks for locks holds them all up
+    for blocker in select * from mvsched.materialized_view_refresh_blocker b order by b.execution_id, b.pid loop
+      return next;
+    end loop;
   end if;
 end
 $$;
 comment on function mvsched.look(timestamptz, bigint[], text, integer, integer) is
-  'What a page shows, in one statement: a row with the instant, the version of the schema and a sign of the catalog, then one row for each standing; for each execution that is open, was open at the look before, or has ended since then (null: within a day, at most so many, and the most recent ones); and, where the sign is another one than before, for each materialized view';
+  'What a page shows, in one statement: a row with the instant, the version of the schema and a sign of the catalog, then one row for each standing; for each execution that is open, was open at the look before, or has ended since then (null: within a day, at most so many, and the most recent ones); where the sign is another one than before, for each materialized view; and for each who holds a lock that a refresh waits for';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- Vacuum

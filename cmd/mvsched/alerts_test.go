@@ -75,6 +75,17 @@ func (p processes) serve(args ...string) (kill func()) {
 	return kill
 }
 
+// visited is what a page says, "" while nobody answers.
+func visited(url string) string {
+	response, err := http.Get(url)
+	if err != nil {
+		return ""
+	}
+	defer response.Body.Close()
+	text, _ := io.ReadAll(response.Body)
+	return string(text)
+}
+
 // Must-show: whoever is asked, and whoever is told, it is the same story.
 func TestOneStory(t *testing.T) {
 	t.Parallel()
@@ -93,6 +104,11 @@ func TestOneStory(t *testing.T) {
 	p.run([]int{0}, "add", "public.v", "--every", "1s", "--retries", "0", "--suspend-after", "2")
 	kill := serve()
 	serve()
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.serve("--allow-superuser", "--listen", "127.0.0.1:"+port)
 
 	var want []string
 	story := func(state, severity string, code int, change string) {
@@ -110,6 +126,17 @@ func TestOneStory(t *testing.T) {
 		var standings []struct{ State string }
 		if err := json.Unmarshal(p.run([]int{0}, "status", "-o", "json"), &standings); err != nil || len(standings) != 1 || standings[0].State != state {
 			t.Errorf("status says %v, %v", standings, err)
+		}
+		verdict := map[int]string{0: "All is well", 2: "In trouble"}[code]
+		for path, says := range map[string][]string{
+			"":           {`<h1 class="`, ">" + verdict + "</h1>", `data-view="public.v" data-state="` + state + `"`, `data-count="` + state + `" value="1"`},
+			"api/status": {`"state": "` + state + `"`},
+			"metrics":    {`mvsched_view_state{view="public.v",state="` + state + `"} 1`},
+		} {
+			pgtest.WaitFor(t, t.Context(), fmt.Sprintf("/%s says %q", path, says), func() bool { // it may be a second old
+				page := visited("http://127.0.0.1:" + port + "/" + path)
+				return !slices.ContainsFunc(says, func(text string) bool { return !strings.Contains(page, text) })
+			})
 		}
 		health := map[int]string{0: "0", 2: "2"}[code]
 		metrics := string(p.run([]int{0}, "status", "-o", "prometheus"))

@@ -12,12 +12,19 @@ import (
 )
 
 func (s *script) port(args []string) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freePort()
 	s.Check(err)
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	s.Check(err)
-	s.Check(listener.Close())
 	s.Setenv(args[0], port)
+}
+
+// freePort is a port of 127.0.0.1 at which nobody listens.
+func freePort() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	return port, errors.Join(err, listener.Close())
 }
 
 func (s *script) visit(args []string) {

@@ -59,8 +59,9 @@ func (f Format) body(a schedule.Alert) ([]byte, error) {
 	return []byte(report.Clean(string(body))), err
 }
 
-// In Slack's text these begin markup, such as a call to everybody in the channel.
-var slackEscapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+// In Slack's text these begin markup, such as a call to everybody in the channel; for Mattermost and Rocket.Chat @all is one,
+// and [words](address) a link, unless something stands between that cannot be seen.
+var slackEscapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "@", "@\u200b", "](", "]\u200b(")
 
 // sentence is an alert for people.
 func sentence(a schedule.Alert) string {

@@ -23,8 +23,8 @@ var at = time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
 
 func example() schedule.Alert {
 	return schedule.Alert{
-		ID: "0b5ee5b4-0000-4000-8000-000000000001", Database: "shop", View: `cinema."<!channel> a|b"`, State: schedule.StateFailing,
-		Severity: "critical", PreviousState: schedule.StateLate, Since: at, Message: "failing: failed: <b> & `x`", Attempt: 1,
+		ID: "0b5ee5b4-0000-4000-8000-000000000001", Database: "shop", View: `cinema."<!channel> @all a|b"`, State: schedule.StateFailing,
+		Severity: "critical", PreviousState: schedule.StateLate, Since: at, Message: "failing: failed: <b> & `x` [y](z)", Attempt: 1,
 	}
 }
 
@@ -69,19 +69,19 @@ func TestPost(t *testing.T) {
 		want   map[string]any
 	}{
 		"json": {alert.JSON, example(), map[string]any{
-			"id": "0b5ee5b4-0000-4000-8000-000000000001", "database": "shop", "view": `cinema."<!channel> a|b"`, "state": "failing",
-			"severity": "critical", "previous_state": "late", "since": "2026-11-21T10:00:00Z", "repeated": false, "message": "failing: failed: <b> & `x`",
+			"id": "0b5ee5b4-0000-4000-8000-000000000001", "database": "shop", "view": `cinema."<!channel> @all a|b"`, "state": "failing",
+			"severity": "critical", "previous_state": "late", "since": "2026-11-21T10:00:00Z", "repeated": false, "message": "failing: failed: <b> & `x` [y](z)",
 		}},
 		"slack": {alert.Slack, example(), map[string]any{
-			"text":   "CRITICAL: cinema.\"&lt;!channel&gt; a|b\" in database shop is failing: failed: &lt;b&gt; &amp; `x` (was late)",
+			"text":   "CRITICAL: cinema.\"&lt;!channel&gt; @\u200ball a|b\" in database shop is failing: failed: &lt;b&gt; &amp; `x` [y]\u200b(z) (was late)",
 			"mrkdwn": false, "unfurl_links": false,
 		}},
 		"slack, a day later": {alert.Slack, repeated, map[string]any{
-			"text":   "CRITICAL: cinema.\"&lt;!channel&gt; a|b\" in database shop is still failing: failed: &lt;b&gt; &amp; `x` (since 2026-11-21 10:00 UTC)",
+			"text":   "CRITICAL: cinema.\"&lt;!channel&gt; @\u200ball a|b\" in database shop is still failing: failed: &lt;b&gt; &amp; `x` [y]\u200b(z) (since 2026-11-21 10:00 UTC)",
 			"mrkdwn": false, "unfurl_links": false,
 		}},
 		"a long message": {alert.Slack, long, map[string]any{
-			"text":   "CRITICAL: cinema.\"&lt;!channel&gt; a|b\" in database shop is " + strings.Repeat("ü", 1000) + "… (was late)",
+			"text":   "CRITICAL: cinema.\"&lt;!channel&gt; @\u200ball a|b\" in database shop is " + strings.Repeat("ü", 1000) + "… (was late)",
 			"mrkdwn": false, "unfurl_links": false,
 		}},
 	} {

@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"compress/flate"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"html"
@@ -21,12 +22,32 @@ type edition struct {
 	snap  *schedule.Snapshot // where err is not nil the last one that could be had, or nil
 	err   error
 
-	forms map[string]func() ([]byte, error) // by path
+	forms map[string]func() (page, error) // by path
 	event func() (frame, error)
 }
 
 // frame is an event as it goes over the line.
 type frame struct{ plain, deflated []byte }
+
+// page is what answers a request.
+type page struct {
+	plain  []byte
+	zipped func() ([]byte, error) // of thousands of views a tenth
+}
+
+func newPage(plain []byte) page {
+	return page{plain, sync.OnceValues(func() ([]byte, error) {
+		var buf bytes.Buffer
+		w, err := gzip.NewWriterLevel(&buf, gzip.BestSpeed)
+		if err == nil {
+			_, err = w.Write(plain)
+		}
+		if err == nil {
+			err = w.Close()
+		}
+		return buf.Bytes(), err
+	})}
+}
 
 // form is one way to show a snapshot.
 type form struct {
@@ -59,20 +80,20 @@ func forms(opts report.PageOptions) map[string]form {
 
 // render prepares the forms of an edition.
 func (s *Server) render(ed *edition) {
-	ed.forms = map[string]func() ([]byte, error){}
+	ed.forms = map[string]func() (page, error){}
 	for path, form := range s.forms {
-		ed.forms[path] = sync.OnceValues(func() ([]byte, error) {
+		ed.forms[path] = sync.OnceValues(func() (page, error) {
 			if ed.snap == nil || ed.err != nil && !form.stale {
-				return nil, errNotNow
+				return page{}, errNotNow
 			}
 			var buf bytes.Buffer
 			if err := form.write(&buf, *ed.snap); err != nil {
-				return nil, err
+				return page{}, err
 			}
 			if notice := ed.notice(); notice != "" {
-				return withNotice(buf.Bytes(), notice), nil
+				return newPage(withNotice(buf.Bytes(), notice)), nil
 			}
-			return buf.Bytes(), nil
+			return newPage(buf.Bytes()), nil
 		})
 	}
 	ed.event = sync.OnceValues(func() (frame, error) {

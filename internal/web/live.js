@@ -15,14 +15,19 @@ function notice(text) {
   line.hidden = text === "";
 }
 
-// What the reader has opened, and where the focus is, stays; both are known by their ids.
+// What the reader has opened, how far it is scrolled, and where the focus is, stays; all are known by their ids.
 function replace(html) {
   const open = new Map(Array.from(content().querySelectorAll("details[id]"), (d) => [d.id, d.open]));
+  const scrolled = new Map(Array.from(content().querySelectorAll(".scroll[id]"), (s) => [s.id, s.scrollLeft]));
   const focus = document.activeElement && document.activeElement.id;
+  const [left, top] = [window.scrollX, window.scrollY];
   content().outerHTML = html;
+  document.title = content().querySelector(".title").textContent + ": " + content().querySelector("h1").textContent;
   for (const details of content().querySelectorAll("details[id]")) {
     if (open.has(details.id)) details.open = open.get(details.id);
   }
+  for (const box of content().querySelectorAll(".scroll[id]")) box.scrollLeft = scrolled.get(box.id) || 0;
+  window.scrollTo({ left, top, behavior: "instant" });
   const focused = focus && document.getElementById(focus);
   if (focused && focused !== document.activeElement) focused.focus({ preventScroll: true });
 }

@@ -170,7 +170,14 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, form form) {
 		ed = s.feeder.outdated()
 		s.render(ed)
 	}
-	body, err := ed.forms[r.URL.Path]()
+	shown, err := ed.forms[r.URL.Path]()
+	body := shown.plain
+	if err == nil && acceptsGzip(r) {
+		if body, err = shown.zipped(); err == nil {
+			w.Header().Set("Content-Encoding", "gzip")
+		}
+	}
+	w.Header().Set("Vary", "Accept-Encoding")
 	switch {
 	case err == nil:
 		send(w, form.contentType, body)

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"io"
@@ -77,6 +78,20 @@ func TestWhatIsShown(t *testing.T) {
 	var list []map[string]any
 	if _, body, _ := s.get("/api/status"); json.Unmarshal([]byte(body), &list) != nil || len(list) != 2 {
 		t.Errorf("no list of two: %s", body)
+	}
+	for _, path := range []string{"/", "/api/history"} {
+		_, plain, _ := s.get(path)
+		status, body, reply := s.get(path, "Accept-Encoding", "br;q=1, gzip;q=0.5")
+		unzip, err := gzip.NewReader(strings.NewReader(body))
+		if status != http.StatusOK || reply.Get("Content-Encoding") != "gzip" || reply.Get("Vary") != "Accept-Encoding" || err != nil {
+			t.Fatalf("%s, zipped: %d %v %v", path, status, reply, err)
+		}
+		if body, err := io.ReadAll(unzip); err != nil || !strings.HasPrefix(string(body), plain[:10]) || len(body) < len(plain)/2 {
+			t.Errorf("%s, unzipped: %v %s", path, err, body)
+		}
+		if _, body, reply := s.get(path, "Accept-Encoding", "gzip;q=0"); reply.Get("Content-Encoding") != "" || body[:10] != plain[:10] {
+			t.Errorf("%s, not to be zipped: %v", path, reply)
+		}
 	}
 	for path, want := range map[string]string{"/healthz": "alive\n", "/readyz": "ready\n"} {
 		if status, body, _ := s.get(path); status != http.StatusOK || body != want {

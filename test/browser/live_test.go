@@ -103,6 +103,8 @@ func TestLive(t *testing.T) {
 	db.Exec("create materialized view public.sales as select row_number() over () as n, amount from public.sale")
 	db.Exec("create unique index on public.sales (n)")
 	db.Exec(`create materialized view public."<script>alert(1)</script>" as select 1 as id`)
+	db.Exec("create materialized view public.sales_by_day_of_the_week as select * from public.sales")
+	db.Exec("create materialized view public.sales_by_day_and_country as select * from public.sales_by_day_of_the_week")
 	db.Schedule("public.sales", "1 day")
 	db.Schedule(`public."<script>alert(1)</script>"`, "1 day")
 	mvsched := program(t)
@@ -113,7 +115,10 @@ func TestLive(t *testing.T) {
 	b.until(cellOf("public.sales", "last.ended_at"))
 	evaluate[bool](b, `document.getElementById("mvsched").first = true`)
 	b.until(`!document.getElementById("mvsched").first`) // it follows what happens
-	evaluate[bool](b, `document.querySelector("details") ? document.querySelector("details").open = true : true`)
+	b.as(look{scheme: "light", width: 400})
+	evaluate[bool](b, `document.querySelector("details").open = true`)
+	evaluate[float64](b, `document.getElementById("drawing").scrollLeft = 50`)
+	evaluate[bool](b, `window.scrollTo(0, 200), document.title = "what it was before", true`)
 
 	var delays []time.Duration
 	for i := range 5 {
@@ -135,6 +140,12 @@ func TestLive(t *testing.T) {
 		t.Errorf("seen only %s after the commit", delays)
 	}
 	b.picture("live")
+	if !evaluate[bool](b, `document.querySelector("details").open && document.getElementById("drawing").scrollLeft == 50 && window.scrollY == 200`) {
+		t.Error("what was opened or scrolled is not any more")
+	}
+	if title := evaluate[string](b, "document.title"); !strings.HasPrefix(title, "Materialized views of ") || !strings.HasSuffix(title, ": All is well") {
+		t.Errorf("its title is %q", title)
+	}
 	if scripts := evaluate[int](b, "document.scripts.length"); scripts != 1 {
 		t.Errorf("%d scripts", scripts)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -150,7 +151,7 @@ func checkStatus(b *tab, objects []map[string]any) {
 		if rows[i].View != object["view"] || rows[i].State != object["state"] {
 			b.Errorf("%+v, want %v", rows[i], object)
 		}
-		for _, key := range strings.Fields("age_seconds max_lag_seconds next_run_at size_bytes last.ended_at last.duration_seconds last.rows_inserted last.rows_deleted") {
+		for _, key := range strings.Fields("age_seconds max_lag_seconds next_run_at size_bytes last.ended_at last.duration_seconds last.rows_inserted last.rows_deleted running.elapsed_seconds running.usual_seconds running.blocked_by.0.pid") {
 			want := member(object, key)
 			if got := rows[i].Values[key]; got != want {
 				b.Errorf("%s: %s is %v, want %v", rows[i].View, key, got, want)
@@ -174,11 +175,18 @@ func checkStatus(b *tab, objects []map[string]any) {
 func member(object map[string]any, path string) any {
 	var value any = object
 	for part := range strings.SplitSeq(path, ".") {
-		inner, ok := value.(map[string]any)
-		if !ok {
+		switch inner := value.(type) {
+		case map[string]any:
+			value = inner[part]
+		case []any:
+			i, err := strconv.Atoi(part)
+			if err != nil || i >= len(inner) {
+				return nil
+			}
+			value = inner[i]
+		default:
 			return nil
 		}
-		value = inner[part]
 	}
 	return value
 }

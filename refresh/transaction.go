@@ -64,7 +64,8 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 	case sent.record.Status == "": // it could not be read
 		return schedule.Execution{}, err == nil, err
 	case err != nil: // whoever looks at the schedules next settles it
-		r.log.Debug("the end of a refresh was not settled", "view", claim.View, "execution", claim.ExecutionID, "error", err)
+		r.log.Debug("the end of a refresh was not settled", "view", claim.View, "execution", claim.ExecutionID, "error",
+			errors.Join(err, rollBack(ctx, conn)))
 	}
 	return sent.record, err == nil, nil
 }
@@ -234,12 +235,23 @@ func (r *refresher) endDetached(ctx context.Context, conn *pgx.Conn, claim sched
 ) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	if conn.PgConn().TxStatus() != 'I' {
-		if _, err := conn.Exec(ctx, `rollback`); err != nil {
-			return schedule.Execution{}, fmt.Errorf("rolling back: %w", err)
-		}
+	if err := rollBack(ctx, conn); err != nil {
+		return schedule.Execution{}, err
 	}
 	return r.store.On(conn).End(ctx, claim, ending)
+}
+
+// rollBack leaves a connection as the next claim on it needs it: outside of any transaction.
+func rollBack(ctx context.Context, conn *pgx.Conn) error {
+	if conn.IsClosed() || conn.PgConn().TxStatus() == 'I' {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	if _, err := conn.Exec(ctx, `rollback`); err != nil {
+		return fmt.Errorf("rolling back: %w", err)
+	}
+	return nil
 }
 
 // How long to go on asking for the outcome of a refresh whose connection was lost, and how often. A transaction that

@@ -158,6 +158,8 @@ func (e *episode) lookAt(pid uint32) phase {
 		return "refreshing: just over"
 	case strings.HasPrefix(query, "refresh"):
 		return "refreshing: REFRESH"
+	case strings.Contains(query, "mvsched.settle") || strings.Contains(query, "synchronous_commit"):
+		return "refreshing: settle"
 	case strings.Contains(query, "begin"):
 		return "refreshing: lock and limits"
 	case strings.Contains(query, "refresh_succeeded"):
@@ -166,6 +168,23 @@ func (e *episode) lookAt(pid uint32) phase {
 		return "refreshing: commit"
 	}
 	return "refreshing: between"
+}
+
+// awaitSuccess waits until others see that the execution that a link refreshes for has succeeded; not for long.
+func (e *episode) awaitSuccess(l *link) bool {
+	id, began := l.execution.Load(), time.Now()
+	for id != 0 && time.Since(began) < time.Second {
+		var status string
+		err := e.ask(`select status from mvsched.materialized_view_refresh_schedule_execution where id = $1`, []any{id}, &status)
+		switch {
+		case err == nil && status != "running":
+			return status == "succeeded"
+		case err != nil:
+			return false
+		}
+		l.hold(5 * time.Millisecond)
+	}
+	return false
 }
 
 // run is the whole episode; the error is the harness's own.

@@ -23,7 +23,7 @@ type theme struct {
 	injectors int           // how many faults wait for their phase at a time
 	calm      time.Duration // between two faults of an injector
 	lone      bool          // one fault, then recovery, then the next: to measure it
-	sampled   bool          // the tests have one of it
+	sampled   bool          // the tests have one of it: most kinds in one episode, since its beginning and its end take longest
 }
 
 // poolerTheme has PgBouncer in it, and is there only for who asks for it.
@@ -33,12 +33,12 @@ func themes() []*theme {
 	network, process, backend, server, database := networkFaults(), processFaults(), backendFaults(), serverFaults(), databaseFaults()
 	others := database[:len(database)-2] // those that keep everybody from connecting would leave the rest nothing to hit
 	return []*theme{
-		{name: "network", kinds: network, injectors: 24, sampled: true},
-		{name: "process", kinds: process, injectors: 6, sampled: true},
-		{name: "backend", kinds: backend, injectors: 20, sampled: true},
+		{name: "network", kinds: network, injectors: 24},
+		{name: "process", kinds: process, injectors: 6},
+		{name: "backend", kinds: backend, injectors: 20},
 		{name: "server", kinds: server, injectors: 1, calm: time.Second},
-		{name: "database", kinds: database, injectors: 8, sampled: true},
-		{name: "mixed", kinds: slices.Concat(network, process, backend, others), injectors: 24},
+		{name: "database", kinds: database, injectors: 8},
+		{name: "mixed", kinds: slices.Concat(network, process, backend, others), injectors: 24, sampled: true},
 		{name: "everything", kinds: slices.Concat(network, process, backend, others, server), injectors: 12},
 		{name: "backend", kinds: backend, injectors: 20},
 		{name: "network", kinds: network, injectors: 24},
@@ -55,6 +55,7 @@ type episode struct {
 	server   *throwaway.Server
 	pooler   *pooler // nil: none
 	binary   string
+	say      func(string)
 	database string
 	views    []view
 	workers  []*worker

@@ -50,7 +50,7 @@ test-chaos: ## a sample of the faults under real workers, and a test of what loo
 
 chaos: ## faults under real workers: make chaos TIME=2h SEED=7 EPISODE=3 THEME=network TALLY=counts.json
 	cd test/chaos && go run . -time $(TIME) -seed $(SEED) $(if $(EPISODE),-episode $(EPISODE)) \
-		$(if $(THEME),-theme $(THEME)) $(if $(STORM),-storm $(STORM)) $(if $(TALLY),-tally $(abspath $(TALLY)))
+		$(if $(THEME),-theme $(THEME)) $(if $(STORM),-storm $(STORM)) $(if $(INJECTORS),-injectors $(INJECTORS)) $(if $(TALLY),-tally $(abspath $(TALLY)))
 
 mutants: ## break mvsched in the ways that matter, and see that the tests notice; a quarter of an hour
 	cd test/chaos && go run ./mutants

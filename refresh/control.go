@@ -18,6 +18,7 @@ type next struct {
 	claims int           // so many can begin now
 	slots  []time.Time   // then one more can, each time, without another look
 	look   time.Duration // after that time it looks again; 0: nothing is left but what is running
+	grace  time.Time     // of a claim that has not begun: then it is to be given up; zero: there is none
 }
 
 // control tends the schedules, opens slots for what can begin, and looks after what runs, until nothing is left. It
@@ -65,6 +66,9 @@ func (r *run) control(ctx context.Context) (err error) {
 			r.pruneBehind(ctx)
 		}
 		next = r.source.ready(outlook)
+		if outlook.Unbegun != nil {
+			next.grace = time.Now().Add(max(*outlook.Unbegun+wakeInterval, wakeInterval))
+		}
 		switch {
 		case next.claims > 0 && maxSlots == 0:
 			end := r.slot(ctx, r.conn.Conn(), false)
@@ -114,6 +118,10 @@ func (r *run) awaitTurn(ctx context.Context, next *next, slots *int, maxSlots in
 	}
 	if *slots == maxSlots && maxSlots > 0 {
 		look = time.Now().Add(rescueInterval) // those who are at it claim what is due
+	}
+	if *slots > 0 && !next.grace.IsZero() {
+		// A grace is as long as the time between two such looks, at least: so each ends under somebody's eyes.
+		look = earlier(look, next.grace)
 	}
 	for {
 		until := look

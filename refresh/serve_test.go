@@ -156,6 +156,24 @@ func TestServe(t *testing.T) {
 		b.Check("1", refreshing)
 	})
 
+	t.Run("looks_when_a_grace_ends_while_all_its_slots_are_at_work", func(t *testing.T) { // L1
+		b := setupJobs(t, 1)
+		b.Exec(`create materialized view public.slow as select 1 as id from pg_sleep(30) with no data`)
+		b.Exec(`create materialized view public.b as select 1 as id`)
+		b.schedule("b")
+		b.serve(refresh.Serving{})
+		b.Await("1", successes)
+		b.schedule("slow")
+		b.enters()
+		b.set("b", "next_run_at = now() + interval '1.5 seconds'") // between two looks
+		b.Await("1", `select count(*) from mvsched.materialized_view_refresh_schedule where next_run_at < clock_timestamp()`)
+		if claims, err := b.store.Claim(t.Context(), schedule.ClaimOptions{Limit: 1}); err != nil || len(claims) != 1 {
+			t.Fatal(claims, err) // and nobody begins it
+		}
+		b.Await("1", `select count(*) from mvsched.materialized_view_refresh_schedule_execution
+			where reason = 'never_started' and terminated_at < started_at + start_grace + interval '1 second'`)
+	})
+
 	t.Run("hears_of_new_data_in_a_parent", func(t *testing.T) {
 		b := setup(t)
 		b.Exec(`create table public.base as select 1 as id`)

@@ -79,7 +79,7 @@ func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 	if outlook.Unplanned {
 		sooner(waitAtMost)
 	}
-	if outlook.Unbegun > 0 {
+	if outlook.Unbegun != nil {
 		sooner(unbegunInterval)
 	}
 	for _, slot := range outlook.Next {

@@ -53,7 +53,7 @@ func (d *dueViews) ready(outlook schedule.Outlook) (next next) {
 		d.waiting = time.Time{}
 		next.claims, next.look = outlook.Due, unbegunInterval
 		return next
-	case outlook.Unbegun > 0:
+	case outlook.Unbegun != nil:
 		next.look = unbegunInterval
 	}
 	if outlook.Waiting || outlook.LookAgain != nil {

@@ -155,7 +155,7 @@ func TestRescue(t *testing.T) {
 		b.tend()
 		b.claim(1)
 		outlook := b.tend()
-		if len(outlook.Abandoned) != 0 || outlook.Unbegun != 1 {
+		if len(outlook.Abandoned) != 0 || outlook.Unbegun == nil {
 			t.Errorf("%+v", outlook)
 		}
 	})

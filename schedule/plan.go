@@ -19,7 +19,7 @@ type Outlook struct {
 	Ripe      *time.Duration  // until requests are to be answered; nil: there are none
 	Watching  bool            // there are schedules whose sources have to be looked at for changes
 	Open      bool            // an execution is running, or has ended and is still to be settled
-	Unbegun   int             // claims whose refresh has not begun and whose grace ends within a few seconds
+	Unbegun   *time.Duration  // until the first claim is given up whose refresh has not begun; nil: none is within a few seconds
 	Abandoned []Execution     // runs found dead and recorded as such just now
 	Moved     []Moved         // schedules whose view was not where it had been
 	Suspended []Suspended     // schedules that nobody can plan, suspended just now
@@ -205,7 +205,9 @@ with clock as materialized (
    group by due.id
 ), running as materialized (
   select count(*) as executions,
-         count(*) filter (where e.xmax::text = '0' and e.started_at + e.start_grace < clock_timestamp() + interval '4 seconds') as unbegun
+         extract(epoch from min(e.started_at + e.start_grace)
+           filter (where e.xmax::text = '0' and e.started_at + e.start_grace < clock_timestamp() + interval '4 seconds')
+           - clock_timestamp())::float8 as unbegun
     from mvsched.materialized_view_refresh_schedule_execution e
    where e.status = 'running'
 ), room as materialized (
@@ -312,11 +314,12 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			}
 			batch.Queue(locateSQL, s.now()).Query(collect(&outlook.Moved, scanMoved))
 			batch.Queue(outlookSQL, opts.Round, opts.Limit, s.now(), opts.Queues).QueryRow(func(row pgx.Row) error {
-				var lookAgain, ripe *float64
+				var lookAgain, ripe, unbegun *float64
 				var next []float64
 				err := row.Scan(&outlook.Now, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next, &ripe,
-					&outlook.Watching, &outlook.Open, &outlook.Unbegun, &stale, &unplanned, &outlook.Unplanned, &lost, &outlook.PruneDue)
+					&outlook.Watching, &outlook.Open, &unbegun, &stale, &unplanned, &outlook.Unplanned, &lost, &outlook.PruneDue)
 				outlook.LookAgain, outlook.Ripe, outlook.Next = durationOrNil(lookAgain), durationOrNil(ripe), nil
+				outlook.Unbegun = durationOrNil(unbegun)
 				for _, seconds := range next {
 					outlook.Next = append(outlook.Next, duration(seconds))
 				}

@@ -10,7 +10,7 @@ import (
 
 // A sample of what `make chaos` does for as long as it is told to.
 func TestSample(t *testing.T) {
-	total, err := chaos(t.Context(), options{seed: 20261121, first: 1, last: 4, storm: 3 * time.Second, sample: true})
+	total, err := chaos(t.Context(), options{seed: 20261121, first: 1, last: 1, storm: 8 * time.Second, sample: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -122,16 +122,17 @@ func (a *armory) arm(f *fault) {
 	a.armed[f.phase] = append(a.armed[f.phase], f)
 }
 
-// take hands out the fault that has waited for this phase for longest, or nil.
-func (a *armory) take(at phase) *fault {
+// take hands out the fault that has waited for longest for the first of these phases that one waits for, or nil.
+func (a *armory) take(phases ...phase) *fault {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	waiting := a.armed[at]
-	if len(waiting) == 0 {
-		return nil
+	for _, at := range phases {
+		if waiting := a.armed[at]; len(waiting) > 0 {
+			a.armed[at] = waiting[1:]
+			return waiting[0]
+		}
 	}
-	a.armed[at] = waiting[1:]
-	return waiting[0]
+	return nil
 }
 
 // disarm takes a fault back, and reports whether it was still there.

@@ -9,12 +9,12 @@ import (
 var (
 	onTheWay = []phase{
 		connecting, connected, schemaChecked, tendSent, tendAnswered, claimSent, claimCommitted, halfSent, sent, refreshing,
-		committed, answered, failed, rollbackSent, recordSent, failureEnded,
+		committed, settleSent, settled, answered, failed, rollbackSent, recordSent, failureEnded,
 	}
-	withMessage = []phase{connecting, connected, schemaChecked, tendAnswered, claimCommitted, halfSent, committed, failed, failureEnded}
+	withMessage = []phase{connecting, connected, schemaChecked, tendAnswered, claimCommitted, halfSent, committed, settled, failed, failureEnded}
 	withBackend = []phase{
-		tendSent, tendAnswered, claimSent, claimCommitted, halfSent, sent, refreshing, refreshing, committed, answered, failed,
-		rollbackSent, recordSent, failureEnded,
+		tendSent, tendAnswered, claimSent, claimCommitted, halfSent, sent, refreshing, refreshing, committed, settleSent, settled,
+		answered, failed, rollbackSent, recordSent, failureEnded,
 	}
 	unasked = []phase{anyTime}
 )
@@ -41,7 +41,7 @@ func cutConnection(_ *fault, l *link, _ []byte) (bool, error) {
 func cutMessage(f *fault, l *link, held []byte) (bool, error) {
 	part := held[:int(f.chance*float64(len(held)))]
 	var to net.Conn = l.client
-	if f.phase == connecting || f.phase == halfSent {
+	if f.phase == connecting || f.phase == halfSent || f.phase == committed {
 		to = l.server
 	}
 	_, err := to.Write(part)

@@ -21,6 +21,7 @@ type options struct {
 	first   int    // the number of the first episode
 	last    int    // and of the last one; 0: as many as there is time for
 	theme   string // only this one
+	waiting int    // how many faults wait for their phase at a time; 0: as many as the theme says
 	tally   string // a file that the counts are added to
 	binary  string // of mvsched; "": build it
 	verbose bool
@@ -35,6 +36,7 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 0, "what the faults follow from; 0: draw one")
 	flag.IntVar(&episode, "episode", 0, "only this one")
 	flag.StringVar(&o.theme, "theme", "", "only episodes of this theme")
+	flag.IntVar(&o.waiting, "injectors", 0, "how many faults wait for their phase at a time; 0: as many as the theme says")
 	flag.StringVar(&o.tally, "tally", "", "add the counts to this file, and print the tables of all that has come together in it")
 	flag.StringVar(&o.binary, "mvsched", "", "the program to try; built when it is not given")
 	flag.BoolVar(&o.verbose, "v", false, "say more")
@@ -92,6 +94,9 @@ func chaos(ctx context.Context, o options) (*tally, error) {
 	var chosen []*theme
 	for _, th := range themes() {
 		if o.theme == "" && (!o.sample || th.sampled) && th.name != poolerTheme || th.name == o.theme && o.theme != "" {
+			if o.waiting > 0 && !th.lone {
+				th.injectors = o.waiting
+			}
 			chosen = append(chosen, th)
 		}
 	}
@@ -108,7 +113,7 @@ func chaos(ctx context.Context, o options) (*tally, error) {
 	fmt.Fprintf(os.Stderr, "PostgreSQL %s, seed %d\n", server.Version(), o.seed)
 	end := time.Now().Add(o.time)
 	for i := o.first; ctx.Err() == nil && (o.last > 0 || time.Now().Before(end)) && (o.last == 0 || i <= o.last); i++ {
-		e := &episode{index: i, seed: o.seed, theme: chosen[(i-1)%len(chosen)], server: server, pooler: pooler, binary: binary}
+		e := &episode{index: i, seed: o.seed, theme: chosen[(i-1)%len(chosen)], server: server, pooler: pooler, binary: binary, say: say}
 		began := time.Now()
 		if err := e.run(ctx, o.storm); err != nil {
 			if ctx.Err() != nil {
@@ -130,6 +135,9 @@ func chaos(ctx context.Context, o options) (*tally, error) {
 			again := fmt.Sprintf("go run . -seed %d -episode %d", o.seed, i)
 			if o.theme != "" {
 				again += " -theme " + o.theme
+			}
+			if o.waiting > 0 {
+				again += fmt.Sprintf(" -injectors %d", o.waiting)
 			}
 			fmt.Fprintf(os.Stderr, "  again: %s -storm %s\n", again, o.storm)
 			keepEvidence(e)

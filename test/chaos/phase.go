@@ -16,8 +16,10 @@ const (
 	halfSent       phase = "refresh half sent"     // the server has the first statements of the refresh: limits and lock
 	sent           phase = "refresh sent"          // the server has all of it, up to the commit
 	refreshing     phase = "refreshing"            // a moment later; what it does then is looked up at the server
-	committed      phase = "commit executed"       // refreshed and recorded, which the worker does not know yet
-	answered       phase = "commit answered"       // and knows it now
+	committed      phase = "commit executed"       // refreshed and recorded; what settles it, in the same pipeline, is held back
+	settleSent     phase = "settle sent"           // the server has that too
+	settled        phase = "settle executed"       // and has done it, or failed; the worker does not know yet of either
+	answered       phase = "settle answered"       // and knows it now
 	failed         phase = "error not answered"    // the refresh has failed, which the worker does not know yet
 	rollbackSent   phase = "rollback sent"         // the worker goes back to the savepoint
 	recordSent     phase = "failure record sent"   // and records the failure under the lock
@@ -28,7 +30,7 @@ const (
 // phases in which the proxy can hit, in the order of a refresh.
 var phases = []phase{
 	connecting, connected, schemaChecked, tendSent, tendAnswered, claimSent, claimCommitted, halfSent, sent, refreshing,
-	committed, answered, failed, rollbackSent, recordSent, failureEnded, anyTime,
+	committed, settleSent, settled, answered, failed, rollbackSent, recordSent, failureEnded, anyTime,
 }
 
 // purpose is what a batch of messages, up to a Sync, is for.

@@ -3,10 +3,8 @@ package main
 import (
 	"bufio"
 	"encoding/binary"
-	"errors"
 	"io"
 	"net"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,11 +106,6 @@ func (l *link) hold(d time.Duration) {
 	}
 }
 
-const (
-	codeCancel = 80877102
-	codeTLS    = 80877103
-)
-
 // serve forwards one connection.
 func (p *proxy) serve(client net.Conn) {
 	defer func() { _ = client.Close() }()
@@ -153,38 +146,6 @@ func (p *proxy) serve(client net.Conn) {
 	if l.deaf.Load() || l.dark.Load() {
 		<-l.over
 	}
-}
-
-func readStartup(r io.Reader) ([]byte, error) {
-	head := make([]byte, 4)
-	if _, err := io.ReadFull(r, head); err != nil {
-		return nil, err
-	}
-	length := binary.BigEndian.Uint32(head)
-	if length < 8 || length > 10000 {
-		return nil, errors.New("no startup message")
-	}
-	message := append(head, make([]byte, length-4)...)
-	_, err := io.ReadFull(r, message[4:])
-	if err == nil && binary.BigEndian.Uint32(message[4:]) == codeTLS {
-		err = errors.New("the worker is told not to use TLS")
-	}
-	return message, err
-}
-
-// readMessage reads one message: a letter, its length, its body.
-func readMessage(r *bufio.Reader) ([]byte, error) {
-	head := make([]byte, 5)
-	if _, err := io.ReadFull(r, head); err != nil {
-		return nil, err
-	}
-	length := binary.BigEndian.Uint32(head[1:])
-	if length < 4 || length > 1<<30 {
-		return nil, errors.New("no message")
-	}
-	message := append(head, make([]byte, length-4)...)
-	_, err := io.ReadFull(r, message[5:])
-	return message, err
 }
 
 // fromClient forwards what the worker sends, batch by batch.
@@ -254,6 +215,9 @@ func (l *link) sendOn(batch [][]byte, kind purpose) bool {
 			}
 			return !f.strike(l, all[len(half):]) && l.write(all[len(half):])
 		}
+		if f := l.proxy.armory.take(committed, settleSent); f != nil {
+			return l.sendInTwo(f, join(batch[:afterCommit(batch)]), join(batch[afterCommit(batch):]))
+		}
 	}
 	if !l.write(all) {
 		return false
@@ -276,6 +240,27 @@ func (l *link) sendOn(batch [][]byte, kind purpose) bool {
 	return true
 }
 
+// sendInTwo sends a refresh up to its commit, and what settles it only when others see that it has committed. The fault
+// strikes before that or behind it; where the refresh fails or takes long, it hits nothing.
+func (l *link) sendInTwo(f *fault, refresh, settle []byte) bool {
+	if !l.write(refresh) {
+		f.miss()
+		return false
+	}
+	if !f.episode.awaitSuccess(l) {
+		f.miss()
+		return l.write(settle)
+	}
+	if f.phase == committed {
+		return !f.strike(l, settle) && l.write(settle)
+	}
+	if !l.write(settle) {
+		f.miss()
+		return false
+	}
+	return !f.strike(l, nil)
+}
+
 func (l *link) write(bytes []byte) bool {
 	_, err := l.server.Write(bytes)
 	return err == nil
@@ -285,7 +270,7 @@ func (l *link) write(bytes []byte) bool {
 func (l *link) fromServer() {
 	r := bufio.NewReaderSize(l.server, 1<<16)
 	var answer []byte
-	claimed, wrong := false, false
+	claimed, wrong, done := false, false, false
 	for {
 		message, err := readMessage(r)
 		if err != nil {
@@ -305,6 +290,8 @@ func (l *link) fromServer() {
 			if l.waitingFor() == toClaim && l.noteClaim(message) {
 				claimed = true
 			}
+		case 'C':
+			done = done || cstring(message[5:]) == "COMMIT"
 		case 'E':
 			wrong = true
 		}
@@ -317,7 +304,7 @@ func (l *link) fromServer() {
 				if l.hit(connected, answer) {
 					return
 				}
-			} else if l.hit(l.answerOf(claimed, wrong, message[5]), answer) {
+			} else if l.hit(l.answerOf(claimed, wrong, done, message[5]), answer) {
 				return
 			}
 		}
@@ -334,17 +321,17 @@ func (l *link) fromServer() {
 		if message[0] == 'Z' {
 			kind := l.answeredNow(first)
 			l.ready.Store(true)
-			if kind == toRefresh && !wrong && l.hit(answered, nil) {
+			if kind == toRefresh && done && l.hit(answered, nil) {
 				return
 			}
-			claimed, wrong = false, false
+			claimed, wrong, done = false, false, false
 		}
 		answer = nil
 	}
 }
 
 // answerOf says which phase it is when the answer to the oldest batch is complete; "" for none of interest.
-func (l *link) answerOf(claimed, wrong bool, status byte) phase {
+func (l *link) answerOf(claimed, wrong, done bool, status byte) phase {
 	switch kind := l.waitingFor(); {
 	case kind == toCheck:
 		return schemaChecked
@@ -352,8 +339,8 @@ func (l *link) answerOf(claimed, wrong bool, status byte) phase {
 		return tendAnswered
 	case kind == toClaim && claimed:
 		return claimCommitted
-	case kind == toRefresh && !wrong:
-		return committed
+	case kind == toRefresh && done:
+		return settled
 	case kind == toRefresh && status == 'E':
 		return failed
 	case kind == toRecord && status == 'T':
@@ -396,71 +383,4 @@ func (l *link) hit(at phase, held []byte) bool {
 	}
 	f := l.proxy.armory.take(at)
 	return f != nil && f.strike(l, held)
-}
-
-// noteClaim reads the execution's id out of a claim's row.
-func (l *link) noteClaim(row []byte) bool {
-	if len(row) < 11 || binary.BigEndian.Uint16(row[5:]) < 10 {
-		return false
-	}
-	length := int(int32(binary.BigEndian.Uint32(row[7:])))
-	if length <= 0 || len(row) < 11+length {
-		return false
-	}
-	id, err := strconv.ParseInt(string(row[11:11+length]), 10, 64)
-	if err == nil {
-		l.execution.Store(id)
-	}
-	return err == nil
-}
-
-// noteExecution reads it out of the parameters of begin_refresh: the first Bind with six of them.
-func (l *link) noteExecution(bind []byte) {
-	at := 5
-	for range 2 { // portal, statement
-		for at < len(bind) && bind[at] != 0 {
-			at++
-		}
-		at++
-	}
-	if at+2 > len(bind) {
-		return
-	}
-	at += 2 + 2*int(binary.BigEndian.Uint16(bind[at:])) // formats
-	if at+6 > len(bind) || binary.BigEndian.Uint16(bind[at:]) != 6 {
-		return
-	}
-	length := int(binary.BigEndian.Uint32(bind[at+2:]))
-	if at+6+length <= len(bind) {
-		if id, err := strconv.ParseInt(string(bind[at+6:at+6+length]), 10, 64); err == nil {
-			l.execution.Store(id)
-		}
-	}
-}
-
-// statement is the SQL of a Parse message.
-func statement(message []byte) string {
-	body := message[5:]
-	for i, b := range body {
-		if b == 0 {
-			return cstring(body[i+1:])
-		}
-	}
-	return ""
-}
-
-func cstring(b []byte) string {
-	for i, c := range b {
-		if c == 0 {
-			return string(b[:i])
-		}
-	}
-	return string(b)
-}
-
-func join(messages [][]byte) (all []byte) {
-	for _, m := range messages {
-		all = append(all, m...)
-	}
-	return all
 }

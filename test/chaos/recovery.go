@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -38,8 +39,20 @@ func (e *episode) measure(ctx context.Context, landed landing) {
 			e.mu.Lock()
 			e.recoveries[landed.kind] = append(e.recoveries[landed.kind], at.Sub(since))
 			e.mu.Unlock()
+			if at.Sub(since) > 3*time.Second {
+				e.tellWhy(landed, view, since, *at)
+			}
 			return
 		}
 		e.pause(10 * time.Millisecond)
 	}
+}
+
+// tellWhy says what a recovery has waited for: what the ledger has of its view meanwhile.
+func (e *episode) tellWhy(landed landing, view string, since, until time.Time) {
+	var course string
+	_ = e.ask(`select coalesce(string_agg(format('%s %s at %s s', id, coalesce(reason, after), round(extract(epoch from at - $2), 2)), ', ' order by seq), '')
+		from chaos.ledger where view = $1 and at between $2 - interval '2 s' and $3 + interval '1 s'`, []any{view, since, until}, &course)
+	e.say(fmt.Sprintf("%s at %q, execution %d: %s until %q was refreshed again: %s", landed.kind, landed.phase, landed.execution,
+		until.Sub(since).Round(10*time.Millisecond), view, course))
 }

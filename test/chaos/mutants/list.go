@@ -61,19 +61,19 @@ var mutants = []mutant{
 	},
 	{
 		name:  "whatever isolation level the role has",
-		edits: []edit{{transaction, "queue(`begin isolation level read committed`)", "queue(`begin`)"}},
+		edits: []edit{{transaction, "queue(pass, `begin isolation level read committed`)", "queue(pass, `begin`)"}},
 		pkg:   "./refresh", tests: "^TestARefreshIsReadCommitted$",
 	},
 	{
 		name:  "no savepoint",
-		edits: []edit{{transaction, "queue(`savepoint ` + savepoint)", "queue(`select 1`)"}},
+		edits: []edit{{transaction, "queue(reach(&done.savepoint), `savepoint `+savepoint)", "queue(reach(&done.savepoint), `select 1`)"}},
 		pkg:   "./refresh", tests: "^TestHowARefreshEnds$",
 	},
 	{
 		name: "no pipeline: commit sent when the refresh has answered",
 		edits: []edit{
-			{transaction, "	queue(`commit`)\n", ""},
-			{transaction, "	return record, done, recordErr\n", "	if _, err := conn.Exec(ctx, `commit`); err != nil {\n		return record, done, err\n	}\n	return record, done, recordErr\n"},
+			{transaction, "	queue(reach(&done.committed), `commit`)\n	for _, sql := range schedule.SettleStatements() {\n		queue(pass, sql)\n	}\n", ""},
+			{transaction, "	return done, err\n}\n\n// interval is", "	if err == nil {\n		_, err = conn.Exec(ctx, `commit`)\n		done.committed = err == nil\n	}\n	return done, err\n}\n\n// interval is"},
 		},
 		pkg: "./cmd/mvsched", tests: "^TestScript$/^worker_killed$",
 	},
@@ -84,7 +84,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "record in a second transaction",
-		edits: []edit{{transaction, "	queue(`set local search_path = pg_catalog, pg_temp`)\n", "	queue(`commit`)\n	queue(`begin`)\n	queue(`set local search_path = pg_catalog, pg_temp`)\n"}},
+		edits: []edit{{transaction, "	queue(pass, `set local search_path = pg_catalog, pg_temp`)\n", "	queue(pass, `commit`)\n	queue(pass, `begin`)\n	queue(pass, `set local search_path = pg_catalog, pg_temp`)\n"}},
 		pkg:   "./refresh", tests: "^TestRunDue$|^TestTheRecordIsDeleted$",
 	},
 	{
@@ -139,6 +139,16 @@ var mutants = []mutant{
 		pkg:   "./schedule", tests: "^TestSettle$/^doubles_the_grace_of_what_never_started_until_it_succeeds$",
 	},
 	{
+		name:  "a settling that failed leaves its transaction open",
+		edits: []edit{{transaction, "errors.Join(err, rollBack(ctx, conn)))", "err)"}},
+		pkg:   "./refresh", tests: "^TestSettlingBehindTheCommitFails$",
+	},
+	{
+		name:  "whose slots are at work looks every 3 s, whenever a grace ends",
+		edits: []edit{{"refresh/control.go", "if *slots > 0 && !next.grace.IsZero() {", "if false {"}},
+		pkg:   "./refresh", tests: "^TestServe$/^looks_when_a_grace_ends_while_all_its_slots_are_at_work$",
+	},
+	{
 		name:  "the worker's clock",
 		edits: []edit{{"schedule/store.go", "	if s.Now == nil {\n		return nil\n	}\n", "	if s.Now == nil {\n		t := time.Now()\n		return &t\n	}\n"}},
 		pkg:   "./schedule", tests: "^TestTheDatabaseHasTheClock$",
@@ -155,7 +165,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "the view's name by concatenation",
-		edits: []edit{{transaction, "queue(refresh + name.Identifier().Sanitize())", "queue(refresh + name.Schema + \".\" + name.Name)"}},
+		edits: []edit{{transaction, "queue(pass, refresh+name.Identifier().Sanitize())", "queue(pass, refresh+name.Schema+\".\"+name.Name)"}},
 		pkg:   "./cmd/mvsched", tests: "^TestScript$/^names$",
 	},
 	{

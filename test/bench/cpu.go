@@ -92,7 +92,7 @@ func (m *meter) sum(ctx context.Context) (time.Duration, error) {
 			switch {
 			case strings.Contains(title, "pg_cron launcher"):
 				launcher += child.own
-			case title == "", strings.Contains(title, "[local]"), strings.Contains(title, "127.0.0.1"): // without a title it is about to go
+			case title == "", strings.Contains(title, "[local]"): // without a title it is about to go
 				backends = append(backends, title)
 			}
 		}

@@ -32,7 +32,7 @@ var settings = []string{
 
 // cronSettings load pg_cron, as its manual has it, with as many jobs at a time as the others' most.
 var cronSettings = []string{
-	"shared_preload_libraries=pg_cron", "cron.database_name=" + database, "cron.host=127.0.0.1", "cron.max_running_jobs=8",
+	"shared_preload_libraries=pg_cron", "cron.database_name=" + database, "cron.max_running_jobs=8",
 }
 
 // bench is what is measured on.
@@ -64,7 +64,7 @@ func newBench(ctx context.Context, o options) (_ *bench, err error) {
 			return nil, fmt.Errorf("go build: %w: %s", err, out)
 		}
 	}
-	start := throwaway.Options{Fetch: true, TCP: true, Settings: settings}
+	start := throwaway.Options{Fetch: true, Settings: settings}
 	if b.pgcron = hasCron(ctx); b.pgcron {
 		start.Settings = append(start.Settings, cronSettings...)
 	}

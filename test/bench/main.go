@@ -34,7 +34,6 @@ func figures() []figure {
 	return []figure{
 		{"burst", (*bench).measureBurst},
 		{"nothing", (*bench).measureNothing},
-		{"skip", (*bench).measureSkip},
 		{"serve", (*bench).measureServe},
 		{"big", (*bench).measureBig},
 	}

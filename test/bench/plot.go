@@ -50,4 +50,3 @@ func (b *bench) plot(name, title string, bars []bar) error {
 	fmt.Fprintf(&s, `<path d="M%.1f %dV%d" stroke="#6b7280" stroke-dasharray="3 3"/>`+"\n</svg>\n", left+scale, top-4, height-10)
 	return os.WriteFile(filepath.Join(b.plots, name), []byte(s.String()), 0o644) //nolint:gosec // a picture for everybody
 }
-

@@ -61,7 +61,7 @@ func (b *bench) burstBare(ctx context.Context, workers int) (time.Duration, erro
 	return time.Since(began), err
 }
 
-var initially = regexp.MustCompile(`tps = ([0-9.]+)`)
+var pgbenchTPS = regexp.MustCompile(`tps = ([0-9.]+)`)
 
 // burstPgbench is pgbench's own time for the same, without its connecting.
 func (b *bench) burstPgbench(ctx context.Context, workers int) (time.Duration, error) {
@@ -76,7 +76,7 @@ func (b *bench) burstPgbench(ctx context.Context, workers int) (time.Duration, e
 	if err != nil {
 		return 0, fmt.Errorf("pgbench: %w: %s", err, out)
 	}
-	found := initially.FindSubmatch(out)
+	found := pgbenchTPS.FindSubmatch(out)
 	if found == nil {
 		return 0, fmt.Errorf("pgbench tells no tps: %s", out)
 	}

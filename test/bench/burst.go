@@ -7,8 +7,12 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"time"
 )
+
+// concurrencies are how many views are refreshed at a time.
+var concurrencies = [...]int{1, 4, 8}
 
 // contender is a way to refresh all views, so many at a time.
 type contender struct {
@@ -24,20 +28,22 @@ type contender struct {
 // bareName is the one that all others are compared with.
 const bareName = "bare loop (pgx)"
 
+// processName is the one whose time is set beside everybody's.
+const processName = "mvsched, the process `run -j`"
+
 func contenders() []contender {
-	all := []int{1, 4, 8}
 	return []contender{
-		{name: bareName, workers: all, burst: (*bench).burstBare},
-		{name: "bare, `pgbench`", workers: all, burst: (*bench).burstPgbench},
-		{name: "mvsched, first claim to last record", workers: all, burst: (*bench).burstClaims, target: map[int]float64{1: 0.92, 4: 0.85, 8: 0.85}},
-		{name: "mvsched, the call `RunDue`", workers: all, burst: (*bench).burstRunDue},
-		{name: "mvsched, the process `run -j`", workers: all, burst: (*bench).burstProcess, target: map[int]float64{8: 0.8}},
-		{name: "mvsched, `serve -j`", workers: all, burst: (*bench).burstServe},
-		{name: "the article's SQL in a loop", workers: all, burst: (*bench).burstArticle},
+		{name: bareName, workers: concurrencies[:], burst: (*bench).burstBare},
+		{name: "bare, `pgbench`", workers: concurrencies[:], burst: (*bench).burstPgbench},
+		{name: "mvsched, first claim to last record", workers: concurrencies[:], burst: (*bench).burstClaims, target: map[int]float64{1: 0.92, 4: 0.85, 8: 0.85}},
+		{name: "mvsched, the call `RunDue`", workers: concurrencies[:], burst: (*bench).burstRunDue},
+		{name: processName, workers: concurrencies[:], burst: (*bench).burstProcess, target: map[int]float64{8: 0.8}},
+		{name: "mvsched, `serve -j`", workers: concurrencies[:], burst: (*bench).burstServe},
+		{name: "the article's SQL in a loop", workers: concurrencies[:], burst: (*bench).burstArticle},
 		{name: "River", workers: []int{4, 8}, burst: (*bench).burstRiver},
-		{name: "River, fetching every ms", workers: all, burst: (*bench).burstRiverTuned},
+		{name: "River, fetching every ms", workers: concurrencies[:], burst: (*bench).burstRiverTuned},
 		{name: "pg_cron", workers: []int{8}, burst: (*bench).burstCron, last: true},
-		{name: "cron, a `psql` for each view", workers: all, burst: (*bench).burstPsql},
+		{name: "cron, a `psql` for each view", workers: concurrencies[:], burst: (*bench).burstPsql},
 	}
 }
 
@@ -61,13 +67,13 @@ func (b *bench) measureBurst(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	measured := map[int]*results{}
-	for _, workers := range []int{1, 4, 8} {
+	for _, workers := range concurrencies {
 		measured[workers] = &results{seconds: map[string][]float64{}, cpu: map[string][]float64{}}
 	}
 	// A first round fills caches and counts for nothing.
 	order := rand.New(rand.NewPCG(1, 2))
 	for round := range b.rounds + 1 {
-		for _, workers := range []int{1, 4, 8} {
+		for _, workers := range concurrencies {
 			turn := []contender{}
 			for _, i := range order.Perm(len(able)) {
 				if !able[i].last {
@@ -80,7 +86,7 @@ func (b *bench) measureBurst(ctx context.Context, out io.Writer) error {
 				}
 			}
 			for _, c := range turn {
-				if !contains(c.workers, workers) {
+				if !slices.Contains(c.workers, workers) {
 					continue
 				}
 				took, cpu, err := b.once(ctx, c, workers)
@@ -97,15 +103,6 @@ func (b *bench) measureBurst(ctx context.Context, out io.Writer) error {
 		fmt.Fprintf(os.Stderr, "burst: round %d of %d\n", round, b.rounds)
 	}
 	return b.printBurst(out, able, measured)
-}
-
-func contains(all []int, one int) bool {
-	for _, n := range all {
-		if n == one {
-			return true
-		}
-	}
-	return false
 }
 
 // once measures one burst, and checks that it refreshed what it should.
@@ -128,13 +125,13 @@ func (b *bench) once(ctx context.Context, c contender, workers int) (took, cpu t
 
 // printBurst writes the tables and draws the plots.
 func (b *bench) printBurst(out io.Writer, able []contender, measured map[int]*results) error {
-	for _, workers := range []int{1, 4, 8} {
+	for _, workers := range concurrencies {
 		r := measured[workers]
-		rows := [][]string{{"", "refreshes/s", "of bare", "target", "server CPU, ms a refresh", "of bare"}}
+		rows := [][]string{{"", "refreshes/s", "of bare", "target", "`run -j` takes, of its time", "server CPU, ms a refresh", "of bare"}}
 		throughput := []bar{}
 		cost := []bar{}
 		for _, c := range able {
-			if !contains(c.workers, workers) {
+			if !slices.Contains(c.workers, workers) {
 				continue
 			}
 			perSecond := []float64{}
@@ -153,6 +150,7 @@ func (b *bench) printBurst(out io.Writer, able []contender, measured map[int]*re
 			bareCPU := sum(r.cpu[bareName]) / float64(len(r.cpu[bareName]))
 			rows = append(rows, []string{
 				c.name, fmt.Sprintf("%.0f", median(perSecond)), spread("%.2f", share), target,
+				fmt.Sprintf("%.2f", median(ratios(r.seconds[processName], r.seconds[c.name]))),
 				fmt.Sprintf("%.2f", cpu), fmt.Sprintf("%.2f", cpu/bareCPU),
 			})
 			throughput = append(throughput, bar{c.name, median(share)})

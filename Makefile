@@ -6,10 +6,14 @@ LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 20s
 MAJORS ?= 13 14 16 17 18
 
+ROUNDS ?= 7
+FIGURES ?= burst,nothing,serve,big
+BENCHTIME ?= 1s
+
 TIME ?= 10m
 SEED ?= 0
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos mutants model fuzz lint docs bench build clean
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos mutants model fuzz lint docs bench test-bench bench-micro build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,8 +78,15 @@ docs: ## docs/cli.md and docs/mvsched.1, from the commands
 	go run ./cmd/mvsched docs markdown >docs/cli.md
 	go run ./cmd/mvsched docs man >docs/mvsched.1
 
-bench: ## the benchmarks
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## mvsched beside bare REFRESH and others, on one server in turn: make bench ROUNDS=7 FIGURES=burst,nothing,serve,big
+	mkdir -p docs/performance
+	cd test/bench && go run . -rounds $(ROUNDS) -figures $(FIGURES) -plots $(CURDIR)/docs/performance
+
+test-bench: ## a small round of what `make bench` measures, to see that it works; a minute
+	cd test/bench && go test ./...
+
+bench-micro: ## the benchmarks of single functions and statements: make bench-micro BENCHTIME=1x
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
 build: ## bin/mvsched
 	CGO_ENABLED=0 go build -trimpath -o bin/mvsched ./cmd/mvsched

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"math"
+	"strings"
+	"testing"
+)
+
+// TestQuick runs a small round of everything: what it measures means nothing, but every contender has to refresh every view.
+func TestQuick(t *testing.T) {
+	var out strings.Builder
+	dir := t.TempDir()
+	o := options{rounds: 1, views: 16, bigMB: 2, figures: "burst,nothing,serve,big", plots: dir, quick: true}
+	if err := run(t.Context(), o, &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"8 at a time", "Nothing is due", "start delay", "refreshed concurrently", "| River |"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("there is no %q in:\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "NaN") {
+		t.Errorf("a figure is missing:\n%s", out.String())
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	values := []float64{4, 1, 3, 2}
+	for percent, want := range map[float64]float64{50: 2.5, 99: 4, 25: 1} {
+		if got := percentile(values, percent); got != want {
+			t.Errorf("percentile(%v, %v) = %v, not %v", values, percent, got, want)
+		}
+	}
+	if got := median(nil); !math.IsNaN(got) {
+		t.Errorf("median of nothing = %v", got)
+	}
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are what bench is told.
+type options struct {
+	rounds  int
+	views   int
+	bigMB   int
+	figures string
+	plots   string
+	binary  string // of mvsched; "": build it
+	quick   bool
+}
+
+// figure is something to measure, and to print.
+type figure struct {
+	name    string
+	measure func(b *bench, ctx context.Context, out io.Writer) error // the method expression of a bench
+}
+
+func figures() []figure {
+	return []figure{
+		{"burst", (*bench).measureBurst},
+		{"nothing", (*bench).measureNothing},
+		{"serve", (*bench).measureServe},
+		{"big", (*bench).measureBig},
+	}
+}
+
+func main() {
+	var o options
+	var names []string
+	for _, f := range figures() {
+		names = append(names, f.name)
+	}
+	flag.IntVar(&o.rounds, "rounds", 7, "measure everything so often, in turn")
+	flag.IntVar(&o.views, "views", 200, "how many tiny views a burst has")
+	flag.IntVar(&o.bigMB, "big", 200, "megabytes of the big view")
+	flag.StringVar(&o.figures, "figures", strings.Join(names, ","), "what to measure")
+	flag.StringVar(&o.plots, "plots", "", "draw plots into this directory")
+	flag.StringVar(&o.binary, "mvsched", "", "the program to measure; built when it is not given")
+	flag.BoolVar(&o.quick, "quick", false, "a small round of everything, to see that it works; its figures mean nothing")
+	flag.Parse()
+	if o.quick {
+		o.rounds, o.views, o.bigMB = 1, 16, 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// run measures the figures that are asked for.
+func run(ctx context.Context, o options, out io.Writer) (err error) {
+	wanted := strings.Split(o.figures, ",")
+	b, err := newBench(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closed := b.close(); err == nil {
+			err = closed
+		}
+	}()
+	fmt.Fprintf(out, "%s\n\n", b.machine(ctx))
+	for _, f := range figures() {
+		if !slices.Contains(wanted, f.name) {
+			continue
+		}
+		began := time.Now()
+		if err := f.measure(b, ctx, out); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+		fmt.Fprintf(os.Stderr, "%s took %s\n", f.name, time.Since(began).Round(time.Second))
+	}
+	return nil
+}

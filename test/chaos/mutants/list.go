@@ -140,8 +140,8 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a settling that failed leaves its transaction open",
-		edits: []edit{{transaction, "errors.Join(err, rollBack(ctx, conn)))", "err)"}},
-		pkg:   "./refresh", tests: "^TestSettlingBehindTheCommitFails$",
+		edits: []edit{{transaction, "		leaveUsable(ctx, conn)\n", ""}},
+		pkg:   "./refresh", tests: "^TestSettlingBehindARefreshFails$",
 	},
 	{
 		name:  "whose slots are at work looks every 3 s, whenever a grace ends",

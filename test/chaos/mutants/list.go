@@ -94,7 +94,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "ended executions can change",
-		edits: []edit{{schema, "  if old.status <> 'running' then\n", "  if false then\n"}},
+		edits: []edit{{schema, "for each row when (old.status <> 'running') execute", "for each row when (false) execute"}},
 		pkg:   "./schedule", tests: "^TestExecutionStateMachine$",
 	},
 	{

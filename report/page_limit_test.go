@@ -27,13 +27,9 @@ func TestPageIsNeverTooLarge(t *testing.T) {
 		failing bool
 		whole   bool // every view is in the status
 	}{
-		"long names":                 {number(strings.Repeat("s", 63) + "." + strings.Repeat("v", 58)), false, true},
-		"long names of many words":   {number(strings.Repeat("s_", 31) + "." + strings.Repeat("v_", 29)), false, true},
-		"all fail":                   {number(strings.Repeat("s", 63) + "." + strings.Repeat("v", 58)), true, true},
-		"many words fail":            {number(strings.Repeat("s_", 31) + "." + strings.Repeat("v_", 29)), true, true},
-		"names that are markup":      {quoted("<", 58), false, false},
-		"names of quotes":            {quoted(`""`, 58), false, false},
-		"names of what is not shown": {quoted("\x1b", 58), true, false},
+		"long names of many words": {number(strings.Repeat("s_", 31) + "." + strings.Repeat("v_", 29)), false, true},
+		"all fail":                 {number(strings.Repeat("s", 63) + "." + strings.Repeat("v", 58)), true, true},
+		"names of quotes":          {quoted(`""`, 58), false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			snap := aDay(views, 4*time.Hour)

@@ -231,7 +231,7 @@ func TestBackoff(t *testing.T) {
 
 // What answers may be no web server, and send back what it was sent.
 func TestWhoEchoesIsNotQuoted(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,14 +1,12 @@
 package refresh_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,27 +22,9 @@ import (
 type serving struct {
 	*bundle
 	stop context.CancelFunc
-	log  *syncBuffer
+	log  *pgtest.Buffer
 	done chan struct{}
 	err  error
-}
-
-// syncBuffer is a bytes.Buffer for several goroutines.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // listening counts the connections that hear what changes.
@@ -54,7 +34,7 @@ const listening = `select count(*) from pg_stat_activity where datname = current
 func (b *bundle) serve(opts refresh.Serving) *serving {
 	b.Helper()
 	ctx, stop := context.WithCancel(b.Context())
-	s := &serving{bundle: b, stop: stop, log: &syncBuffer{}, done: make(chan struct{})}
+	s := &serving{bundle: b, stop: stop, log: &pgtest.Buffer{}, done: make(chan struct{})}
 	worker := *b.worker
 	worker.Log = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	ready := make(chan struct{})
@@ -421,7 +401,7 @@ func TestServeSurvives(t *testing.T) {
 		b.Pool.Reset()
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
-		log := &syncBuffer{}
+		log := &pgtest.Buffer{}
 		worker := *b.worker
 		worker.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		ready, done := make(chan struct{}), make(chan error, 1)

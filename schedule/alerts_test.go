@@ -89,6 +89,16 @@ func (a *alerts) told() (told []string) {
 	}
 }
 
+// take claims what is to be told first.
+func (a *alerts) take() schedule.Alert {
+	a.Helper()
+	alert, err := a.teller.ClaimAlert(a.Context(), a.target)
+	if err != nil {
+		a.Fatal(err)
+	}
+	return alert
+}
+
 // tells looks and compares what is told.
 func (a *alerts) tells(want ...string) {
 	a.Helper()
@@ -175,10 +185,7 @@ func TestAlerts(t *testing.T) {
 		a := setupAlerts(t)
 		a.set(`suspended_at = now()`)
 		a.look()
-		alert, err := a.teller.ClaimAlert(t.Context(), a.target)
-		if err != nil {
-			t.Fatal(err)
-		}
+		alert := a.take()
 		if _, err := a.teller.AlertFailed(t.Context(), a.target, alert, "no answer", time.Second); err != nil {
 			t.Fatal(err)
 		}
@@ -192,10 +199,7 @@ func TestAlerts(t *testing.T) {
 		a := setupAlerts(t)
 		a.set(`suspended_at = now()`)
 		a.look()
-		first, err := a.teller.ClaimAlert(t.Context(), a.target)
-		if err != nil {
-			t.Fatal(err)
-		}
+		first := a.take()
 		a.look()
 		if got := a.told(); got != nil {
 			t.Errorf("told %q while somebody else was at it", got)
@@ -211,10 +215,7 @@ func TestAlerts(t *testing.T) {
 		a := setupAlerts(t)
 		a.set(`suspended_at = now()`)
 		a.look()
-		alert, err := a.teller.ClaimAlert(t.Context(), a.target)
-		if err != nil {
-			t.Fatal(err)
-		}
+		alert := a.take()
 		a.set(`suspended_at = null`)
 		a.tells() // or it could arrive first
 		if err := a.teller.AlertTold(t.Context(), a.target, alert); err != nil {
@@ -245,10 +246,7 @@ func TestAlerts(t *testing.T) {
 		a.set(`suspended_at = now()`)
 		a.look()
 		for day, want := range []bool{false, false, false, true} {
-			alert, err := a.teller.ClaimAlert(t.Context(), a.target)
-			if err != nil {
-				t.Fatal(err)
-			}
+			alert := a.take()
 			givenUp, err := a.teller.AlertFailed(t.Context(), a.target, alert, "no answer", time.Hour)
 			if err != nil || givenUp != want {
 				t.Errorf("day %d: given up %t, %v", day, givenUp, err)
@@ -347,10 +345,7 @@ func TestAlerts(t *testing.T) {
 		a := setupAlerts(t)
 		a.set(`suspended_at = now()`)
 		a.look()
-		slow, err := a.teller.ClaimAlert(t.Context(), a.target)
-		if err != nil {
-			t.Fatal(err)
-		}
+		slow := a.take()
 		a.now = a.now.Add(2 * time.Minute)
 		if told := a.told(); len(told) != 1 {
 			t.Fatal(told)

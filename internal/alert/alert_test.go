@@ -1,7 +1,6 @@
 package alert_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -68,24 +67,6 @@ func (r *receiver) distinct() int {
 func (r *receiver) awaits(t *testing.T, want string) {
 	t.Helper()
 	pgtest.WaitFor(t, t.Context(), "it got "+want, func() bool { return r.got() == want })
-}
-
-// syncBuffer is a bytes.Buffer for several goroutines.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // run has an alerter run until it is stopped.
@@ -159,7 +140,7 @@ func TestAlerter(t *testing.T) {
 	t.Run("what_was_lost_is_tried_again_by_another_process", func(t *testing.T) {
 		db, r := setup(t), newReceiver(t)
 		r.answer.Store(http.StatusBadGateway)
-		log := &syncBuffer{}
+		log := &pgtest.Buffer{}
 		_, stop := run(t, db, r.url, log)
 		suspend(db, true)
 		db.Await("the answer was 502 Bad Gateway", `select last_error from mvsched.alert`)
@@ -255,7 +236,7 @@ func TestAlerter(t *testing.T) {
 
 	t.Run("it_survives_a_schema_that_is_installed_anew", func(t *testing.T) {
 		db, r := setup(t), newReceiver(t)
-		log := &syncBuffer{}
+		log := &pgtest.Buffer{}
 		run(t, db, r.url, log)
 		db.Await("1", `select count(*) from mvsched.alert_target`)
 		db.Exec(`delete from mvsched.alert_target`)
@@ -289,7 +270,7 @@ func TestPinger(t *testing.T) {
 		case <-request.Context().Done():
 		}
 	})
-	log := &syncBuffer{}
+	log := &pgtest.Buffer{}
 	pinger, err := alert.NewPinger(s.URL+"/ping?rid=1", schedule.NewStore(db.Pool), slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)

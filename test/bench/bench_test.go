@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestQuick runs a small round of everything: what it measures means nothing, but every contender has to refresh every view.
+// TestQuick runs a small round of everything. What it measures means nothing, but all contenders have to come to their end,
+// and those with records of their own to have one for every view.
 func TestQuick(t *testing.T) {
 	var out strings.Builder
 	dir := t.TempDir()

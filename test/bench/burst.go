@@ -105,7 +105,7 @@ func (b *bench) measureBurst(ctx context.Context, out io.Writer) error {
 	return b.printBurst(out, able, measured)
 }
 
-// once measures one burst, and checks that it refreshed what it should.
+// once measures one burst, from tidy catalogs to the end of its last backend.
 func (b *bench) once(ctx context.Context, c contender, workers int) (took, cpu time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()

@@ -31,7 +31,7 @@ func (b *bench) plot(name, title string, bars []bar) error {
 	scale := width / greatest
 	height := top + row*len(bars) + 14
 	var s strings.Builder
-	fmt.Fprintf(&s, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 %d" font-family="sans-serif" font-size="13" fill="#6b7280" role="img">`+"\n", height)
+	fmt.Fprintf(&s, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 780 %d" font-family="sans-serif" font-size="13" fill="#6b7280" role="img">`+"\n", height)
 	fmt.Fprintf(&s, "<title>%s</title>\n<text x=\"8\" y=\"20\" font-weight=\"bold\">%s</text>\n", html.EscapeString(title), html.EscapeString(title))
 	for i, one := range bars {
 		y := top + row*i

@@ -165,8 +165,10 @@ func (b *bench) close() error {
 
 // machine says in general words what this was measured on.
 func (b *bench) machine(ctx context.Context) string {
-	words := []string{fmt.Sprintf("%d × %s", runtime.NumCPU(), processor()), runtime.GOOS + "/" + runtime.GOARCH, runtime.Version(),
-		"PostgreSQL " + b.server.Version()}
+	words := []string{
+		fmt.Sprintf("%d × %s", runtime.NumCPU(), processor()), runtime.GOOS + "/" + runtime.GOARCH, runtime.Version(),
+		"PostgreSQL " + b.server.Version(),
+	}
 	if out, err := exec.CommandContext(ctx, b.binary, "version").Output(); err == nil {
 		line, _, _ := strings.Cut(string(out), "\n")
 		words = append(words, line)

@@ -50,9 +50,12 @@ func (e *episode) measure(ctx context.Context, landed landing) {
 
 // tellWhy says what a recovery has waited for: what the ledger has of its view meanwhile.
 func (e *episode) tellWhy(landed landing, view string, since, until time.Time) {
+	if view == "" { // the last of all
+		_ = e.ask(`select view from chaos.refreshed where began > $1 group by view order by min(began) desc limit 1`, []any{since}, &view)
+	}
 	var course string
-	_ = e.ask(`select coalesce(string_agg(format('%s %s at %s s', id, coalesce(reason, after), round(extract(epoch from at - $2), 2)), ', ' order by seq), '')
-		from chaos.ledger where view = $1 and at between $2 - interval '2 s' and $3 + interval '1 s'`, []any{view, since, until}, &course)
+	_ = e.ask(`select coalesce(string_agg(format('%s %s at %s s', id, coalesce(reason, after), round(extract(epoch from at - $2::timestamptz)::numeric, 2)), ', ' order by seq), '')
+		from chaos.ledger where view = $1 and at between $2::timestamptz - interval '2 s' and $3::timestamptz + interval '1 s'`, []any{view, since, until}, &course)
 	e.say(fmt.Sprintf("%s at %q, execution %d: %s until %q was refreshed again: %s", landed.kind, landed.phase, landed.execution,
 		until.Sub(since).Round(10*time.Millisecond), view, course))
 }

@@ -28,6 +28,9 @@ type tally struct {
 	Violations []string
 }
 
+// noClaim is what a fault had for an execution that hit a connection, or a worker, without one.
+const noClaim = "no claim"
+
 func newTally(seed uint64) *tally {
 	return &tally{
 		Seeds: []uint64{seed}, Episodes: map[string]int{}, Landed: map[string]map[string]int{}, Results: map[string]map[string]int{},
@@ -43,7 +46,7 @@ func (t *tally) add(e *episode) {
 	t.Refreshes += e.successes
 	for _, l := range e.landings {
 		count(t.Landed, l.kind, string(l.phase), 1)
-		result := "no claim"
+		result := noClaim
 		if l.execution != 0 {
 			if result = e.results[l.execution]; result == "" {
 				result = "claim taken back by a crash"
@@ -127,10 +130,11 @@ func (t *tally) markdown() string {
 	for _, v := range t.Violations {
 		fmt.Fprintf(&b, "\n- %s", v)
 	}
-	b.WriteString("\n### Faults by phase\n\n")
+	b.WriteString("\n### Faults, and how the executions ended that were hit\n\n")
+	t.summary(&b)
+	b.WriteString("\n<details><summary>Each fault by phase</summary>\n\n")
 	table(&b, "fault", t.Landed)
-	b.WriteString("\n### What became of the executions that were hit\n\n")
-	table(&b, "fault", t.Results)
+	b.WriteString("\n</details>\n")
 	if len(t.Recoveries) > 0 {
 		b.WriteString("\n### Recovery, in seconds\n\n| fault | times | p50 | p99 | max |\n|---|---:|---:|---:|---:|\n")
 		for _, kind := range slices.Sorted(maps.Keys(t.Recoveries)) {
@@ -155,25 +159,58 @@ func quantiles(b *strings.Builder, name string, seconds []float64) {
 	fmt.Fprintf(b, "| %s | %d | %.2f | %.2f | %.2f |\n", name, len(sorted), at(0.5), at(0.99), sorted[len(sorted)-1])
 }
 
-// table writes counts with a row for each first key and a column for each second one, which has a row of its own where
-// there are many.
+// summary writes a row for each fault, and one for each phase.
+func (t *tally) summary(b *strings.Builder) {
+	b.WriteString("| fault | hits | phases | succeeded | abandoned | ended otherwise | hit none |\n|---|---:|---:|---:|---:|---:|---:|\n")
+	row := func(name string, hits int, phases string, results map[string]int) {
+		var succeeded, abandoned, otherwise int
+		for result, n := range results {
+			switch {
+			case result == "succeeded":
+				succeeded += n
+			case strings.HasPrefix(result, "abandoned"):
+				abandoned += n
+			case result != noClaim:
+				otherwise += n
+			}
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s |\n", name, thousands(hits), phases, thousands(succeeded), thousands(abandoned),
+			thousands(otherwise), thousands(results[noClaim]))
+	}
+	all, byPhase := map[string]int{}, map[string]int{}
+	for _, kind := range slices.Sorted(maps.Keys(t.Landed)) {
+		row(kind, sum(t.Landed[kind]), fmt.Sprint(len(t.Landed[kind])), t.Results[kind])
+		for result, n := range t.Results[kind] {
+			all[result] += n
+		}
+		for at, n := range t.Landed[kind] {
+			byPhase[at] += n
+		}
+	}
+	row("**all**", t.faults(), fmt.Sprint(len(byPhase)), all)
+	b.WriteString("\n| phase | hits |\n|---|---:|\n")
+	for _, at := range inOrder(byPhase) {
+		fmt.Fprintf(b, "| %s | %s |\n", at, thousands(byPhase[at]))
+	}
+}
+
+// table writes counts with a row for each first key, and all its second ones in a cell.
 func table(b *strings.Builder, head string, m map[string]map[string]int) {
 	fmt.Fprintf(b, "| %s | all | of these |\n|---|---:|---|\n", head)
 	for _, a := range slices.Sorted(maps.Keys(m)) {
 		var parts []string
-		keys := slices.Sorted(maps.Keys(m[a]))
-		slices.SortStableFunc(keys, func(x, y string) int { return order(x) - order(y) })
-		for _, k := range keys {
+		for _, k := range inOrder(m[a]) {
 			parts = append(parts, fmt.Sprintf("%s %s", k, thousands(m[a][k])))
 		}
 		fmt.Fprintf(b, "| %s | %s | %s |\n", a, thousands(sum(m[a])), strings.Join(parts, ", "))
 	}
-	fmt.Fprintf(b, "| **all** | %s | |\n", thousands(func() (n int) {
-		for _, v := range m {
-			n += sum(v)
-		}
-		return n
-	}()))
+}
+
+// inOrder returns phases as a refresh goes through them.
+func inOrder(m map[string]int) []string {
+	keys := slices.Sorted(maps.Keys(m))
+	slices.SortStableFunc(keys, func(x, y string) int { return order(x) - order(y) })
+	return keys
 }
 
 // order is a phase's place in a refresh.

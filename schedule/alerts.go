@@ -42,14 +42,14 @@ func (v Verdict) same(other Verdict) bool {
 	return v.Health == other.Health && (v.Health == Healthy || v.State == other.State)
 }
 
-// Verdict judges the view, after what was found before. A refresh that is under way, or a wait for what the view reads,
-// says nothing new on a view that was not well: only its end does. Neither does it that a person has resumed a suspended
+// Verdict judges the view, after what was found before. A refresh that is under way, or a wait for a worker or for what
+// the view reads, says nothing new on a view that was not well: only its end does. Neither does it that a person has resumed a suspended
 // view, before its next run has shown what that was good for. And a view whose MaxLag cannot be kept is late, and not well
 // and late again with every refresh.
 func (s Standing) Verdict(before Verdict) Verdict {
 	state, health := s.Judge(nil)
 	now := Verdict{state, health}
-	waits := s.State == StateRunning || s.State == StateBlocked && !s.lockBusy()
+	waits := s.State == StateRunning || s.State == StateDue || s.State == StateBlocked && !s.lockBusy()
 	flaps := before.State == StateLate && state == StateUnreachable
 	resumed := before.State == StateSuspended && state == StateFailing && s.ConsecutiveFailures == 0
 	if before.Health != Healthy && (waits || flaps || resumed) {

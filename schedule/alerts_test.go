@@ -383,6 +383,9 @@ func TestVerdictAfterAResume(t *testing.T) {
 	if got := failing.Verdict(suspended); got.State != schedule.StateFailing {
 		t.Errorf("it has failed again: %v", got)
 	}
+	if got := (schedule.Standing{State: schedule.StateDue}).Verdict(suspended); got != suspended {
+		t.Errorf("it waits for a worker: %v", got)
+	}
 	if got := (schedule.Standing{State: schedule.StateFresh}).Verdict(suspended); got.Health != schedule.Healthy {
 		t.Errorf("it is well: %v", got)
 	}

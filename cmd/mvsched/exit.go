@@ -145,7 +145,7 @@ func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint st
 	problem = strings.Replace(err.Error(), pgErr.Error(), pgErr.Message, 1)
 	switch class := pgErr.Code[:min(2, len(pgErr.Code))]; {
 	case pgErr.Code == pgerrcode.InsufficientPrivilege:
-		return exitUnavailable, problem, "the role needs rights on schema mvsched and its tables, and for `mvsched init` CREATE on the database (docs/operations.md)"
+		return exitUnavailable, problem, "the role needs rights on schema mvsched and its tables, and for `mvsched init` CREATE on the database (docs/security.md)"
 	case pgErr.Code == pgerrcode.ReadOnlySQLTransaction:
 		return exitUnavailable, problem, "this server takes no writes (a standby, or default_transaction_read_only); connect to the primary"
 	case pgErr.Code == pgerrcode.LockNotAvailable:
@@ -170,7 +170,7 @@ func explainNotEnded(e *schedule.NotEndedError) (code int, problem, hint string)
 		return exitFailed, e.Error(), "the request stands; `select pg_terminate_backend(…)` ends the server process that does not heed it"
 	}
 	return exitUnavailable, strings.Replace(e.Error(), pgErr.Error(), pgErr.Message, 1),
-		"to cancel what has no worker takes the role that refreshes, or a member of it, or pg_signal_backend (docs/operations.md); the request stands"
+		"to cancel what has no worker takes the role that refreshes, or a member of it, or pg_signal_backend (docs/security.md); the request stands"
 }
 
 func isLost(err error) bool {

@@ -55,7 +55,10 @@ func runRefresh(ctx context.Context, a *app, opts refreshOptions) error {
 		return err
 	}
 	defer pool.Close()
-	return a.work(ctx, pool, store, opts.jobs, opts.allowSuperuser, func(w *refresh.Worker) ([]schedule.Execution, error) {
+	if err := a.checkSuperuser(ctx, store, opts.views, opts.allowSuperuser); err != nil {
+		return err
+	}
+	return a.work(ctx, pool, store, opts.jobs, func(w *refresh.Worker) ([]schedule.Execution, error) {
 		return w.Refresh(ctx, opts.views, opts.how)
 	})
 }

@@ -150,7 +150,7 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 	pool, store, err := a.connect(ctx, jobs+opts.notices.connections())
 	if err == nil {
 		defer pool.Close()
-		err = a.checkSuperuser(ctx, store, opts.allowSuperuser)
+		err = a.checkSuperuser(ctx, store, nil, opts.allowSuperuser)
 	}
 	if err == nil {
 		err = a.noteQueues(ctx, store, names)

@@ -37,8 +37,8 @@ func parseURL(url string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// open connects, for a worker with so many jobs (0: no worker), and does not check the schema.
-func (a *app) open(ctx context.Context, jobs int) (*pgxpool.Pool, error) {
+// configure says how to connect, for a worker with so many jobs (0: no worker).
+func (a *app) configure(jobs int) (*pgxpool.Config, error) {
 	config, err := parseURL(cmp.Or(a.databaseURL, a.getenv("MVSCHED_DATABASE_URL"), a.getenv("DATABASE_URL")))
 	if err != nil {
 		return nil, err
@@ -53,7 +53,16 @@ func (a *app) open(ctx context.Context, jobs int) (*pgxpool.Pool, error) {
 	}
 	dialer := &net.Dialer{Timeout: connection.ConnectTimeout, KeepAliveConfig: keepAlive, Control: boundUnacknowledged}
 	connection.DialFunc = dialer.DialContext
+	a.noteUnencrypted(&connection.Config)
+	return config, nil
+}
 
+// open connects and does not check the schema.
+func (a *app) open(ctx context.Context, jobs int) (*pgxpool.Pool, error) {
+	config, err := a.configure(jobs)
+	if err != nil {
+		return nil, err
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("preparing the connection pool: %w", err)

@@ -3,6 +3,7 @@
 
 LINT_VERSION := v2.15.0
 LINT := bin/golangci-lint-$(LINT_VERSION)
+VULN_VERSION := v1.9.0
 FUZZTIME ?= 20s
 MAJORS ?= 13 14 16 17 18
 
@@ -13,7 +14,7 @@ BENCHTIME ?= 1s
 TIME ?= 10m
 SEED ?= 0
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos mutants model fuzz lint docs bench test-bench bench-micro build clean
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos mutants model fuzz lint vuln sbom docs bench test-bench bench-micro build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,17 +63,24 @@ mutants: ## break mvsched in the ways that matter, and see that the tests notice
 model: ## the model of claim, run and rescue with 3 workers and 2 views; minutes, and gigabytes of memory
 	go test ./internal/model -run TestOurs -full -v -count=1 -timeout 1h
 
-fuzz: ## fuzz names, durations and cron expressions: make fuzz FUZZTIME=5m
+fuzz: ## fuzz names, durations, cron expressions, connection strings, output: make fuzz FUZZTIME=5m
 	go test ./schedule -run '^$$' -fuzz FuzzParseViewName -fuzztime $(FUZZTIME)
 	go test ./schedule -run '^$$' -fuzz FuzzParseDuration -fuzztime $(FUZZTIME)
 	go test ./schedule -run '^$$' -fuzz FuzzCron -fuzztime $(FUZZTIME) -fuzzminimizetime 1x
 	go test ./report -run '^$$' -fuzz FuzzClean -fuzztime $(FUZZTIME)
+	go test ./cmd/mvsched -run '^$$' -fuzz FuzzSecret -fuzztime $(FUZZTIME)
 
 lint: $(LINT) ## formatting, vet, the linters, the import direction, and that `make docs` has been run
 	$(LINT) run ./...
 	go mod tidy -diff
 	go run ./cmd/mvsched docs markdown | diff docs/cli.md - >&2
 	go run ./cmd/mvsched docs man | diff docs/mvsched.1 - >&2
+
+vuln: ## govulncheck: known vulnerabilities in what the program calls; asks vuln.go.dev
+	go run golang.org/x/vuln/cmd/govulncheck@$(VULN_VERSION) ./...
+
+sbom: build ## bin/mvsched.cdx.json, the bill of materials (CycloneDX) of bin/mvsched
+	go -C test/ci run ./sbom $(CURDIR)/bin/mvsched >bin/mvsched.cdx.json
 
 docs: ## docs/cli.md and docs/mvsched.1, from the commands
 	go run ./cmd/mvsched docs markdown >docs/cli.md

@@ -58,7 +58,7 @@ func runRefresh(ctx context.Context, a *app, opts refreshOptions) error {
 	if err := a.checkSuperuser(ctx, store, opts.views, opts.allowSuperuser); err != nil {
 		return err
 	}
-	return a.work(ctx, pool, store, opts.jobs, func(w *refresh.Worker) ([]schedule.Execution, error) {
+	return a.work(pool, store, opts.jobs, func(w *refresh.Worker) ([]schedule.Execution, error) {
 		return w.Refresh(ctx, opts.views, opts.how)
 	})
 }

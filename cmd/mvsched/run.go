@@ -82,14 +82,14 @@ func runRun(ctx context.Context, a *app, opts runOptions) error {
 	if err := a.checkSuperuser(ctx, store, nil, opts.allowSuperuser); err != nil {
 		return err
 	}
-	return a.work(ctx, pool, store, opts.jobs, func(w *refresh.Worker) ([]schedule.Execution, error) {
+	return a.work(pool, store, opts.jobs, func(w *refresh.Worker) ([]schedule.Execution, error) {
 		w.Limit, w.Queues = opts.limit, opts.queues
 		return w.RunDue(ctx)
 	})
 }
 
 // work runs a worker and shows what it does and has done.
-func (a *app) work(ctx context.Context, pool *pgxpool.Pool, store *schedule.Store, jobs int,
+func (a *app) work(pool *pgxpool.Pool, store *schedule.Store, jobs int,
 	do func(*refresh.Worker) ([]schedule.Execution, error),
 ) error {
 	worker := &refresh.Worker{Pool: pool, Store: store, Jobs: jobs, Name: workerName(), Log: a.logger()}

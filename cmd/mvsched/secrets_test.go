@@ -19,7 +19,9 @@ var rightSpellings = []func(secret string) string{
 	func(s string) string { return "postgres://" + url.UserPassword("ann", s).String() + "@127.0.0.1:1/db?" },
 	func(s string) string { return "postgresql://ann@127.0.0.1:1/db?password=" + url.QueryEscape(s) },
 	func(s string) string { return "postgres://ann@127.0.0.1:1/db?sslpassword=" + url.QueryEscape(s) },
-	func(s string) string { return "postgres:///db?host=127.0.0.1&port=1&user=ann&password=" + url.QueryEscape(s) },
+	func(s string) string {
+		return "postgres:///db?host=127.0.0.1&port=1&user=ann&password=" + url.QueryEscape(s)
+	},
 	func(s string) string { return "host=127.0.0.1 port=1 user=ann password=" + quoteKeyword(s) },
 	func(s string) string { return "password = " + quoteKeyword(s) + " host=127.0.0.1,::1 port=1,1" },
 	func(s string) string { return "host=127.0.0.1 port=1 sslmode=disable sslpassword=" + quoteKeyword(s) },
@@ -39,9 +41,21 @@ var wrongSpellings = []func(secret string) string{
 
 // flaws are what else can be wrong, as a parameter and its value.
 var flaws = [][2]string{
-	{}, {"port", "none"}, {"sslmode", "nonsense"}, {"connect_timeout", "soon"}, {"target_session_attrs", "nonsense"}, {"service", "nosuch"},
-	{"sslrootcert", "/nonexistent"}, {"sslcert", "/nonexistent"}, {"passfile", "/nonexistent"}, {"pool_max_conns", "many"}, {"require_auth", "nonsense"},
-	{"default_query_exec_mode", "nonsense"}, {"channel_binding", "nonsense"}, {"min_protocol_version", "9"}, {"nosuch", "x"},
+	{},
+	{"port", "none"},
+	{"sslmode", "nonsense"},
+	{"connect_timeout", "soon"},
+	{"target_session_attrs", "nonsense"},
+	{"service", "nosuch"},
+	{"sslrootcert", "/nonexistent"},
+	{"sslcert", "/nonexistent"},
+	{"passfile", "/nonexistent"},
+	{"pool_max_conns", "many"},
+	{"require_auth", "nonsense"},
+	{"default_query_exec_mode", "nonsense"},
+	{"channel_binding", "nonsense"},
+	{"min_protocol_version", "9"},
+	{"nosuch", "x"},
 }
 
 func quoteKeyword(s string) string {

@@ -104,11 +104,12 @@ func (s *Store) CheckSuperuser(ctx context.Context, views []ViewName) (*Superuse
 	if err != nil {
 		return nil, err
 	}
-	counts, err := read(ctx, s, "reading the views' owners", pgx.RowTo[int], foreignViewsSQL, names)
+	err = s.send(ctx, func(batch *pgx.Batch) {
+		batch.Queue(foreignViewsSQL, names).QueryRow(func(row pgx.Row) error { return row.Scan(&su.ForeignViews) })
+	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the views' owners: %w", err)
 	}
-	su.ForeignViews = counts[0]
 	return &su, nil
 }
 

@@ -83,7 +83,7 @@ func runAdd(ctx context.Context, a *app, opts addOptions) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	var added int
 	if opts.views == nil {
 		added, err = store.AddAll(ctx, opts.schema, opts.settings)

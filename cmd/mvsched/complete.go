@@ -72,7 +72,7 @@ func (a *app) offer(cmd *cobra.Command, query, prefix string) ([]string, cobra.S
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	rows, err := pool.Query(ctx, query, prefix)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp

@@ -85,6 +85,19 @@ func (a *app) connect(ctx context.Context, jobs int) (*pgxpool.Pool, *schedule.S
 	return pool, store, nil
 }
 
+// closePool closes a pool, but does not wait for what still has a connection when the program panics.
+func closePool(pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() {
+		pool.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(defaultConnectTimeout):
+	}
+}
+
 // connectFailure makes a connectError of an error that is about connecting.
 func connectFailure(err error) error {
 	var failure *pgconn.ConnectError

@@ -37,7 +37,7 @@ func runDoctor(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	findings, err := store.Doctor(ctx)
 	if err != nil {
 		return err

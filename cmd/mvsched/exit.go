@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -132,6 +133,8 @@ func explain(err error) (code int, problem, hint string) {
 		return exitUnavailable, "lost the server: " + rootCause(err), "check that it runs, then try again"
 	case errors.As(err, &pgErr):
 		return explainServer(err, pgErr)
+	case isNonsense(err):
+		return exitUnavailable, refresh.ErrProtocol.Error() + ": " + rootCause(err), nonsenseHint
 	case isLost(err):
 		return exitUnavailable, "lost the server: " + rootCause(err), "check that it runs, then try again"
 	default:
@@ -144,6 +147,8 @@ func explain(err error) (code int, problem, hint string) {
 func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint string) {
 	problem = strings.Replace(err.Error(), pgErr.Error(), pgErr.Message, 1)
 	switch class := pgErr.Code[:min(2, len(pgErr.Code))]; {
+	case !isSQLState(pgErr.Code):
+		return exitUnavailable, problem, nonsenseHint
 	case pgErr.Code == pgerrcode.InsufficientPrivilege:
 		return exitUnavailable, problem, "the role needs rights on schema mvsched and its tables, and for `mvsched init` CREATE on the database (docs/security.md)"
 	case pgErr.Code == pgerrcode.ReadOnlySQLTransaction:
@@ -156,6 +161,8 @@ func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint st
 		return exitUsage, problem, ""
 	case pgErr.Code == pgerrcode.TooManyConnections:
 		return exitUnavailable, problem, "raise max_connections, or let fewer programs connect at a time"
+	case class == "XX":
+		return exitUnavailable, problem, "the server says that something in it is broken; its log may say what"
 	case class == "08" || class == "28" || class == "40" || class == "53" || class == "57" || class == "58" || class == "25":
 		return exitUnavailable, problem, ""
 	default:
@@ -178,6 +185,23 @@ func isLost(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network) ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) || pgconn.Timeout(err) ||
 		strings.Contains(err.Error(), "conn closed") || errors.Is(err, refresh.ErrTooManyConnections)
+}
+
+const nonsenseHint = "check that it is PostgreSQL, or a pooler for it, that answers at this host and port"
+
+// isNonsense reports whether err is about messages that no PostgreSQL sends. For those that are wrong within pgx has
+// texts and no types; TestServerThatLies holds them.
+func isNonsense(err error) bool {
+	text := err.Error()
+	return errors.Is(err, refresh.ErrProtocol) || slices.ContainsFunc([]string{
+		"invalid message format", "body is invalid", "unexpected message", "unexpected DataRow",
+		"number of field descriptions must equal number of values", "no more results in batch",
+	}, func(part string) bool { return strings.Contains(text, part) })
+}
+
+// isSQLState reports whether a code looks like one; which there are, a server and what runs in it may decide.
+func isSQLState(code string) bool {
+	return len(code) == 5 && strings.Trim(code, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
 func versionHint(e *schedule.SchemaVersionError) string {

@@ -25,8 +25,15 @@ func (a *app) noteUnencrypted(config *pgconn.Config) {
 
 // exposed returns the address that a connection leads to when others could read along, else "".
 func exposed(conn net.Conn) string {
-	if _, encrypted := conn.(*tls.Conn); encrypted {
-		return ""
+	for {
+		if _, encrypted := conn.(*tls.Conn); encrypted {
+			return ""
+		}
+		outer, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		conn = outer.NetConn()
 	}
 	remote, ok := conn.RemoteAddr().(*net.TCPAddr)
 	if !ok || remote.IP.IsLoopback() {

@@ -103,7 +103,8 @@ func newFront(t *testing.T, encrypts bool) (address string) {
 			}
 			go func() {
 				defer func() { _ = conn.Close() }()
-				server, err := net.Dial(pgconn.NetworkAddress(config.Host, config.Port))
+				network, address := pgconn.NetworkAddress(config.Host, config.Port)
+				server, err := net.Dial(network, address)
 				if err != nil {
 					return
 				}

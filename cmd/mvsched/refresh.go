@@ -54,7 +54,7 @@ func runRefresh(ctx context.Context, a *app, opts refreshOptions) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	if err := a.checkSuperuser(ctx, store, opts.views, opts.allowSuperuser); err != nil {
 		return err
 	}

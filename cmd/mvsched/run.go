@@ -68,7 +68,7 @@ func runRun(ctx context.Context, a *app, opts runOptions) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	if err := a.noteQueues(ctx, store, opts.queues); err != nil {
 		return err
 	}

@@ -149,7 +149,7 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 	}
 	pool, store, err := a.connect(ctx, jobs+opts.notices.connections())
 	if err == nil {
-		defer pool.Close()
+		defer closePool(pool)
 		err = a.checkSuperuser(ctx, store, nil, opts.allowSuperuser)
 	}
 	if err == nil {

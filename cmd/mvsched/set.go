@@ -47,7 +47,7 @@ func runSet(ctx context.Context, a *app, views []schedule.ViewName, settings sch
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	if err := store.Set(ctx, views, settings); err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ var ErrProtocol = errors.New("the server does not keep to PostgreSQL's protocol"
 // executions are less. What nobody asks for, notifications, may come to so much in a minute.
 const (
 	maxAnswer  = 256 << 20
-	maxMessage = 32 << 20
+	maxMessage = 128 << 20 // the error of a view may be that long
 )
 
 // guard stands between a connection and pgx, which trusts its server: it allocates whatever length a message announces,

@@ -55,7 +55,7 @@ func TestGuard(t *testing.T) {
 		"a_length_that_is_none":         {[]byte{'D', 0, 0, 0, 3}, false},
 		"a_gigabyte_announced":          {[]byte{'D', 0x3f, 0xff, 0xff, 0xff}, false},
 		"a_gigabyte_of_small_messages":  {bytes.Repeat(messages(&pgproto3.NoticeResponse{Message: string(make([]byte, 1<<20))}), maxAnswer>>20+1), false},
-		"a_message_beyond_what_is_sane": {append([]byte{'N', 0x03, 0, 0, 0}, make([]byte, 100)...), false},
+		"a_message_beyond_what_is_sane": {append([]byte{'N', 0x09, 0, 0, 0}, make([]byte, 100)...), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := listen(append(began[:len(began):len(began)], c.said...), 1, 8192)

@@ -151,7 +151,7 @@ func cut(message string) string {
 	if len(message) <= maxErrorMessage {
 		return message
 	}
-	return strings.ToValidUTF8(message[:maxErrorMessage], "") + "…"
+	return strings.ToValidUTF8(message[:maxErrorMessage], "") + "..." // no "…", which many an encoding of databases lacks
 }
 
 func end(ctx context.Context, db querier, claim Claim, ending Ending) (Execution, error) {

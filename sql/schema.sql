@@ -437,7 +437,7 @@ $$;
 comment on function mvsched.check_schedule() is
   'Makes a written schedule safe: canonical name and OID, a search_path that the server accepts, and a changed spec planned anew';
 
--- Only these columns: what workers write (next_run_at, last_attempted_at, …) passes without it.
+-- Only these columns: what workers write (next_run_at, last_attempted_at, and so on) passes without it.
 create trigger check_schedule
   before insert or update of materialized_view_name, refresh_interval, refresh_delay, cron, timezone, after_parents, on_change,
                              max_lag, jitter, window_start, window_end, search_path
@@ -687,7 +687,7 @@ comment on column mvsched.materialized_view_refresh_schedule_execution.materiali
 comment on column mvsched.materialized_view_refresh_schedule_execution.view_name is 'The view''s canonical name at the claim';
 comment on column mvsched.materialized_view_refresh_schedule_execution.view_oid is 'The view''s OID at the claim; null: there was no such view';
 comment on column mvsched.materialized_view_refresh_schedule_execution.status is 'running, or how it ended: succeeded, failed, timed_out, cancelled, skipped, abandoned';
-comment on column mvsched.materialized_view_refresh_schedule_execution.reason is 'Why it ended so, in one word: lock_busy, never_started, worker_lost, shutdown, …';
+comment on column mvsched.materialized_view_refresh_schedule_execution.reason is 'Why it ended so, in one word: lock_busy, never_started, worker_lost, shutdown and others';
 comment on column mvsched.materialized_view_refresh_schedule_execution.trigger is 'What asked for it: schedule, manual, parent, change, retry';
 comment on column mvsched.materialized_view_refresh_schedule_execution.scheduled_at is 'The slot it was claimed for; null when nothing was scheduled';
 comment on column mvsched.materialized_view_refresh_schedule_execution.attempt is 'The how-manieth try at this slot, from 1';
@@ -1764,7 +1764,7 @@ comment on function mvsched.claim(text, integer, text[], timestamptz, timestampt
 ------------------------------------------------------------------------------------------------------------------------
 -- The two ends of a refresh transaction
 --
---   begin; begin_refresh(…); savepoint; refresh materialized view …; refresh_succeeded(…); commit
+--   begin; begin_refresh(...); savepoint; refresh materialized view ...; refresh_succeeded(...); commit
 --
 -- is sent as one pipeline, so the client cannot decide anything between the statements: what must stop it, raises.
 ------------------------------------------------------------------------------------------------------------------------

@@ -159,6 +159,8 @@ func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint st
 		return exitSchema, problem, "schema mvsched is gone, or not whole; install it with `mvsched init`"
 	case pgErr.Code == pgerrcode.CheckViolation, pgErr.Code == pgerrcode.NameTooLong, pgErr.Code == pgerrcode.InvalidName:
 		return exitUsage, problem, ""
+	case pgErr.Code == pgerrcode.UntranslatableCharacter, pgErr.Code == pgerrcode.CharacterNotInRepertoire:
+		return exitUsage, problem, "the database's encoding has no such character"
 	case pgErr.Code == pgerrcode.TooManyConnections:
 		return exitUnavailable, problem, "raise max_connections, or let fewer programs connect at a time"
 	case class == "XX":

@@ -11,10 +11,11 @@ ROUNDS ?= 7
 FIGURES ?= burst,nothing,serve,big
 BENCHTIME ?= 1s
 
+RUNS ?= 400
 TIME ?= 10m
 SEED ?= 0
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos mutants model fuzz lint vuln sbom docs bench test-bench bench-micro build clean
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos hostile mutants model fuzz lint vuln sbom docs bench test-bench bench-micro build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,18 +58,24 @@ chaos: ## faults under real workers: make chaos TIME=2h SEED=7 EPISODE=3 THEME=n
 	cd test/chaos && go run . -time $(TIME) -seed $(SEED) $(if $(EPISODE),-episode $(EPISODE)) \
 		$(if $(THEME),-theme $(THEME)) $(if $(STORM),-storm $(STORM)) $(if $(INJECTORS),-injectors $(INJECTORS)) $(if $(TALLY),-tally $(abspath $(TALLY)))
 
+hostile: ## every command against a server that lies: make hostile RUNS=2000 SEED=7
+	go test ./cmd/mvsched -run TestServerThatLies -hostile $(RUNS) -hostile-seed $(SEED) -count=1 -timeout 24h
+
 mutants: ## break mvsched in the ways that matter, and see that the tests notice; a quarter of an hour
 	cd test/chaos && go run ./mutants
 
 model: ## the model of claim, run and rescue with 3 workers and 2 views; minutes, and gigabytes of memory
 	go test ./internal/model -run TestOurs -full -v -count=1 -timeout 1h
 
-fuzz: ## fuzz names, durations, cron expressions, connection strings, output: make fuzz FUZZTIME=5m
+fuzz: ## fuzz names, durations, cron expressions, arguments, connection strings, the protocol, output: make fuzz FUZZTIME=5m
 	go test ./schedule -run '^$$' -fuzz FuzzParseViewName -fuzztime $(FUZZTIME)
 	go test ./schedule -run '^$$' -fuzz FuzzParseDuration -fuzztime $(FUZZTIME)
 	go test ./schedule -run '^$$' -fuzz FuzzCron -fuzztime $(FUZZTIME) -fuzzminimizetime 1x
 	go test ./report -run '^$$' -fuzz FuzzClean -fuzztime $(FUZZTIME)
+	go test ./report -run '^$$' -fuzz FuzzFormats -fuzztime $(FUZZTIME)
+	go test ./refresh -run '^$$' -fuzz FuzzGuard -fuzztime $(FUZZTIME)
 	go test ./cmd/mvsched -run '^$$' -fuzz FuzzSecret -fuzztime $(FUZZTIME)
+	go test ./cmd/mvsched -run '^$$' -fuzz FuzzCommandLine -fuzztime $(FUZZTIME)
 
 lint: $(LINT) ## formatting, vet, the linters, the import direction, and that `make docs` has been run
 	$(LINT) run ./...

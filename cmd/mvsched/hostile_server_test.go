@@ -40,7 +40,7 @@ type liar struct {
 type lie struct {
 	name      string
 	plausible bool // another server, or another schema, might say that
-	tell func(l *liar, r *rand.Rand, to net.Conn, message []byte) (goesOn bool)
+	tell      func(l *liar, r *rand.Rand, to net.Conn, message []byte) (goesOn bool)
 }
 
 func newLiar(t *testing.T, dsn string, lie lie, at int, repeats bool, seed uint64) *liar {
@@ -168,7 +168,9 @@ func lies() (all []lie) {
 	add("hangs up", func(*liar, *rand.Rand, net.Conn, []byte) bool { return false })
 	add("falls silent", func(l *liar, _ *rand.Rand, _ net.Conn, _ []byte) bool { return l.hold() })
 	add("leaves a message out", func(*liar, *rand.Rand, net.Conn, []byte) bool { return true })
-	add("says it twice", func(_ *liar, _ *rand.Rand, to net.Conn, m []byte) bool { return send(to, append(m[:len(m):len(m)], m...)) })
+	add("says it twice", func(_ *liar, _ *rand.Rand, to net.Conn, m []byte) bool {
+		return send(to, append(m[:len(m):len(m)], m...))
+	})
 	add("says the one before again", func(l *liar, _ *rand.Rand, to net.Conn, m []byte) bool {
 		if previous := l.previous.Load(); previous != nil {
 			m = append((*previous)[:len(*previous):len(*previous)], m...)
@@ -276,7 +278,9 @@ func lies() (all []lie) {
 		"a row without":        &pgproto3.DataRow{},
 	} {
 		add("says instead: "+name, func(_ *liar, _ *rand.Rand, to net.Conn, _ []byte) bool { return send(to, encode(message)) })
-		add("says first: "+name, func(_ *liar, _ *rand.Rand, to net.Conn, m []byte) bool { return send(to, append(encode(message), m...)) })
+		add("says first: "+name, func(_ *liar, _ *rand.Rand, to net.Conn, m []byte) bool {
+			return send(to, append(encode(message), m...))
+		})
 	}
 	return all
 }

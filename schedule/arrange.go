@@ -49,7 +49,7 @@ with edge as materialized (
   select s.view_oid as child
     from mvsched.materialized_view_refresh_schedule s
    where exists (select from edge)
-     and s.view_oid in (select c.oid from pg_catalog.pg_class c where c.relkind = 'm')
+     and s.view_oid in (select m.oid from mvsched.materialization m)
   except (select parent from edge union select child from edge)
 ), line as materialized (
   select parent, child from edge union all select null, child from alone

@@ -182,7 +182,7 @@ with here as materialized (
      and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
      and (s.database_identity is distinct from here.identity
           or s.view_oid is not null
-             and not exists (select from pg_catalog.pg_class c where c.oid = s.view_oid and c.relkind = 'm')
+             and not exists (select from pg_catalog.pg_class c where c.oid = s.view_oid and mvsched.can_be(c.relkind, s.kind))
           or s.view_oid is null
              and mvsched.resolve_view(null, null, s.materialized_view_name, here.identity) is not null)
    limit 10000
@@ -205,7 +205,7 @@ with clock as materialized (
 ), served as materialized (
   select unnest(coalesce($4::text[], mvsched.queues())) as queue
 ), due as materialized (
-  select s.id, s.view_oid, s.database_identity, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) as slot
+  select s.id, s.kind, s.view_oid, s.database_identity, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) as slot
     from clock, served
     join mvsched.materialized_view_refresh_schedule s using (queue)
    where s.next_run_at <= clock.now
@@ -221,8 +221,8 @@ with clock as materialized (
    group by due.id
 ), running as materialized (
   select count(*) as executions,
-         extract(epoch from min(e.started_at + e.start_grace)
-           filter (where e.xmax::text = '0' and e.started_at + e.start_grace < clock_timestamp() + interval '4 seconds')
+         extract(epoch from min(coalesce(e.batch_at, e.started_at) + e.start_grace)
+           filter (where e.xmax::text = '0' and coalesce(e.batch_at, e.started_at) + e.start_grace < clock_timestamp() + interval '4 seconds')
            - clock_timestamp())::float8 as unbegun
     from mvsched.materialized_view_refresh_schedule_execution e
    where e.status = 'running'
@@ -282,7 +282,7 @@ select clock.now,
                  from due
                 where due.database_identity is distinct from (select mvsched.database_identity())
                    or due.view_oid is not null
-                      and not exists (select from pg_catalog.pg_class c where c.oid = due.view_oid and c.relkind = 'm')),
+                      and not exists (select from pg_catalog.pg_class c where c.oid = due.view_oid and mvsched.can_be(c.relkind, due.kind))),
        coalesce((select coalesce(st.pruned_at < clock_timestamp() - interval '1 hour', true) from mvsched.settings st), false)
   from running, room, clock`
 

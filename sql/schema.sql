@@ -85,6 +85,10 @@ create domain mvsched.cron_expression as text
     pg_catalog.octet_length(value) <= 255 and value ~ '^[[:space:]]*(@[A-Za-z]+|([0-9A-Za-z*,/?-]+[[:space:]]+){4}[0-9A-Za-z*,/?-]+)[[:space:]]*$');
 comment on domain mvsched.cron_expression is 'Five fields as in crontab, or @daily and the like';
 
+create domain mvsched.expression as text
+  constraint expression_is_short check (pg_catalog.octet_length(value) between 1 and 4000);
+comment on domain mvsched.expression is 'From 1 to 4000 bytes of SQL';
+
 create domain mvsched.queue_name as text
   constraint queue_name_is_one check (pg_catalog.octet_length(value) between 1 and 63);
 comment on domain mvsched.queue_name is 'Up to 63 bytes, and not empty';
@@ -99,8 +103,13 @@ create domain mvsched.strategy as text
 comment on domain mvsched.strategy is 'auto, concurrently, plain';
 
 create domain mvsched.method as text
-  constraint method_is_known check (value in ('concurrently', 'plain'));
-comment on domain mvsched.method is 'concurrently, plain';
+  constraint method_is_known check (value in ('concurrently', 'plain', 'merge', 'columns'));
+comment on domain mvsched.method is 'concurrently, plain; merge, columns';
+
+create domain mvsched.kind as text
+  constraint kind_is_known check (value in ('view', 'merge', 'columns'));
+comment on domain mvsched.kind is
+  'What is materialized: a materialized view, a table kept equal to a plain view (merge), or computed columns of a table';
 
 create domain mvsched.parent_failure as text
   constraint parent_failure_is_known check (value in ('skip', 'run'));
@@ -196,32 +205,17 @@ $$;
 comment on function mvsched.find_relation(text) is
   'The OID of the relation that a name, written as in SQL, stands for in this session (an unqualified one by the search_path), or null. Waits for no lock';
 
-create function mvsched.resolve_view(view oid, identity text, name text, here text) returns oid
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp as $$
-begin
-  if identity = here and exists (select from pg_catalog.pg_class c where c.oid = view and c.relkind = 'm') then
-    return view;
-  end if;
-  return (select c.oid from pg_catalog.pg_class c where c.oid = mvsched.find_relation(name) and c.relkind = 'm');
-exception when invalid_parameter_value or invalid_name or name_too_long then
-  return null; -- a name that came past the trigger: no view, rather than an error for every other row
-end
-$$;
-comment on function mvsched.resolve_view(oid, text, text, text) is
-  'The materialized view that a schedule means: its OID as long as that counts here (database identity) and exists, else the one that has its name now, else null';
-
-create function mvsched.view_name(view oid) returns text
+create function mvsched.relation_name(relation oid) returns text
   language sql stable
   set search_path = pg_catalog, pg_temp
   set quote_all_identifiers = off as $$
   select pg_catalog.format('%I.%I', n.nspname, c.relname)
     from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-   where c.oid = view and c.relkind = 'm'
+   where c.oid = relation
 $$;
-comment on function mvsched.view_name(oid) is
-  'The canonical name of a materialized view: schema-qualified, quoted where SQL needs it; null when the OID is no materialized view';
+comment on function mvsched.relation_name(oid) is
+  'The canonical name of any relation: schema-qualified, quoted where SQL needs it; null when there is none';
 
 -- A list of views calls nothing for each of them: this is put in its place (so it sets nothing, and leaves nothing to be
 -- looked up in the caller's search_path), and the call is for who has set quote_all_identifiers. The result has the
@@ -231,11 +225,20 @@ create function mvsched.view_name(view pg_catalog.oid, schema pg_catalog.name, n
   select case
            when pg_catalog.current_setting('quote_all_identifiers') operator(pg_catalog.=) 'off'
            then pg_catalog.format('%I.%I', schema, name)
-           else mvsched.view_name(view)
+           else mvsched.relation_name(view)
          end
 $$;
 comment on function mvsched.view_name(oid, name, name) is
-  'The same for who has the names of its schema and its own already';
+  'The canonical name of a materialization, for who has the names of its schema and its own already';
+
+-- Like the one before it, it is put in the place of a call.
+create function mvsched.can_be(relkind pg_catalog."char", kind pg_catalog.text) returns pg_catalog.bool
+  language sql immutable as $$
+  select case when kind operator(pg_catalog.=) 'view' then relkind operator(pg_catalog.=) 'm'
+              else relkind operator(pg_catalog.=) any (array['r', 'p']::pg_catalog."char"[]) end
+$$;
+comment on function mvsched.can_be("char", text) is
+  'Whether a relation (pg_class.relkind) can be what a schedule of this kind means: a materialized view, or a table';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- Schedules
@@ -244,6 +247,7 @@ comment on function mvsched.view_name(oid, name, name) is
 create table mvsched.materialized_view_refresh_schedule (
   id                         bigint                 generated always as identity,
   materialized_view_name     mvsched.canonical_name not null,
+  kind                       mvsched.kind           not null default 'view',
   refresh_interval           mvsched.duration,
   refresh_delay              mvsched.duration,
   cron                       mvsched.cron_expression,
@@ -286,6 +290,12 @@ create table mvsched.materialized_view_refresh_schedule (
   database_identity          text,
   open_execution_id          bigint,
   created_at                 mvsched.instant        not null default pg_catalog.now(),
+  merge_source               mvsched.canonical_name,
+  merge_source_oid           oid,
+  merge_key                  text[],
+  merge_window               mvsched.expression,
+  full_interval              mvsched.duration,
+  next_full_at               mvsched.instant,
   constraint materialized_view_refresh_schedule_pkey primary key (id),
   constraint materialized_view_refresh_schedule_name_key unique (materialized_view_name),
   constraint schedule_has_exactly_one_spec check (
@@ -301,6 +311,7 @@ comment on table mvsched.materialized_view_refresh_schedule is
   'One row a scheduled materialized view. Rows may be written by hand at any time: a trigger canonicalises the name, and a null next_run_at means "to be planned"';
 comment on column mvsched.materialized_view_refresh_schedule.id is 'Identity; executions carry it without a foreign key, so that they outlive the schedule';
 comment on column mvsched.materialized_view_refresh_schedule.materialized_view_name is 'The view, as in SQL; stored canonical: schema-qualified, quoted where needed. It follows a rename';
+comment on column mvsched.materialized_view_refresh_schedule.kind is 'What is materialized: view (a materialized view), merge (a table that is kept equal to a plain view), columns (computed columns of a table)';
 comment on column mvsched.materialized_view_refresh_schedule.refresh_interval is 'From slot to slot, anchored at the first run; a missed slot is run once, not n times. Null for other kinds of schedule';
 comment on column mvsched.materialized_view_refresh_schedule.refresh_delay is 'From the end of a run to the start of the next. Null for other kinds of schedule';
 comment on column mvsched.materialized_view_refresh_schedule.cron is 'Five fields as in crontab, or @daily and the like, read in timezone. Null for other kinds of schedule';
@@ -343,6 +354,12 @@ comment on column mvsched.materialized_view_refresh_schedule.view_oid is 'The vi
 comment on column mvsched.materialized_view_refresh_schedule.database_identity is 'Where view_oid was read (mvsched.database_identity()); elsewhere, as after a restore, the view is found again by name';
 comment on column mvsched.materialized_view_refresh_schedule.open_execution_id is 'The claimed execution whose end has not been settled into this row yet; null: none';
 comment on column mvsched.materialized_view_refresh_schedule.created_at is 'When the schedule was added';
+comment on column mvsched.materialized_view_refresh_schedule.merge_source is 'Of a merge table: the plain view that it is kept equal to; stored canonical. Its query runs with the rights of the worker''s role';
+comment on column mvsched.materialized_view_refresh_schedule.merge_source_oid is 'The plain view''s OID; null: no such view when last looked';
+comment on column mvsched.materialized_view_refresh_schedule.merge_key is 'Of a merge table: the columns that say which rows are the same one';
+comment on column mvsched.materialized_view_refresh_schedule.merge_window is 'Of a merge table: refresh the rows for which this is true, a boolean expression over its columns, and leave the others alone. It runs with the rights of the worker''s role';
+comment on column mvsched.materialized_view_refresh_schedule.full_interval is 'Of a merge table with a window: from one refresh of all rows to the next at least; null: only when somebody asks';
+comment on column mvsched.materialized_view_refresh_schedule.next_full_at is 'Of a merge table with a window: the first refresh from this instant on is one of all rows; null: none is planned';
 
 -- The claim reads this one, queue by queue in order of next_run_at, and nothing else.
 create index materialized_view_refresh_schedule_due
@@ -364,6 +381,66 @@ comment on index mvsched.materialized_view_refresh_schedule_after_parents is 'Sc
 comment on index mvsched.materialized_view_refresh_schedule_unplanned is 'Schedules whose next slot is still to be computed';
 comment on index mvsched.materialized_view_refresh_schedule_unsettled is 'Schedules with a claim under way or not yet settled';
 comment on index mvsched.materialized_view_refresh_schedule_view_oid is 'From a view to its schedule';
+create index materialized_view_refresh_schedule_table
+    on mvsched.materialized_view_refresh_schedule (view_oid)
+ where kind <> 'view';
+comment on index mvsched.materialized_view_refresh_schedule_table is 'Which tables are materializations';
+
+------------------------------------------------------------------------------------------------------------------------
+-- What is a materialization
+--
+-- Every materialized view is one, scheduled or not; a table is one because a schedule says so. Whoever asks, asks here.
+------------------------------------------------------------------------------------------------------------------------
+
+create view mvsched.materialization as
+select c.oid, c.relname, c.relnamespace, c.relowner, c.relkind, 'view' as kind, null::oid as source
+  from pg_catalog.pg_class c
+ where c.relkind = 'm'
+ union all
+select c.oid, c.relname, c.relnamespace, c.relowner, c.relkind, s.kind::text, s.merge_source_oid
+  from mvsched.materialized_view_refresh_schedule s
+  join pg_catalog.pg_class c on c.oid = s.view_oid and mvsched.can_be(c.relkind, s.kind)
+ where s.kind <> 'view'
+   and s.database_identity = (select mvsched.database_identity());
+comment on view mvsched.materialization is 'What can be refreshed: every materialized view, and the tables that schedules make merge tables or fill the columns of';
+comment on column mvsched.materialization.oid is 'The relation';
+comment on column mvsched.materialization.relname is 'Its name';
+comment on column mvsched.materialization.relnamespace is 'Its schema';
+comment on column mvsched.materialization.relowner is 'Its owner';
+comment on column mvsched.materialization.relkind is 'm, or that of a table';
+comment on column mvsched.materialization.kind is 'view, merge, columns';
+comment on column mvsched.materialization.source is 'Of a merge table: the plain view that it is kept equal to';
+
+create function mvsched.view_name(view oid) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+  set quote_all_identifiers = off as $$
+  select pg_catalog.format('%I.%I', n.nspname, m.relname)
+    from mvsched.materialization m
+    join pg_catalog.pg_namespace n on n.oid = m.relnamespace
+   where m.oid = view
+$$;
+comment on function mvsched.view_name(oid) is
+  'The canonical name of a materialization: schema-qualified, quoted where SQL needs it; null when the OID is none';
+
+create function mvsched.resolve_view(view oid, identity text, name text, here text) returns oid
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  if identity = here and exists (select from mvsched.materialization m where m.oid = view) then
+    return view;
+  end if;
+  return (select c.oid
+            from pg_catalog.pg_class c
+           where c.oid = mvsched.find_relation(name)
+             and mvsched.can_be(c.relkind, coalesce(
+                   (select s.kind from mvsched.materialized_view_refresh_schedule s where s.materialized_view_name = name), 'view')));
+exception when invalid_parameter_value or invalid_name or name_too_long then
+  return null; -- a name that came past the trigger: no view, rather than an error for every other row
+end
+$$;
+comment on function mvsched.resolve_view(oid, text, text, text) is
+  'The materialization that a schedule means: its OID as long as that counts here (database identity) and exists, else the one that has its name now, else null';
 
 create function mvsched.check_schedule() returns trigger
   language plpgsql as $$
@@ -372,27 +449,28 @@ declare
   parts    pg_catalog.text[];
   relation pg_catalog.oid;
   other    pg_catalog.text;
+  what     pg_catalog.text := case new.kind when 'view' then 'materialized view' else 'table' end;
 begin
   -- The writer's search_path says what an unqualified name stands for, and nothing else.
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
-  if tg_op = 'INSERT' or new.materialized_view_name is distinct from old.materialized_view_name then
+  if tg_op = 'INSERT' or new.materialized_view_name is distinct from old.materialized_view_name or new.kind <> old.kind then
     parts := mvsched.parse_view_name(new.materialized_view_name);
     perform pg_catalog.set_config('search_path', path, true);
     relation := mvsched.find_relation(new.materialized_view_name);
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
-    if (select c.relkind from pg_class c where c.oid = relation) = 'm' then
-      new.materialized_view_name := mvsched.view_name(relation);
+    if (select mvsched.can_be(c.relkind, new.kind) from pg_class c where c.oid = relation) then
+      new.materialized_view_name := mvsched.relation_name(relation);
     elsif relation is not null then
-      raise exception '% is not a materialized view', new.materialized_view_name using errcode = 'wrong_object_type';
+      raise exception '% is not a %', new.materialized_view_name, what using errcode = 'wrong_object_type';
     elsif parts[1] is null then
-      raise exception 'materialized view % does not exist', new.materialized_view_name
+      raise exception '% % does not exist', what, new.materialized_view_name
         using errcode = 'undefined_table', hint = 'It is not in the search_path. Write schema.view.';
     else
       -- Taken all the same: a restore may load schedules before the views. It shows as "missing" until the view is there.
       new.materialized_view_name := format('%I.%I', parts[1], parts[2]);
-      raise warning 'materialized view % does not exist', new.materialized_view_name;
+      raise warning '% % does not exist', what, new.materialized_view_name;
     end if;
     new.view_oid := relation;
     new.database_identity := mvsched.database_identity();
@@ -402,7 +480,7 @@ begin
      where s.view_oid = new.view_oid and s.database_identity = new.database_identity and s.id <> new.id
        and s.materialized_view_name <> new.materialized_view_name; -- the same name is for the unique key, and "on conflict"
     if found then
-      raise exception 'materialized view % is scheduled already, as %', new.materialized_view_name, other
+      raise exception '% % is scheduled already, as %', what, new.materialized_view_name, other
         using errcode = 'unique_violation';
     end if;
   end if;
@@ -439,7 +517,7 @@ comment on function mvsched.check_schedule() is
 
 -- Only these columns: what workers write (next_run_at, last_attempted_at, …) passes without it.
 create trigger check_schedule
-  before insert or update of materialized_view_name, refresh_interval, refresh_delay, cron, timezone, after_parents, on_change,
+  before insert or update of materialized_view_name, kind, refresh_interval, refresh_delay, cron, timezone, after_parents, on_change,
                              max_lag, jitter, window_start, window_end, search_path
   on mvsched.materialized_view_refresh_schedule
   for each row execute function mvsched.check_schedule();
@@ -670,6 +748,8 @@ create table mvsched.materialized_view_refresh_schedule_execution (
   error_message                         text,
   worker                                text,
   start_grace             mvsched.start_grace       not null default interval '3 seconds',
+  lane                    smallint                  not null default 0,
+  batch_at                              mvsched.instant,
   constraint materialized_view_refresh_schedule_execution_pkey primary key (id),
   constraint running_until_it_ended check ((status = 'running') = (ended_at is null)),
   constraint ended_after_it_started check (ended_at >= started_at),
@@ -678,7 +758,7 @@ create table mvsched.materialized_view_refresh_schedule_execution (
   constraint succeeded_without_an_error check (status not in ('running', 'succeeded') or (error_name is null and error_message is null)),
   constraint data_only_from_success check (data_as_of is null or status in ('succeeded', 'skipped')),
   constraint succeeded_with_method_and_data check (status <> 'succeeded' or (method is not null and data_as_of is not null)),
-  constraint rows_only_concurrently check ((rows_inserted is null and rows_deleted is null) or method = 'concurrently')
+  constraint no_rows_of_a_plain_refresh check ((rows_inserted is null and rows_deleted is null) or method <> 'plain')
 );
 comment on table mvsched.materialized_view_refresh_schedule_execution is
   'One row a refresh: inserted by the claim as running, ended exactly once, never changed after that. A run is alive exactly as long as its transaction holds the lock on this row';
@@ -695,7 +775,7 @@ comment on column mvsched.materialized_view_refresh_schedule_execution.started_a
 comment on column mvsched.materialized_view_refresh_schedule_execution.ended_at is 'When it ended; null while running';
 comment on column mvsched.materialized_view_refresh_schedule_execution.terminated_at is 'When it was ended from outside: by its time limit, by a cancel, or found dead';
 comment on column mvsched.materialized_view_refresh_schedule_execution.execution_is_successful is 'True for succeeded; null while running and when skipped; else false';
-comment on column mvsched.materialized_view_refresh_schedule_execution.method is 'How it was refreshed: concurrently or plain';
+comment on column mvsched.materialized_view_refresh_schedule_execution.method is 'How it was refreshed: concurrently or plain; a merge table by merge, columns by columns';
 comment on column mvsched.materialized_view_refresh_schedule_execution.method_reason is 'Why that method, in one word: unique_index, no_unique_index, no_temp_privilege, first_fill, requested';
 comment on column mvsched.materialized_view_refresh_schedule_execution.rows_kept is 'About how many rows of the view the refresh left alone, by the server''s counters; null for plain';
 comment on column mvsched.materialized_view_refresh_schedule_execution.refreshed_at is 'When the refresh began whose contents the view had at the end: this one, or, when skipped as unchanged, an earlier one';
@@ -708,11 +788,13 @@ comment on column mvsched.materialized_view_refresh_schedule_execution.data_as_o
 comment on column mvsched.materialized_view_refresh_schedule_execution.error_name is 'The condition name of the error''s SQLSTATE, such as division_by_zero';
 comment on column mvsched.materialized_view_refresh_schedule_execution.error_message is 'The error''s primary message, never its DETAIL, which may carry row data';
 comment on column mvsched.materialized_view_refresh_schedule_execution.worker is 'Which process claimed it: host and process id, for people';
-comment on column mvsched.materialized_view_refresh_schedule_execution.start_grace is 'How long after started_at an execution that no transaction has locked yet is left alone';
+comment on column mvsched.materialized_view_refresh_schedule_execution.start_grace is 'How long after started_at, or the last batch, an execution that no transaction has locked is left alone';
+comment on column mvsched.materialized_view_refresh_schedule_execution.lane is 'Which of those that may run at the same time for one table; 0 where only one may';
+comment on column mvsched.materialized_view_refresh_schedule_execution.batch_at is 'When its last batch was committed; null: it does not work in batches, or has not committed any';
 
 -- The guard of guards: whatever the code does, a second running execution of one view cannot exist.
 create unique index materialized_view_refresh_schedule_execution_running
-    on mvsched.materialized_view_refresh_schedule_execution (view_oid)
+    on mvsched.materialized_view_refresh_schedule_execution (view_oid, lane)
  where status = 'running';
 create index materialized_view_refresh_schedule_execution_schedule
     on mvsched.materialized_view_refresh_schedule_execution (materialized_view_refresh_schedule_id, id);
@@ -724,7 +806,7 @@ create index materialized_view_refresh_schedule_execution_new_data
  where status = 'succeeded' and not coalesce(rows_inserted = 0 and rows_deleted = 0, false);
 create index materialized_view_refresh_schedule_execution_view
     on mvsched.materialized_view_refresh_schedule_execution (view_name, id);
-comment on index mvsched.materialized_view_refresh_schedule_execution_running is 'At most one running execution a view';
+comment on index mvsched.materialized_view_refresh_schedule_execution_running is 'At most one running execution a view and lane';
 comment on index mvsched.materialized_view_refresh_schedule_execution_schedule is 'The last execution of a schedule';
 comment on index mvsched.materialized_view_refresh_schedule_execution_data is 'The last execution that brought a view up to date';
 comment on index mvsched.materialized_view_refresh_schedule_execution_new_data is 'The last execution that changed the contents of a view';
@@ -768,33 +850,38 @@ create trigger announce_execution
 create view mvsched.materialized_view_dependency as
 with recursive reads as (
   -- one step: the query of a view or materialized view names another one
-  select distinct r.ev_class as reader, d.refobjid as source, c.relkind as source_kind
+  select distinct r.ev_class as reader, d.refobjid as source, c.relkind = 'v' as plain
     from pg_catalog.pg_rewrite r
     join pg_catalog.pg_depend d
       on d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid = r.oid
      and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjid <> r.ev_class
-    join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind in ('v', 'm')
+    join pg_catalog.pg_class c
+      on c.oid = d.refobjid and (c.relkind in ('v', 'm') or c.oid in (select t.oid from mvsched.materialization t where t.kind <> 'view'))
    where r.rulename = '_RETURN'
      and r.ev_class >= 16384
+   union
+  -- or a merge table is kept equal to a view
+  select t.oid, t.source, true
+    from mvsched.materialization t
+   where t.source is not null
 ), reach as (
   -- down through plain views to the first materialized ones; union ends cycles and keeps diamonds small
-  select c.oid as child, reads.source, reads.source_kind
-    from pg_catalog.pg_class c
-    join reads on reads.reader = c.oid
-   where c.relkind = 'm'
+  select m.oid as child, reads.source, reads.plain
+    from mvsched.materialization m
+    join reads on reads.reader = m.oid
   union
-  select reach.child, reads.source, reads.source_kind
+  select reach.child, reads.source, reads.plain
     from reach
     join reads on reads.reader = reach.source
-   where reach.source_kind = 'v'
+   where reach.plain
 )
 select reach.source as parent, reach.child
   from reach
- where reach.source_kind = 'm';
+ where not reach.plain;
 comment on view mvsched.materialized_view_dependency is
-  'One row for each materialized view (parent) that the query of another (child) reads, directly or through plain views, from the catalog as it is now. What a function''s body reads is not in the catalog';
-comment on column mvsched.materialized_view_dependency.parent is 'OID of the materialized view that is read';
-comment on column mvsched.materialized_view_dependency.child is 'OID of the materialized view whose query reads it';
+  'One row for each materialization (parent) that the query of another (child) reads, directly or through plain views, from the catalog as it is now. What a function''s body reads is not in the catalog';
+comment on column mvsched.materialized_view_dependency.parent is 'OID of the materialized view, or table, that is read';
+comment on column mvsched.materialized_view_dependency.child is 'OID of the materialized view, or merge table, whose query reads it';
 
 create view mvsched.materialized_view_reads as
 -- Materialized, the dependencies are worked out once; else a planner that expects few views does it for each of them.
@@ -809,12 +896,11 @@ with reads as materialized (
 select c.oid                                                                            as view_oid,
        mvsched.view_name(c.oid, n.nspname, c.relname) collate pg_catalog."default"      as view_name,
        coalesce(reads.parents, '{}')                                                    as parents
-  from pg_catalog.pg_class c
+  from mvsched.materialization c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  left join reads on reads.child = c.oid
- where c.relkind = 'm';
-comment on view mvsched.materialized_view_reads is 'One row for each materialized view, scheduled or not: materialized_view_dependency by names';
-comment on column mvsched.materialized_view_reads.view_oid is 'The materialized view';
+  left join reads on reads.child = c.oid;
+comment on view mvsched.materialized_view_reads is 'One row for each materialization, scheduled or not: materialized_view_dependency by names';
+comment on column mvsched.materialized_view_reads.view_oid is 'The materialized view, or table';
 comment on column mvsched.materialized_view_reads.view_name is 'Its canonical name';
 comment on column mvsched.materialized_view_reads.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views';
 
@@ -850,12 +936,15 @@ insert into mvsched.catalog_state (sign) values ('');
 create function mvsched.catalog_sign() returns text
   language sql stable
   set search_path = pg_catalog, pg_temp as $$
-  select concat_ws('/', count(*), sum(hashint8extended((r.oid::bigint << 32) + r.xmin::text::bigint, 0)))
+  select concat_ws('/', count(*), sum(hashint8extended((r.oid::bigint << 32) + r.xmin::text::bigint, 0)), (
+           select sum(hashint8extended((m.oid::bigint << 32) + coalesce(m.source::bigint, 0), 1))
+             from mvsched.materialization m
+            where m.kind <> 'view'))
     from pg_catalog.pg_rewrite r
    where r.ev_class >= 16384
 $$;
 comment on function mvsched.catalog_sign() is
-  'Changes whenever a view or materialized view is created, replaced or dropped: each has a row in pg_rewrite, whose xmin tells a new version';
+  'Changes whenever a view or materialized view is created, replaced or dropped (each has a row in pg_rewrite, whose xmin tells a new version), and when a table becomes a materialization';
 
 create function mvsched.data_of_parents(view oid) returns timestamptz
   language plpgsql stable
@@ -912,6 +1001,17 @@ end
 $$;
 comment on function mvsched.rules_sign(oid[]) is 'Which versions of their queries these views have: xmin of the rule is new with each';
 
+create function mvsched.query_of(view oid) returns oid
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+begin
+  return coalesce((select m.source from mvsched.materialization m where m.oid = view), view);
+end
+$$;
+comment on function mvsched.query_of(oid) is
+  'The relation whose query a materialization holds the rows of: its own, or of a merge table the plain view that it is kept equal to';
+
 create function mvsched.read_sources(view oid) returns mvsched.materialized_view_source
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
@@ -919,10 +1019,11 @@ create function mvsched.read_sources(view oid) returns mvsched.materialized_view
   set standard_conforming_strings = on as $$
 declare
   source mvsched.materialized_view_source;
+  reader oid := mvsched.query_of(view);
 begin
   source.view_oid := view;
   with recursive walk as (
-    select view as oid, 'm'::"char" as relkind, true as top
+    select reader as oid, 'm'::"char" as relkind, true as top
     union
     -- pg_depend knows what a rule names, except of the system's own relations: those are in the text of the rule
     select c.oid, c.relkind, false
@@ -937,7 +1038,7 @@ begin
             select m.g[1]::oid from regexp_matches(r.ev_action::text, ':relid (\d+)', 'g') m(g)
           ) n
       join pg_catalog.pg_class c on c.oid = n.oid
-     where (walk.top or walk.relkind = 'v') and c.oid <> view
+     where (walk.top or walk.relkind = 'v') and c.oid not in (view, reader)
   ), rules as (
     select r.ev_action::text as body
       from walk
@@ -994,7 +1095,7 @@ begin
          array(select oid from called where oid >= 16384 order by oid),
          array(select distinct what from obstacle order by what)
     into source.views, source.relations, source.functions, source.obstacles;
-  source.rules_sign := mvsched.rules_sign(view || source.views);
+  source.rules_sign := mvsched.rules_sign(reader || source.views);
   return source;
 end
 $$;
@@ -1059,7 +1160,7 @@ declare
   reset  timestamptz; -- when the counters began anew; that of the archiver moves at crash recovery
 begin
   select * into source from mvsched.materialized_view_source m where m.view_oid = view;
-  if source.view_oid is null or source.rules_sign is distinct from mvsched.rules_sign(view || source.views) then
+  if source.view_oid is null or source.rules_sign is distinct from mvsched.rules_sign(mvsched.query_of(view) || source.views) then
     source := mvsched.read_sources(view);
     insert into mvsched.materialized_view_source values (source.*)
     on conflict (view_oid) do update
@@ -1420,18 +1521,19 @@ comment on function mvsched.failed_ancestor(oid, timestamptz) is
   'The first of a view''s ancestors that has failed since that instant and not succeeded after that; null: none';
 
 create view mvsched.refreshable as
-select c.oid, n.nspname as schema_name, c.relname as relation_name, c.relispopulated as populated,
+select c.oid, m.kind, n.nspname as schema_name, c.relname as relation_name, c.relispopulated as populated,
        -- Usable by CONCURRENTLY is a valid, immediate unique index on columns only and without a predicate.
        exists (select
                  from pg_catalog.pg_index i
                 where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indimmediate
                   and i.indpred is null and i.indexprs is null) as unique_index,
        pg_catalog.has_database_privilege(c.relowner, pg_catalog.current_database(), 'TEMP') as owner_temp
-  from pg_catalog.pg_class c
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
- where c.relkind = 'm';
-comment on view mvsched.refreshable is 'What the choice between plain and CONCURRENTLY needs of every materialized view';
-comment on column mvsched.refreshable.oid is 'The materialized view';
+  from mvsched.materialization m
+  join pg_catalog.pg_class c on c.oid = m.oid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace;
+comment on view mvsched.refreshable is 'What the choice of a method needs of everything that can be refreshed';
+comment on column mvsched.refreshable.oid is 'The materialized view, or table';
+comment on column mvsched.refreshable.kind is 'view, merge, columns';
 comment on column mvsched.refreshable.schema_name is 'Its schema';
 comment on column mvsched.refreshable.relation_name is 'Its name';
 comment on column mvsched.refreshable.populated is 'It has contents: CONCURRENTLY needs some';
@@ -1473,7 +1575,9 @@ create type mvsched.claim as (
   owner_temp    boolean,
   renamed       boolean,
   usual         double precision,
-  skipped       text
+  skipped       text,
+  kind          text,
+  whole         boolean
 );
 comment on type mvsched.claim is 'One claimed view, or, with the reason in skipped, one whose execution ended with its claim';
 
@@ -1687,7 +1791,7 @@ begin
               print, case when reason is null then 'running' else 'skipped' end, reason, message,
               case when reason is not null then clock_timestamp() end, data, case when data is not null then known.refreshed_at end,
               s.predicted_duration)
-      on conflict (view_oid) where status = 'running' do nothing
+      on conflict (view_oid, lane) where status = 'running' do nothing
       returning e.id, e.started_at into claimed.execution_id, claimed.claimed_at;
       continue when not found;
 
@@ -1749,6 +1853,8 @@ begin
       claimed.renamed := v.oid is not null and claimed.view_name <> s.materialized_view_name;
       claimed.usual := case when with_usual then mvsched.usual_seconds(claimed.view_name) end;
       claimed.skipped := reason;
+      claimed.kind := s.kind;
+      claimed.whole := s.merge_window is null or coalesce(s.next_full_at <= instant, false);
       return next claimed;
       taken := taken + 1;
       exit when taken >= wanted;
@@ -1780,7 +1886,7 @@ declare
   server_version integer := pg_catalog.current_setting('server_version_num');
   lock_limit_ms  bigint  := extract(epoch from lock_limit) * 1000;
 begin
-  if method = 'concurrently' then
+  if method <> 'plain' then
     -- Below deadlock_timeout it would lose to every autovacuum: those give way only when the deadlock check runs.
     lock_limit_ms := greatest(lock_limit_ms,
       500 + extract(epoch from pg_catalog.current_setting('deadlock_timeout')::interval) * 1000);
@@ -1833,7 +1939,7 @@ begin
   if (select c.oid
         from pg_catalog.pg_class c
         join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-       where n.nspname = view_schema and c.relname = refresh_succeeded.view_name and c.relkind = 'm') is distinct from view then
+       where n.nspname = view_schema and c.relname = refresh_succeeded.view_name) is distinct from view then
     raise exception 'the name %.% no longer stands for the materialized view that was claimed',
       pg_catalog.quote_ident(view_schema), pg_catalog.quote_ident(view_name) using errcode = 'MV002';
   end if;
@@ -1983,7 +2089,7 @@ begin
     return true;
   end if;
   if e.data_as_of is not null
-     and exists (select from pg_catalog.pg_class c where c.oid = e.view_oid and c.relkind = 'm') and (
+     and exists (select from mvsched.materialization m where m.oid = e.view_oid) and (
        not exists (
          select from mvsched.materialized_view_refresh_schedule_execution n
           where n.view_oid = e.view_oid and n.id > e.id and n.data_as_of is not null)
@@ -2172,6 +2278,7 @@ select s.id                                                as materialized_view_
        last.error_message                                  as last_error_message,
        s.consecutive_failures,
        s.queue,
+       s.kind::text                                        as kind,
        -- From the catalog's page count: pg_relation_size would wait behind a plain refresh.
        greatest(v.relpages, 0)::bigint * pg_catalog.current_setting('block_size')::bigint as size_bytes,
        reads.parents,
@@ -2181,7 +2288,8 @@ select s.id                                                as materialized_view_
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
   -- The ordinary case of mvsched.resolve_view, which is called for the others only.
-  left join pg_catalog.pg_class known on known.oid = s.view_oid and known.relkind = 'm' and s.database_identity = here.identity
+  left join pg_catalog.pg_class known
+    on known.oid = s.view_oid and mvsched.can_be(known.relkind, s.kind) and s.database_identity = here.identity
   left join lateral (
          select c.oid, c.relpages, mvsched.view_name(c.oid, n.nspname, c.relname) collate pg_catalog."default" as name
            from pg_catalog.pg_class c
@@ -2193,6 +2301,8 @@ select s.id                                                as materialized_view_
          select e.id, e.started_at
            from mvsched.materialized_view_refresh_schedule_execution e
           where e.status = 'running' and e.view_oid = v.oid
+          order by e.lane
+          limit 1
        ) running on true
   left join lateral (
          select e.*
@@ -2222,7 +2332,7 @@ comment on column mvsched.status.running_since is 'When the refresh that is runn
 comment on column mvsched.status.last_execution_id is 'The last execution that has ended';
 comment on column mvsched.status.last_status is 'How it ended';
 comment on column mvsched.status.last_reason is 'Why it ended so, in one word';
-comment on column mvsched.status.last_method is 'concurrently or plain';
+comment on column mvsched.status.last_method is 'concurrently, plain, merge, columns';
 comment on column mvsched.status.last_scheduled_at is 'Its slot';
 comment on column mvsched.status.last_started_at is 'When it was claimed';
 comment on column mvsched.status.last_ended_at is 'When it ended';
@@ -2233,6 +2343,7 @@ comment on column mvsched.status.last_error_name is 'Condition name of its error
 comment on column mvsched.status.last_error_message is 'Primary message of its error';
 comment on column mvsched.status.consecutive_failures is 'Failed slots since the last success';
 comment on column mvsched.status.queue is 'The queue whose workers refresh the view';
+comment on column mvsched.status.kind is 'What is materialized: view, merge, columns';
 comment on column mvsched.status.size_bytes is 'The view''s size by the catalog''s page count, as of its last VACUUM, ANALYZE or plain refresh';
 comment on column mvsched.status.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views; null: the view is gone';
 comment on column mvsched.status.succeeded_at is 'The end of the last success under its name; null: none that is kept';
@@ -2277,9 +2388,8 @@ begin
   version := (select v.version from mvsched.schema_version v);
   sign := concat_ws('/', mvsched.catalog_sign(), (
     select sum(hashtextextended(concat(c.oid, ' ', n.nspname, ' ', c.relname), 0)) -- a rename leaves catalog_sign as it is
-      from pg_catalog.pg_class c
-      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-     where c.relkind = 'm'));
+      from mvsched.materialization c
+      join pg_catalog.pg_namespace n on n.oid = c.relnamespace));
   return next;
 
   for standing in select * from mvsched.status st order by st.view_name loop

@@ -450,10 +450,11 @@ declare
   parts    pg_catalog.text[];
   relation pg_catalog.oid;
   other    pg_catalog.text;
-  what     pg_catalog.text := case new.kind when 'view' then 'materialized view' else 'table' end;
+  what     pg_catalog.text;
 begin
   -- The writer's search_path says what an unqualified name stands for, and nothing else.
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  what := case new.kind when 'view' then 'materialized view' else 'table' end;
 
   if tg_op = 'INSERT' or new.materialized_view_name is distinct from old.materialized_view_name or new.kind <> old.kind then
     parts := mvsched.parse_view_name(new.materialized_view_name);

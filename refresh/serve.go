@@ -41,9 +41,9 @@ type Serving struct {
 	Alive func()
 	Pulse time.Duration
 
-	// Told, when given, is called when the database tells that a schedule was written or (ended) that an execution has
-	// ended, and when it begins to be heard, or ceases to be (hears is false). It must not wait.
-	Told func(hears, ended bool)
+	// Told, when given, is called when the database tells that a schedule was written or that an execution has ended, and
+	// when it begins to be heard, or ceases to be (hears is false). It must not wait.
+	Told func(hears bool, ended *schedule.End)
 }
 
 // Serve refreshes views when they are due, until ctx ends: then it claims no more, lets what runs go on for the grace,

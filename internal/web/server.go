@@ -87,7 +87,7 @@ func (s *Server) URL() string { return "http://" + s.listener.Addr().String() + 
 func (s *Server) Close() error { return s.listener.Close() }
 
 // Told is for refresh.Serving.
-func (s *Server) Told(hears, ended bool) { s.feeder.tell(hears, ended) }
+func (s *Server) Told(hears bool, ended *schedule.End) { s.feeder.tell(hears, ended) }
 
 // Serve answers until ctx ends: then who follows events is cut off at once, and other answers have two seconds to end.
 func (s *Server) Serve(ctx context.Context, store *schedule.Store, database string) error {
@@ -107,6 +107,7 @@ func (s *Server) Serve(ctx context.Context, store *schedule.Store, database stri
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { s.feeder.run(ctx) })
+	running.Go(func() { s.feeder.flashes(ctx) })
 	running.Go(func() {
 		<-ctx.Done()
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
@@ -192,7 +193,7 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, form form) {
 	}
 }
 
-// follow sends every edition as long as the reader takes them.
+// follow sends every edition, and in between what has ended, as long as the reader takes them.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
@@ -235,8 +236,9 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	var sent *edition
+	var told *frame
 	for {
-		ed, next := s.feeder.now()
+		ed, flash, next := s.feeder.now()
 		if ed != nil && ed != sent {
 			event, err := ed.event()
 			if err != nil {
@@ -246,7 +248,13 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 			if !write(pick(event)) {
 				return
 			}
-			sent = ed
+			sent, told = ed, nil
+		}
+		if flash != nil && flash != told {
+			if !write(pick(*flash)) {
+				return
+			}
+			told = flash
 		}
 		select {
 		case <-next:

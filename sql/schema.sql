@@ -765,54 +765,61 @@ create trigger announce_execution
 -- What reads what
 ------------------------------------------------------------------------------------------------------------------------
 
-create view mvsched.materialized_view_dependency as
-with recursive reads as (
-  -- one step: the query of a view or materialized view names another one
-  select distinct r.ev_class as reader, d.refobjid as source, c.relkind as source_kind
-    from pg_catalog.pg_rewrite r
-    join pg_catalog.pg_depend d
-      on d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid = r.oid
-     and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjid <> r.ev_class
-    join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind in ('v', 'm')
-   where r.rulename = '_RETURN'
-     and r.ev_class >= 16384
-), reach as (
-  -- down through plain views to the first materialized ones; union ends cycles and keeps diamonds small
-  select c.oid as child, reads.source, reads.source_kind
-    from pg_catalog.pg_class c
-    join reads on reads.reader = c.oid
-   where c.relkind = 'm'
-  union
-  select reach.child, reads.source, reads.source_kind
+-- What is called here has a plan of its own, and callers take it for a thousand rows whatever the catalog's statistics say: after
+-- many views were created at once they know of none, and each join that expects none is a loop within a loop. Every step
+-- looks up the next one by an index.
+create function mvsched.dependencies() returns table (parent oid, child oid)
+  language sql stable rows 1000
+  set search_path = pg_catalog, pg_temp as $$
+  with recursive reach as (
+    -- down from a materialized view, through plain ones, to the first materialized ones; union ends cycles and keeps diamonds
+    -- small. Where it begins, a view is only what leads on.
+    select c.oid as child, c.oid as source, 'v'::"char" as source_kind
+      from pg_class c
+     where c.relkind = 'm' and c.oid >= 16384
+    union
+    select reach.child, c.oid, c.relkind
+      from reach
+      join pg_rewrite r on r.ev_class = reach.source and r.rulename = '_RETURN'
+      join pg_depend d
+        on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass and d.refobjid <> r.ev_class
+      join pg_class c on c.oid = d.refobjid and c.relkind in ('v', 'm')
+     where reach.source_kind = 'v'
+  )
+  select reach.source, reach.child
     from reach
-    join reads on reads.reader = reach.source
-   where reach.source_kind = 'v'
-)
-select reach.source as parent, reach.child
-  from reach
- where reach.source_kind = 'm';
+   where reach.source_kind = 'm'
+$$;
+comment on function mvsched.dependencies() is 'What materialized_view_dependency shows';
+
+create view mvsched.materialized_view_dependency as
+select d.parent, d.child
+  from mvsched.dependencies() d;
 comment on view mvsched.materialized_view_dependency is
   'One row for each materialized view (parent) that the query of another (child) reads, directly or through plain views, from the catalog as it is now. What a function''s body reads is not in the catalog';
 comment on column mvsched.materialized_view_dependency.parent is 'OID of the materialized view that is read';
 comment on column mvsched.materialized_view_dependency.child is 'OID of the materialized view whose query reads it';
 
 create view mvsched.materialized_view_reads as
--- Materialized, the dependencies are worked out once; else a planner that expects few views does it for each of them.
+-- Put together by sorting, not by a join: see mvsched.dependencies.
 with reads as materialized (
-  select d.child, pg_catalog.array_agg(p.name order by p.name) as parents
-    from mvsched.materialized_view_dependency d
-    join pg_catalog.pg_class c on c.oid = d.parent
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-   cross join lateral (select mvsched.view_name(c.oid, n.nspname, c.relname) as name) p
-   group by d.child
+  select line.child, pg_catalog.array_agg(line.parent order by line.parent) filter (where line.parent is not null) as parents
+    from (select d.child, mvsched.view_name(c.oid, n.nspname, c.relname) as parent
+            from mvsched.materialized_view_dependency d
+            join pg_catalog.pg_class c on c.oid = d.parent
+            join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+          union all
+          select c.oid, null
+            from pg_catalog.pg_class c
+           where c.relkind = 'm') line
+   group by line.child
 )
 select c.oid                                                                            as view_oid,
        mvsched.view_name(c.oid, n.nspname, c.relname) collate pg_catalog."default"      as view_name,
        coalesce(reads.parents, '{}')                                                    as parents
-  from pg_catalog.pg_class c
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  left join reads on reads.child = c.oid
- where c.relkind = 'm';
+  from reads
+  join pg_catalog.pg_class c on c.oid = reads.child
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace;
 comment on view mvsched.materialized_view_reads is 'One row for each materialized view, scheduled or not: materialized_view_dependency by names';
 comment on column mvsched.materialized_view_reads.view_oid is 'The materialized view';
 comment on column mvsched.materialized_view_reads.view_name is 'Its canonical name';

@@ -391,7 +391,7 @@ begin
         using errcode = 'undefined_table', hint = 'It is not in the search_path. Write schema.view.';
     else
       -- Taken all the same: a restore may load schedules before the views. It shows as "missing" until the view is there.
-      new.materialized_view_name := format('%I.%I', parts[1], parts[2]);
+      new.materialized_view_name := (mvsched.names_in(null, new.materialized_view_name))[1];
       raise warning 'materialized view % does not exist', new.materialized_view_name;
     end if;
     new.view_oid := relation;

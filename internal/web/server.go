@@ -57,9 +57,10 @@ type Server struct {
 	forms    map[string]form
 	beat     frame
 
-	// What a test of a reader who stalls makes small.
+	// What a test makes small.
 	eventTimeout time.Duration
 	sendBuffer   int
+	maxConns     int
 }
 
 // Listen takes the address, and answers nobody before Serve.
@@ -76,7 +77,7 @@ func Listen(ctx context.Context, address Address, options Options) (*Server, err
 	}
 	return &Server{
 		listener: listener, options: options, local: address.Loopback(), feeder: newFeeder(options.Log), beat: beat,
-		eventTimeout: eventTimeout, sendBuffer: sendBuffer,
+		eventTimeout: eventTimeout, sendBuffer: sendBuffer, maxConns: maxConns,
 	}, nil
 }
 
@@ -102,6 +103,7 @@ func (s *Server) Serve(ctx context.Context, store *schedule.Store, database stri
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader,
 		BaseContext:    func(net.Listener) context.Context { return ctx },
+		ConnContext:    withPlace,
 		ErrorLog:       slog.NewLogLogger(s.options.Log.Handler(), slog.LevelDebug),
 	}
 	var running sync.WaitGroup
@@ -116,7 +118,7 @@ func (s *Server) Serve(ctx context.Context, store *schedule.Store, database stri
 			_ = server.Close() // what is left has had its time
 		}
 	})
-	err := server.Serve(newLimited(s.listener, maxConns, s.sendBuffer))
+	err := server.Serve(newLimited(s.listener, s.maxConns, s.sendBuffer))
 	stop()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil

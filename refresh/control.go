@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -173,12 +171,10 @@ func (r *run) lookAround(ctx context.Context, next *next, slots *int, maxSlots i
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer func() {
-			if bug := recover(); bug != nil {
-				err = fmt.Errorf("%w: %v\n%s", ErrBug, bug, debug.Stack())
-			}
-		}()
-		outlook, err = r.tend(ctx)
+		err = schedule.Guarded(func() (err error) {
+			outlook, err = r.tend(ctx)
+			return err
+		})
 	}()
 	for {
 		var due <-chan time.Time

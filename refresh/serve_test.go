@@ -144,7 +144,9 @@ func TestServe(t *testing.T) {
 		b.Exec(`alter table mvsched.catalog_state rename to elsewhere`)
 		b.Exec(`create materialized view public.new as select 1 as id`) // the look that sees it reads the catalog
 		b.Exec(`notify mvsched_schedule`)
-		pgtest.WaitFor(t, t.Context(), "it says so", func() bool { return strings.Contains(s.log.String(), "cannot look after the schedules; what runs goes on") })
+		pgtest.WaitFor(t, t.Context(), "it says so", func() bool {
+			return strings.Contains(s.log.String(), "cannot look after the schedules; what runs goes on")
+		})
 		b.Check("1", refreshing)
 		b.Exec(`alter table mvsched.elsewhere rename to catalog_state`)
 	})

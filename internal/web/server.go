@@ -90,7 +90,7 @@ func (s *Server) Close() error { return s.listener.Close() }
 // Told is for refresh.Serving.
 func (s *Server) Told(hears bool, ended *schedule.End) { s.feeder.tell(hears, ended) }
 
-// Serve answers until ctx ends: then who follows events is cut off at once, and other answers have two seconds to end.
+// Serve answers until ctx ends, or a bug (schedule.ErrBug) ends it: then who follows events is cut off at once, and other answers have two seconds to end.
 func (s *Server) Serve(ctx context.Context, store *schedule.Store, database string) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -107,9 +107,15 @@ func (s *Server) Serve(ctx context.Context, store *schedule.Store, database stri
 		ErrorLog:       slog.NewLogLogger(s.options.Log.Handler(), slog.LevelDebug),
 	}
 	var running sync.WaitGroup
-	defer running.Wait()
-	running.Go(func() { s.feeder.run(ctx) })
-	running.Go(func() { s.feeder.flashes(ctx) })
+	bugs := make(chan error, 2)
+	for _, work := range []func(context.Context){s.feeder.run, s.feeder.flashes} {
+		running.Go(func() {
+			if err := schedule.Guarded(func() error { work(ctx); return nil }); err != nil {
+				bugs <- err
+				stop()
+			}
+		})
+	}
 	running.Go(func() {
 		<-ctx.Done()
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
@@ -120,6 +126,11 @@ func (s *Server) Serve(ctx context.Context, store *schedule.Store, database stri
 	})
 	err := server.Serve(newLimited(s.listener, s.maxConns, s.sendBuffer))
 	stop()
+	running.Wait()
+	select {
+	case err = <-bugs:
+	default:
+	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -129,7 +140,15 @@ func (s *Server) Serve(ctx context.Context, store *schedule.Store, database stri
 //go:embed live.js
 var script []byte
 
+// answer hangs up where a bug keeps it from answering: the headers may be on their way.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
+	if err := schedule.Guarded(func() error { s.route(w, r); return nil }); err != nil {
+		s.options.Log.Error("cannot answer "+r.URL.Path, "because", err)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	switch path := r.URL.Path; path {
 	case pathAlive:
 		send(w, "text/plain; charset=utf-8", []byte("alive\n"))

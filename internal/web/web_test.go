@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -538,5 +539,19 @@ func TestTheEnd(t *testing.T) {
 	}
 	if !reflect.DeepEqual(s.err, nil) {
 		t.Error(s.err)
+	}
+}
+
+// A bug ends the page, with its stack, and not the refreshes of the process.
+func TestABugIsTold(t *testing.T) {
+	s := newSite(t, web.Options{})
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(t.Context(), nil, "shop") }()                 // without a store
+	response, err := client().Do(s.request(t.Context(), http.MethodGet, "/")) // which has it look
+	if err == nil {
+		response.Body.Close()
+	}
+	if err := <-done; !errors.Is(err, schedule.ErrBug) || !strings.Contains(err.Error(), "feeder.go:") {
+		t.Errorf("%v", err)
 	}
 }

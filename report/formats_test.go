@@ -81,6 +81,7 @@ func FuzzFormats(f *testing.F) {
 				if cases := elements(t, &status, "testcase"); cases != 1 {
 					t.Fatalf("%d cases", cases)
 				}
+			default: // what is printed, and not read
 			}
 		}
 	})

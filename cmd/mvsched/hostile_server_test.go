@@ -161,7 +161,7 @@ func header(letter byte, length uint32) []byte {
 
 func lies() (all []lie) {
 	add := func(name string, tell func(l *liar, r *rand.Rand, to net.Conn, message []byte) bool) {
-		plausible := slices.ContainsFunc([]string{"bits", "scrambles", "shortens", "row", "columns", "nothing", "22012", "P0001", "ZZZZZ", "00000"},
+		plausible := slices.ContainsFunc([]string{"bits", "scrambles", "shortens", "row", "columns", "nothing", "end", "22012", "P0001", "ZZZZZ", "00000"},
 			func(part string) bool { return strings.Contains(name, part) })
 		all = append(all, lie{name, plausible, tell})
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	hostileRuns = flag.Int("hostile", 24, "how many runs against a server that lies")
+	hostileRuns = flag.Int("hostile", 16, "how many runs against a server that lies")
 	hostileSeed = flag.Uint64("hostile-seed", 1, "the seed of the first of them")
 )
 

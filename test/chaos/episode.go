@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/mvsched/mvsched/internal/throwaway"
 )
 
 // A theme is what an episode is about.
@@ -23,15 +21,14 @@ type theme struct {
 	injectors int           // how many faults wait for their phase at a time
 	calm      time.Duration // between two faults of an injector
 	lone      bool          // one fault, then recovery, then the next: to measure it
-	sampled   bool          // the tests have one of it: most kinds in one episode, since its beginning and its end take longest
+	needs     need
+	sampled   bool // the tests have one of it: most kinds in one episode, since its beginning and its end take longest
 }
-
-// poolerTheme has PgBouncer in it, and is there only for who asks for it.
-const poolerTheme = "pooler"
 
 func themes() []*theme {
 	network, process, backend, server, database := networkFaults(), processFaults(), backendFaults(), serverFaults(), databaseFaults()
 	others := database[:len(database)-2] // those that keep everybody from connecting would leave the rest nothing to hit
+	clock := slices.Concat(clockFaults(), clockFaults(), process[:1], backend[:1])
 	return []*theme{
 		{name: "network", kinds: network, injectors: 24},
 		{name: "process", kinds: process, injectors: 6},
@@ -42,19 +39,21 @@ func themes() []*theme {
 		{name: "everything", kinds: slices.Concat(network, process, backend, others, server), injectors: 12},
 		{name: "backend", kinds: backend, injectors: 20},
 		{name: "network", kinds: network, injectors: 24},
-		{name: poolerTheme, kinds: slices.Concat(poolerFaults(), network, process, others), injectors: 8, calm: 200 * time.Millisecond},
+		{name: "pooler", kinds: slices.Concat(poolerFaults(), network, process, others), injectors: 8, calm: 200 * time.Millisecond, needs: aPooler},
+		{name: "clock", kinds: clock, injectors: 6, calm: 50 * time.Millisecond, needs: clocks},
+		{name: "storage", kinds: storageFaults(), injectors: 1, lone: true, needs: disks},
+		{name: "standby", kinds: standbyFaults(), injectors: 1, lone: true, needs: aStandby},
+		{name: "loss", kinds: lossFaults(), injectors: 1, lone: true, needs: networks},
 		{name: "recovery", kinds: slices.Concat(network, process, backend, server), injectors: 1, lone: true},
 	}
 }
 
 // episode is a database, its workers, a storm of faults, and a quiet end.
 type episode struct {
-	index    int
-	seed     uint64
-	theme    *theme
-	server   *throwaway.Server
-	pooler   *pooler // nil: none
-	binary   string
+	index int
+	seed  uint64
+	theme *theme
+	site
 	say      func(string)
 	database string
 	views    []view
@@ -74,6 +73,7 @@ type episode struct {
 	exits      map[string]int
 	stops      []time.Duration
 	serverBack time.Time
+	lost       []window
 	recoveries map[string][]time.Duration
 	quiet      time.Duration
 	claims     int
@@ -88,6 +88,9 @@ func (e *episode) violate(invariant, format string, args ...any) {
 	defer e.mu.Unlock()
 	e.violations = append(e.violations, invariant+": "+fmt.Sprintf(format, args...))
 }
+
+// now is what the server's clock shows.
+func (e *episode) now() time.Time { return e.clock.now() }
 
 func (e *episode) countExit(command string, code int) {
 	e.mu.Lock()
@@ -104,7 +107,24 @@ func (e *episode) noteStop(took time.Duration) {
 func (e *episode) noteServerBack() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.serverBack = time.Now()
+	e.serverBack = e.now()
+}
+
+// window is a time whose commits may be lost: the ledger does not tell how what it began has ended.
+type window struct{ from, to time.Time }
+
+// noteLag notes that a standby has stopped following.
+func (e *episode) noteLag() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lost = append(e.lost, window{from: e.now()})
+}
+
+// noteLost notes that it has taken over.
+func (e *episode) noteLost() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lost[len(e.lost)-1].to = e.now()
 }
 
 func (e *episode) worker(i int) *worker { return e.workers[i%len(e.workers)] }
@@ -217,18 +237,18 @@ func (e *episode) run(ctx context.Context, storm time.Duration) error {
 	var watch sync.WaitGroup
 	watch.Go(func() { e.sample(watching) })
 
-	err := e.awaitRefreshes(ctx, time.Now(), time.Minute)
+	err := e.awaitRefreshes(ctx, e.now(), time.Minute)
 	if err == nil {
 		e.storm(rng, storm)
 	}
 	calm()
-	began := time.Now()
+	began := e.now()
 	err = orElse(err, func() error { return e.mend(ctx) })
 	if err == nil {
 		if late := e.awaitRefreshes(ctx, began, e.quietLimit()); late != nil {
 			e.violate("L1", "after the storm: %v", late)
 		}
-		e.quiet = time.Since(began)
+		e.quiet = e.now().Sub(began)
 	}
 	for _, w := range e.workers {
 		processes.Go(w.retire)
@@ -254,7 +274,7 @@ func (e *episode) open(ctx context.Context) error {
 	e.database = fmt.Sprintf("chaos_%d", e.index)
 	e.awaitTemplate(ctx)
 	if err := execute(ctx, e.server, "postgres", fmt.Sprintf(`drop database if exists %s with (force)`, e.database),
-		fmt.Sprintf(`create database %s template %s`, e.database, template)); err != nil {
+		fmt.Sprintf(`create database %s template %s`, e.database, template)+e.tablespace()); err != nil {
 		return err
 	}
 	schedules := []string{
@@ -277,6 +297,14 @@ func (e *episode) open(ctx context.Context) error {
 	return err
 }
 
+// tablespace is where the episode's database is.
+func (e *episode) tablespace() string {
+	if e.disk == nil {
+		return ""
+	}
+	return " tablespace " + smallSpace
+}
+
 func (e *episode) awaitTemplate(ctx context.Context) {
 	e.ctx, e.database = ctx, template
 	e.awaitWrites(ctx)
@@ -289,7 +317,11 @@ func (e *episode) hire() error {
 	if e.pooler != nil {
 		socket = e.pooler.socket()
 	}
-	for i := range 6 {
+	count := 6
+	if len(e.hosts) > 0 {
+		count = len(e.hosts)
+	}
+	for i := range count {
 		w := &worker{episode: e, name: fmt.Sprintf("chaos-%d", i), args: []string{"serve", "-j", "3", "--grace", "2s"}}
 		if i == 5 {
 			w.args = []string{"run", "-j", "3"}
@@ -297,6 +329,14 @@ func (e *episode) hire() error {
 		var err error
 		if w.proxy, err = newProxy(w, socket, e.armory); err != nil {
 			return err
+		}
+		if len(e.hosts) > 0 {
+			w.host = e.hosts[i]
+		}
+		if e.theme.needs == clocks {
+			if w.clock, err = newClock(e.file(w.name + ".clock")); err != nil {
+				return err
+			}
 		}
 		e.workers = append(e.workers, w)
 	}

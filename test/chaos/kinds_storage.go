@@ -56,24 +56,20 @@ func (s *site) makeDisks(ctx context.Context) error {
 
 // fill leaves no room on the disk, until the function that it returns is called.
 func (d *disk) fill() (free func(), err error) {
-	var room syscall.Statfs_t
-	if err := syscall.Statfs(d.path, &room); err != nil {
-		return nil, err
-	}
 	f, err := os.Create(filepath.Join(d.path, "ballast"))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	free = func() { _ = os.Remove(f.Name()) }
-	size := int64(room.Bavail) * room.Bsize
-	for size > 0 {
-		if err := syscall.Fallocate(int(f.Fd()), 0, 0, size); err == nil {
-			return free, nil
+	at := int64(0)
+	for piece := int64(1 << 20); piece >= 1<<12; { // smaller ones when there is no room for a large one
+		if syscall.Fallocate(int(f.Fd()), 0, at, piece) == nil {
+			at += piece
+		} else {
+			piece /= 2
 		}
-		size -= room.Bsize // somebody was faster
 	}
-	return free, nil
+	return func() { _ = os.Remove(f.Name()) }, nil
 }
 
 func storageFaults() []*kind {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,13 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// host is where a worker runs: a network namespace, with a cable to the server's. It is held by a process that sleeps.
+// host is where a worker runs: a network namespace, with a cable to the server's. It is held by a process that waits.
 type host struct {
 	index  int
 	holder *exec.Cmd
@@ -39,8 +39,10 @@ func (h *host) address(end int) string { return fmt.Sprintf("10.99.%d.%d", h.ind
 func (s *site) makeHosts(ctx context.Context) error {
 	for i := range hostCount {
 		h := &host{index: i}
-		h.holder = exec.Command("unshare", "--net", "sleep", "infinity")
-		h.holder.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		h.holder = exec.Command("unshare", "--net", "cat")
+		if _, err := h.holder.StdinPipe(); err != nil { // which ends it when we die
+			return err
+		}
 		if err := h.holder.Start(); err != nil {
 			return err
 		}
@@ -190,7 +192,8 @@ func loseNetwork(f *fault, _ *link, _ []byte) (bool, error) {
 		}
 	}
 	if h.isDark() || bright == 0 {
-		return false, fmt.Errorf("somebody has to be left")
+		e.pause(patience)
+		return false, errors.New("somebody has to be left")
 	}
 	condition := moments[f.victim/7%len(moments)]
 	began := time.Now()
@@ -213,7 +216,7 @@ func loseNetwork(f *fault, _ *link, _ []byte) (bool, error) {
 				[]any{pid}, &f.found.execution)
 			return false, nil
 		}
-		if err != pgx.ErrNoRows || time.Since(began) > patience || e.ctx.Err() != nil {
+		if !errors.Is(err, pgx.ErrNoRows) || time.Since(began) > patience || e.ctx.Err() != nil {
 			return false, err
 		}
 		e.pause(time.Millisecond)

@@ -49,7 +49,7 @@ var forgeries = []struct{ sql, want string }{
 func TestTheOracleNotices(t *testing.T) {
 	var s site
 	t.Cleanup(s.close)
-	if err := s.open(t.Context(), "", nothing, false, func(string) {}); err != nil {
+	if err := s.open(t.Context(), "", nothing, func(string) {}); err != nil {
 		t.Fatal(err)
 	}
 	e := &episode{index: 1, site: s, views: theViews(), results: map[int64]string{}, logNeedNotHave: true}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +22,19 @@ type theme struct {
 	lone      bool          // one fault, then recovery, then the next: to measure it
 	needs     need
 	sampled   bool // the tests have one of it: most kinds in one episode, since its beginning and its end take longest
+
+	// Of the soak: what it has instead of the others' views and workers.
+	views   []view
+	staff   [][]string
+	prepare []string // statements
+}
+
+// interval is how far apart the slots of the theme's views are.
+func (t *theme) interval() time.Duration {
+	if t.views != nil {
+		return 10 * time.Second
+	}
+	return time.Second
 }
 
 func themes() []*theme {
@@ -44,6 +56,8 @@ func themes() []*theme {
 		{name: "storage", kinds: storageFaults(), injectors: 1, lone: true, needs: disks},
 		{name: "standby", kinds: standbyFaults(), injectors: 1, lone: true, needs: aStandby},
 		{name: "loss", kinds: lossFaults(), injectors: 1, lone: true, needs: networks},
+		{name: soakTheme, kinds: soakKinds(network, process, backend, server, others), injectors: 2, calm: time.Second, needs: endurance,
+			views: soakViews(), staff: soakStaff, prepare: soakHistory},
 		{name: "recovery", kinds: slices.Concat(network, process, backend, server), injectors: 1, lone: true},
 	}
 }
@@ -76,6 +90,7 @@ type episode struct {
 	lost       []window
 	recoveries map[string][]time.Duration
 	quiet      time.Duration
+	readings   [][]reading
 	claims     int
 	successes  int
 	results    map[int64]string
@@ -212,6 +227,9 @@ func (e *episode) awaitSuccess(l *link) bool {
 func (e *episode) run(ctx context.Context, storm time.Duration) error {
 	rng := rand.New(rand.NewPCG(e.seed, uint64(e.index)))
 	e.views, e.armory = theViews(), newArmory()
+	if e.theme.views != nil {
+		e.views = e.theme.views
+	}
 	e.exits, e.recoveries, e.results = map[string]int{}, map[string][]time.Duration{}, map[int64]string{}
 	stormy, calm := context.WithCancel(ctx)
 	defer calm()
@@ -236,6 +254,9 @@ func (e *episode) run(ctx context.Context, storm time.Duration) error {
 	watching, unwatch := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { e.sample(watching) })
+	if e.theme.needs == endurance {
+		watch.Go(func() { e.watchSoak(stormy, storm) })
+	}
 
 	err := e.awaitRefreshes(ctx, e.now(), time.Minute)
 	if err == nil {
@@ -267,80 +288,6 @@ func orElse(err error, next func() error) error {
 		return err
 	}
 	return next()
-}
-
-// open makes the episode's database.
-func (e *episode) open(ctx context.Context) error {
-	e.database = fmt.Sprintf("chaos_%d", e.index)
-	e.awaitTemplate(ctx)
-	if err := execute(ctx, e.server, "postgres", fmt.Sprintf(`drop database if exists %s with (force)`, e.database),
-		fmt.Sprintf(`create database %s template %s`, e.database, template)+e.tablespace()); err != nil {
-		return err
-	}
-	schedules := []string{
-		`alter database ` + e.database + ` set synchronous_commit = on`,
-		`alter database ` + e.database + ` owner to worker`,
-	}
-	for _, v := range e.views {
-		schedules = append(schedules, v.schedule())
-	}
-	if err := execute(ctx, e.server, e.database, schedules...); err != nil {
-		return err
-	}
-	config, err := pgxpool.ParseConfig(e.server.DSN(e.database))
-	if err != nil {
-		return err
-	}
-	config.MaxConns = 6
-	config.ConnConfig.RuntimeParams["application_name"] = "oracle"
-	e.admin, err = pgxpool.NewWithConfig(ctx, config)
-	return err
-}
-
-// tablespace is where the episode's database is.
-func (e *episode) tablespace() string {
-	if e.disk == nil {
-		return ""
-	}
-	return " tablespace " + smallSpace
-}
-
-func (e *episode) awaitTemplate(ctx context.Context) {
-	e.ctx, e.database = ctx, template
-	e.awaitWrites(ctx)
-	e.database = fmt.Sprintf("chaos_%d", e.index)
-}
-
-// hire sets up the workers: five servers, and somebody's cron.
-func (e *episode) hire() error {
-	socket := filepath.Join(e.server.Dir(), "s", ".s.PGSQL.5432")
-	if e.pooler != nil {
-		socket = e.pooler.socket()
-	}
-	count := 6
-	if len(e.hosts) > 0 {
-		count = len(e.hosts)
-	}
-	for i := range count {
-		w := &worker{episode: e, name: fmt.Sprintf("chaos-%d", i), args: []string{"serve", "-j", "3", "--grace", "2s"}}
-		if i == 5 {
-			w.args = []string{"run", "-j", "3"}
-		}
-		var err error
-		if w.proxy, err = newProxy(w, socket, e.armory); err != nil {
-			return err
-		}
-		if len(e.hosts) > 0 {
-			w.host = e.hosts[i]
-		}
-		if e.theme.needs == clocks {
-			if w.clock, err = newClock(e.file(w.name + ".clock")); err != nil {
-				return err
-			}
-		}
-		e.workers = append(e.workers, w)
-	}
-	return nil
 }
 
 // storm lets the planned faults strike until the time is up.
@@ -423,7 +370,7 @@ func (e *episode) mend(ctx context.Context) error {
 func (e *episode) quietLimit() time.Duration {
 	var grace float64
 	_ = e.ask(`select coalesce(max(extract(epoch from start_grace)), 3)::float8 from mvsched.materialized_view_refresh_schedule`, nil, &grace)
-	return 10*time.Second + time.Duration(grace*float64(time.Second))
+	return 9*time.Second + e.theme.interval() + time.Duration(grace*float64(time.Second))
 }
 
 // awaitRefreshes waits until every healthy view has a refresh that began after an instant, and every claim of before has ended.

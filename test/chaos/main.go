@@ -83,11 +83,14 @@ func chaos(ctx context.Context, o options) (*tally, error) {
 	}
 	var s site
 	defer s.close()
-	if err := s.open(ctx, o.binary, needs, false, say); err != nil {
+	if err := s.open(ctx, o.binary, needs, say); err != nil {
 		return nil, err
 	}
 	t.Server = s.server.Version()
 	fmt.Fprintf(os.Stderr, "PostgreSQL %s, seed %d\n", s.server.Version(), o.seed)
+	if needs == endurance {
+		o.storm, o.last = o.time, o.first
+	}
 	end := time.Now().Add(o.time)
 	for i := o.first; ctx.Err() == nil && (o.last > 0 || time.Now().Before(end)) && (o.last == 0 || i <= o.last); i++ {
 		e := &episode{index: i, seed: o.seed, theme: chosen[(i-1)%len(chosen)], site: s, say: say}
@@ -97,6 +100,9 @@ func chaos(ctx context.Context, o options) (*tally, error) {
 				break
 			}
 			return t, fmt.Errorf("episode %d (%s), seed %d: %w", i, e.theme.name, o.seed, err)
+		}
+		if needs == endurance {
+			t.Soak = e.judgeSoak()
 		}
 		t.add(e)
 		if err := t.save(o.tally); err != nil {

@@ -17,12 +17,13 @@ import (
 type need int
 
 const (
-	nothing  need = iota
-	aPooler       // PgBouncer
-	clocks        // to set; it takes gcc
-	disks         // small ones; it takes root
-	aStandby      // it takes pg_basebackup
-	networks      // of several hosts; it takes root
+	nothing   need = iota
+	aPooler        // PgBouncer
+	clocks         // to set; it takes gcc
+	disks          // small ones; it takes root
+	aStandby       // it takes pg_basebackup
+	networks       // of several hosts; it takes root
+	endurance      // a count of goroutines, built in, and all the time in one episode
 )
 
 // site is what an episode is in: the server, and what stands around it.
@@ -38,7 +39,7 @@ type site struct {
 }
 
 // build starts everything, for a theme's need. Whether it succeeds or not, close is to be called.
-func (s *site) open(ctx context.Context, binary string, needs need, count bool, say func(string)) (err error) {
+func (s *site) open(ctx context.Context, binary string, needs need, say func(string)) (err error) {
 	if s.dir, err = os.MkdirTemp("", "mvsched-chaos-"); err != nil {
 		return err
 	}
@@ -47,7 +48,7 @@ func (s *site) open(ctx context.Context, binary string, needs need, count bool, 
 	}
 	if s.binary = binary; binary == "" {
 		overlay := ""
-		if needs == clocks || count {
+		if needs == clocks || needs == endurance {
 			if overlay, err = overlayFor(ctx, s.dir); err != nil {
 				return err
 			}

@@ -12,8 +12,9 @@ BENCHTIME ?= 1s
 
 TIME ?= 10m
 SEED ?= 0
+VIEWS ?= 10000
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos mutants model fuzz lint docs bench test-bench bench-micro build clean
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos soak crowd mutants model fuzz lint docs bench test-bench bench-micro build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,12 +50,18 @@ test-browser: ## the page in chromium, which is fetched where it is missing; pic
 	rm -rf bin/pictures && mkdir -p bin/pictures
 	cd test/browser && go test -artifacts -outputdir $(CURDIR)/bin/pictures ./...
 
-test-chaos: ## a sample of the faults under real workers, and a test of what looks for violations; a minute
+test-chaos: ## a sample of the faults under real workers, a test of what looks for violations, three mutants; a minute
 	cd test/chaos && go test ./...
 
 chaos: ## faults under real workers: make chaos TIME=2h SEED=7 EPISODE=3 THEME=network TALLY=counts.json
 	cd test/chaos && go run . -time $(TIME) -seed $(SEED) $(if $(EPISODE),-episode $(EPISODE)) \
 		$(if $(THEME),-theme $(THEME)) $(if $(STORM),-storm $(STORM)) $(if $(INJECTORS),-injectors $(INJECTORS)) $(if $(TALLY),-tally $(abspath $(TALLY)))
+
+soak: ## hours under random faults: does anything grow? make soak TIME=60m SEED=7
+	cd test/chaos && go run . -theme soak -time $(TIME) -seed $(SEED) $(if $(TALLY),-tally $(abspath $(TALLY)))
+
+crowd: ## many views due at once, refreshed by 1 to 200 workers: make crowd VIEWS=10000
+	cd test/chaos && go run . -crowd $(VIEWS)
 
 mutants: ## break mvsched in the ways that matter, and see that the tests notice; a quarter of an hour
 	cd test/chaos && go run ./mutants

@@ -25,6 +25,7 @@ type options struct {
 	tally   string // a file that the counts are added to
 	binary  string // of mvsched; "": build it
 	verbose bool
+	crowd   int  // instead of all that: so many views that are due at once
 	sample  bool // one episode each of some themes, for the tests
 }
 
@@ -38,6 +39,7 @@ func main() {
 	flag.StringVar(&o.theme, "theme", "", "only episodes of this theme")
 	flag.IntVar(&o.waiting, "injectors", 0, "how many faults wait for their phase at a time; 0: as many as the theme says")
 	flag.StringVar(&o.tally, "tally", "", "add the counts to this file, and print the tables of all that has come together in it")
+	flag.IntVar(&o.crowd, "crowd", 0, "no faults, but so many views due at once, refreshed by few workers and by many")
 	flag.StringVar(&o.binary, "mvsched", "", "the program to try; built when it is not given")
 	flag.BoolVar(&o.verbose, "v", false, "say more")
 	flag.Parse()
@@ -50,6 +52,15 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if o.crowd > 0 {
+		table, err := crowd(ctx, o)
+		fmt.Println(table)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	t, err := chaos(ctx, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)

@@ -24,6 +24,7 @@ const (
 	aStandby       // it takes pg_basebackup
 	networks       // of several hosts; it takes root
 	endurance      // a count of goroutines, built in, and all the time in one episode
+	crowded        // many connections
 )
 
 // site is what an episode is in: the server, and what stands around it.
@@ -63,6 +64,8 @@ func (s *site) open(ctx context.Context, binary string, needs need, say func(str
 		if s.clock, err = serverClock(ctx, s.dir); err != nil {
 			return err
 		}
+	case crowded:
+		settings = []string{crowdConnections}
 	case networks:
 		settings = []string{"listen_addresses=*"}
 	}

@@ -143,7 +143,7 @@ func (m mutant) try(ctx context.Context, dir string) (verdict string, err error)
 }
 
 func goTest(ctx context.Context, dir, pkg, tests string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", pkg, "-run", tests, "-count=1", "-v", "-failfast", "-timeout", testLimit.String())
+	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", pkg, "-run", tests, "-count=1", "-v", "-failfast", "-timeout", testLimit.String())
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err == nil && !strings.Contains(string(out), "--- PASS: ") {

@@ -14,8 +14,9 @@ BENCHTIME ?= 1s
 RUNS ?= 400
 TIME ?= 10m
 SEED ?= 0
+VIEWS ?= 10000
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos hostile mutants model fuzz lint vuln sbom docs bench test-bench bench-micro build clean
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos soak crowd hostile mutants model fuzz lint vuln sbom docs bench test-bench bench-micro build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,7 +52,7 @@ test-browser: ## the page in chromium, which is fetched where it is missing; pic
 	rm -rf bin/pictures && mkdir -p bin/pictures
 	cd test/browser && go test -v -artifacts -outputdir $(CURDIR)/bin/pictures ./...
 
-test-chaos: ## a sample of the faults under real workers, and a test of what looks for violations; a minute
+test-chaos: ## a sample of the faults under real workers, a test of what looks for violations, three mutants; a minute
 	cd test/chaos && go test ./...
 
 chaos: ## faults under real workers: make chaos TIME=2h SEED=7 EPISODE=3 THEME=network TALLY=counts.json
@@ -60,6 +61,11 @@ chaos: ## faults under real workers: make chaos TIME=2h SEED=7 EPISODE=3 THEME=n
 
 hostile: ## every command against a server that lies: make hostile RUNS=2000 SEED=7
 	go test ./cmd/mvsched -run TestServerThatLies -hostile $(RUNS) -hostile-seed $(SEED) -count=1 -timeout 24h
+soak: ## hours under random faults: does anything grow? make soak TIME=60m SEED=7
+	cd test/chaos && go run . -theme soak -time $(TIME) -seed $(SEED) $(if $(TALLY),-tally $(abspath $(TALLY)))
+
+crowd: ## many views due at once, refreshed by 1 to 200 workers: make crowd VIEWS=10000
+	cd test/chaos && go run . -crowd $(VIEWS)
 
 mutants: ## break mvsched in the ways that matter, and see that the tests notice; a quarter of an hour
 	cd test/chaos && go run ./mutants

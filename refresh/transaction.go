@@ -88,11 +88,14 @@ func (r *refresher) failed(ctx context.Context, conn *pgx.Conn, claim schedule.C
 			return record, nil
 		}
 		r.log.Warn("recording the end of a refresh", "view", claim.View, "execution", claim.ExecutionID, "error", recordErr)
-		return r.awaitOutcome(ctx, claim, method, err, claim.Timeout+outcomeAfterTimeLimit)
+		leaveUsable(ctx, conn)                                      // while its transaction stays open, nobody else can record the end either
+		if conn.IsClosed() || ending.Status == schedule.Cancelled { // only by that transaction's age it may be a time limit
+			return r.awaitOutcome(ctx, claim, method, err, claim.Timeout+outcomeAfterTimeLimit)
+		}
+	} else { // not the view's doing: the claim was lost, the limits could not be set, or the commit failed
+		ending.TimeLimit = 0
 	}
-	// Not the view's doing: the claim was lost, the limits could not be set, or the commit failed. The lock is gone with
-	// the transaction, so a rescuer may be quicker; then its record stands.
-	ending.TimeLimit = 0
+	// The lock goes with the transaction, so a rescuer may be quicker; then its record stands.
 	record, recordErr := r.endDetached(ctx, conn, claim, ending)
 	if recordErr == nil || errors.Is(recordErr, pgx.ErrNoRows) {
 		return record, recordErr
@@ -253,7 +256,8 @@ func rollBack(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// leaveUsable ends what has failed behind a commit, since the next claim comes over the same connection.
+// leaveUsable ends what has failed behind a commit, or where the record of a failure was refused, since the next claim comes
+// over the same connection.
 func leaveUsable(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()

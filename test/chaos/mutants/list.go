@@ -13,7 +13,8 @@ var mutants = []mutant{
 		name: "claim without SKIP LOCKED",
 		edits: []edit{{schema, "         and x.database_identity = here\n         for no key update skip locked;",
 			"         and x.database_identity = here\n         for no key update;"}},
-		pkg: "./schedule", tests: "^TestClaim$/^skips_a_row_another_worker_holds$",
+		sampled: true,
+		pkg:     "./schedule", tests: "^TestClaim$/^skips_a_row_another_worker_holds$",
 	},
 	{
 		name:  "claim without its limit (as without MATERIALIZED)",
@@ -40,9 +41,10 @@ var mutants = []mutant{
 		pkg:   "./schedule", tests: "^TestRescue$/^fences_off_the_worker_that_wakes_up_late$",
 	},
 	{
-		name:  "no lock on the execution",
-		edits: []edit{{schema, "and e.status = 'running'\n    for no key update;\n", "and e.status = 'running';\n"}},
-		pkg:   "./schedule", tests: "^TestRescue$/^leaves_a_live_run_alone_however_old$",
+		name:    "no lock on the execution",
+		edits:   []edit{{schema, "and e.status = 'running'\n    for no key update;\n", "and e.status = 'running';\n"}},
+		sampled: true,
+		pkg:     "./schedule", tests: "^TestRescue$/^leaves_a_live_run_alone_however_old$",
 	},
 	{
 		name:  "begin by the id only",
@@ -83,9 +85,10 @@ var mutants = []mutant{
 		pkg:   "./cmd/mvsched", tests: "^TestScript$/^worker_killed$",
 	},
 	{
-		name:  "record in a second transaction",
-		edits: []edit{{transaction, "	queue(pass, `set local search_path = pg_catalog, pg_temp`)\n", "	queue(pass, `commit`)\n	queue(pass, `begin`)\n	queue(pass, `set local search_path = pg_catalog, pg_temp`)\n"}},
-		pkg:   "./refresh", tests: "^TestRunDue$|^TestTheRecordIsDeleted$",
+		name:    "record in a second transaction",
+		edits:   []edit{{transaction, "	queue(pass, `set local search_path = pg_catalog, pg_temp`)\n", "	queue(pass, `commit`)\n	queue(pass, `begin`)\n	queue(pass, `set local search_path = pg_catalog, pg_temp`)\n"}},
+		sampled: true,
+		pkg:     "./refresh", tests: "^TestTheRecordIsDeleted$",
 	},
 	{
 		name:  "the view's OID is not compared before the commit",

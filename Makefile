@@ -61,6 +61,7 @@ chaos: ## faults under real workers: make chaos TIME=2h SEED=7 EPISODE=3 THEME=n
 
 hostile: ## every command against a server that lies: make hostile RUNS=2000 SEED=7
 	go test ./cmd/mvsched -run TestServerThatLies -hostile $(RUNS) -hostile-seed $(SEED) -count=1 -timeout 24h
+
 soak: ## hours under random faults: does anything grow? make soak TIME=60m SEED=7
 	cd test/chaos && go run . -theme soak -time $(TIME) -seed $(SEED) $(if $(TALLY),-tally $(abspath $(TALLY)))
 

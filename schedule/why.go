@@ -89,6 +89,7 @@ type circumstances struct {
 	RunningWorker   *string
 	RunningTrigger  *string
 	Strategy        Strategy
+	Parameters      Parameters
 	Populated       bool
 	UniqueIndex     bool
 	OwnerTemp       bool
@@ -130,7 +131,7 @@ select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_n
             when running.trigger <> 'manual' then running.started_at + it.maximum_execution_duration end,
        running.unbegun,
        running.worker, running.trigger, coalesce(it.strategy, 'auto'),
-       coalesce(v.populated, false), coalesce(v.unique_index, false), coalesce(v.owner_temp, false),
+       it.settings, coalesce(v.populated, false), coalesce(v.unique_index, false), coalesce(v.owner_temp, false),
        case when it.on_parent_failure = 'skip' then mvsched.failed_ancestor(it.oid, it.last_attempted_at) end,
        coalesce(it.skip_unchanged, false), known.refreshed_at + it.max_staleness,
        case when (it.skip_unchanged or it.on_change) and v.oid is not null then mvsched.obstacles(mvsched.read_sources(v.oid)) end,

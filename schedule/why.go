@@ -59,6 +59,7 @@ const (
 	WhySkipUnchanged  = "skip_unchanged"
 	WhyCannotSee      = "changes_unseen"
 	WhyMethod         = "method"
+	WhyCost           = "cost"
 	WhyNextSlot       = "next_slot"
 )
 
@@ -238,6 +239,7 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 		last    []Execution
 		awaited []awaitedView
 		parents []parentView
+		costs   []refreshCost
 	)
 	err = s.send(ctx, func(batch *pgx.Batch) {
 		args := []any{found.scheduleID, found.oid, s.now()}
@@ -246,6 +248,7 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 		batch.Queue(circumstancesSQL, args...).Query(collect(&its, pgx.RowToStructByPos[circumstances]))
 		batch.Queue(whyLastSQL, args...).Query(collect(&last, ScanExecution))
 		batch.Queue(whyAwaitedSQL, args...).Query(collect(&awaited, pgx.RowToStructByPos[awaitedView]))
+		batch.Queue(whyCostSQL, args...).Query(collect(&costs, pgx.RowToStructByPos[refreshCost]))
 		batch.Queue(whyParentsSQL, args...).Query(collect(&parents, pgx.RowToStructByPos[parentView]))
 	})
 	if err != nil {
@@ -259,5 +262,8 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 		e.Last = &last[0]
 	}
 	e.Reasons = its[0].explain(e.Last, awaited, parents)
+	if cost, known := costs[0].reason(); known {
+		e.Insert(WhyMethod, cost)
+	}
 	return e, nil
 }

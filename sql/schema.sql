@@ -1275,7 +1275,12 @@ comment on function mvsched.may_pass(text) is
 create function mvsched.settle() returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan as $$
+  set plan_cache_mode = force_generic_plan
+  -- Whatever the statistics say, the index is what finds what has ended.
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+  set enable_seqscan = off
+  set enable_bitmapscan = off as $$
 declare
   refreshed oid[];
   slots     timestamptz[];
@@ -1566,17 +1571,21 @@ create function mvsched.queues() returns text[]
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
-  set enable_bitmapscan = off as $$
+  set enable_bitmapscan = off
+  set enable_sort = off as $$
 begin
   return array(
+    -- Not min(): where statistics say that the index is short, the planner reads all of it.
     with recursive q as (
-      select min(s.queue) as queue
-        from mvsched.materialized_view_refresh_schedule s
-       where s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
-      union all
-      select (select min(s.queue)
+      select (select s.queue::text
                 from mvsched.materialized_view_refresh_schedule s
-               where s.queue > q.queue and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null)
+               where s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+               order by s.queue limit 1) as queue
+      union all
+      select (select s.queue::text
+                from mvsched.materialized_view_refresh_schedule s
+               where s.queue > q.queue and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+               order by s.queue limit 1)
         from q
        where q.queue is not null
     )
@@ -1693,7 +1702,9 @@ begin
         from mvsched.materialized_view_refresh_schedule x
        where x.id = candidate.id and x.next_run_at <= instant
          and mvsched.slot(x.next_run_at, x.next_run_offset, x.next_run_reason) = candidate.slot
-         and x.paused_at is null and x.suspended_at is null and x.open_execution_id is null
+         -- In other words than those of the index on what is due, which would be read from its beginning where statistics
+         -- say that it is short.
+         and num_nonnulls(x.paused_at, x.suspended_at, x.open_execution_id) = 0
          and x.database_identity = here
          for no key update skip locked;
       continue when not found;

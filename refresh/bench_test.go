@@ -72,7 +72,8 @@ func BenchmarkRefresh(b *testing.B) {
 var growthRows = flag.Int("growth-rows", 20_000, "the rows of the view of BenchmarkGrowth")
 
 // How far a view grows when it is refreshed 20 times with a tenth of it changed each time: "times", its heap against that
-// after a plain refresh. A million rows (-growth-rows 1000000) take minutes.
+// after a plain refresh. A million rows
+// (-growth-rows 1000000) take minutes.
 func BenchmarkGrowth(b *testing.B) {
 	for b.Loop() {
 		b.ReportMetric(setup(b).growth(*growthRows), "times")

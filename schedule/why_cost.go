@@ -51,7 +51,7 @@ func (c refreshCost) reason() (Reason, bool) {
 // roundly is a time to two digits or so.
 func roundly(seconds float64) string {
 	d := duration(seconds)
-	for unit := time.Duration(10 * time.Second); unit >= time.Millisecond; unit /= 10 {
+	for unit := 10 * time.Second; unit >= time.Millisecond; unit /= 10 {
 		if d >= 10*unit {
 			return FormatDuration(d.Round(unit))
 		}

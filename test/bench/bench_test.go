@@ -43,7 +43,6 @@ func TestScaleQuick(t *testing.T) {
 	if strings.Contains(out.String(), "NaN") {
 		t.Errorf("a figure is missing:\n%s", out.String())
 	}
-	t.Log(out.String())
 }
 
 func TestLoggedClaims(t *testing.T) {

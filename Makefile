@@ -100,7 +100,7 @@ docs: ## docs/cli.md and docs/mvsched.1, from the commands
 	go run ./cmd/mvsched docs markdown >docs/cli.md
 	go run ./cmd/mvsched docs man >docs/mvsched.1
 
-bench: ## mvsched beside bare REFRESH and others, on one server in turn: make bench ROUNDS=7 FIGURES=burst,nothing,serve,big
+bench: ## mvsched beside bare REFRESH and others, on one server in turn: make bench ROUNDS=7 FIGURES=burst,nothing,serve,big,scale
 	mkdir -p docs/performance
 	cd test/bench && go run . -rounds $(ROUNDS) -figures $(FIGURES) -plots $(CURDIR)/docs/performance
 

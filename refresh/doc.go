@@ -7,6 +7,7 @@
 //	begin
 //	select mvsched.begin_refresh(…)                limits; fence and lock on the execution row
 //	savepoint
+//	set_config(…, true), …                         the settings of the view's schedule, undone behind the refresh
 //	refresh materialized view concurrently …       under the search_path of the view's schedule
 //	set local search_path = pg_catalog, pg_temp
 //	select mvsched.refresh_succeeded(…)            is it still that view? then the record

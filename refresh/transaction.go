@@ -110,6 +110,14 @@ type sent struct {
 	committed bool
 }
 
+// The schedule's settings are for the refresh alone. What follows makes plans that the session keeps: with settings such as
+// enable_indexscan = off those would be bad ones, for every view after this one. (Null is the session's own value.)
+const (
+	parametersSQL = `select pg_catalog.set_config(s.key, s.value, true) from pg_catalog.jsonb_each_text($1) s`
+
+	noParametersSQL = `select pg_catalog.set_config(s.key, null, true) from pg_catalog.jsonb_object_keys($1) s (key)`
+)
+
 // sendRefresh sends the whole transaction, begin to commit, in one write, and behind it what its end means for its
 // schedule. Once it is sent, the server completes it without us: a worker that dies here leaves a refreshed view and
 // the record of it. It must stay within one network buffer of the server (8 kB), or a dead worker's connection may cut
@@ -154,7 +162,13 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chos
 	if claim.SearchPath != nil {
 		queue(pass, `select pg_catalog.set_config('search_path', $1, true)`, *claim.SearchPath)
 	}
+	if claim.Parameters != nil {
+		queue(pass, parametersSQL, *claim.Parameters)
+	}
 	queue(pass, refresh+name.Identifier().Sanitize())
+	if claim.Parameters != nil {
+		queue(pass, noParametersSQL, *claim.Parameters)
+	}
 	// REFRESH runs as the view's owner. What follows runs as us, and must not see the owner's path.
 	queue(pass, `set local search_path = pg_catalog, pg_temp`)
 	queue(func(result *pgconn.ResultReader) (err error) {

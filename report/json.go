@@ -67,36 +67,37 @@ type executionJSON struct {
 }
 
 type scheduleJSON struct {
-	View                string     `json:"view"`
-	EverySeconds        *float64   `json:"every_seconds"`
-	AfterSeconds        *float64   `json:"after_seconds"`
-	Cron                *string    `json:"cron"`
-	AfterParents        bool       `json:"after_parents"`
-	OnChange            bool       `json:"on_change"`
-	MaxLagSeconds       *float64   `json:"max_lag_seconds"`
-	Timezone            string     `json:"timezone"`
-	DebounceSeconds     *float64   `json:"debounce_seconds"`
-	AtMostEverySeconds  *float64   `json:"at_most_every_seconds"`
-	JitterSeconds       *float64   `json:"jitter_seconds"`
-	Between             *string    `json:"between"`
-	Retries             int        `json:"retries"`
-	SuspendAfter        *int       `json:"suspend_after"`
-	OnParentFailure     string     `json:"on_parent_failure"`
-	SkipUnchanged       bool       `json:"skip_unchanged"`
-	MaxStalenessSeconds float64    `json:"max_staleness_seconds"`
-	TimeoutSeconds      float64    `json:"timeout_seconds"`
-	LockTimeoutSeconds  *float64   `json:"lock_timeout_seconds"`
-	Strategy            string     `json:"strategy"`
-	Vacuum              string     `json:"vacuum"`
-	Queue               string     `json:"queue"`
-	Priority            int        `json:"priority"`
-	SearchPath          *string    `json:"search_path"`
-	NextRunAt           *time.Time `json:"next_run_at"`
-	PausedAt            *time.Time `json:"paused_at"`
-	PausedReason        *string    `json:"paused_reason"`
-	SuspendedAt         *time.Time `json:"suspended_at"`
-	SuspendedReason     *string    `json:"suspended_reason"`
-	ConsecutiveFailures int        `json:"consecutive_failures"`
+	View                string              `json:"view"`
+	EverySeconds        *float64            `json:"every_seconds"`
+	AfterSeconds        *float64            `json:"after_seconds"`
+	Cron                *string             `json:"cron"`
+	AfterParents        bool                `json:"after_parents"`
+	OnChange            bool                `json:"on_change"`
+	MaxLagSeconds       *float64            `json:"max_lag_seconds"`
+	Timezone            string              `json:"timezone"`
+	DebounceSeconds     *float64            `json:"debounce_seconds"`
+	AtMostEverySeconds  *float64            `json:"at_most_every_seconds"`
+	JitterSeconds       *float64            `json:"jitter_seconds"`
+	Between             *string             `json:"between"`
+	Retries             int                 `json:"retries"`
+	SuspendAfter        *int                `json:"suspend_after"`
+	OnParentFailure     string              `json:"on_parent_failure"`
+	SkipUnchanged       bool                `json:"skip_unchanged"`
+	MaxStalenessSeconds float64             `json:"max_staleness_seconds"`
+	TimeoutSeconds      float64             `json:"timeout_seconds"`
+	LockTimeoutSeconds  *float64            `json:"lock_timeout_seconds"`
+	Strategy            string              `json:"strategy"`
+	Vacuum              string              `json:"vacuum"`
+	Queue               string              `json:"queue"`
+	Priority            int                 `json:"priority"`
+	SearchPath          *string             `json:"search_path"`
+	Settings            schedule.Parameters `json:"settings"`
+	NextRunAt           *time.Time          `json:"next_run_at"`
+	PausedAt            *time.Time          `json:"paused_at"`
+	PausedReason        *string             `json:"paused_reason"`
+	SuspendedAt         *time.Time          `json:"suspended_at"`
+	SuspendedReason     *string             `json:"suspended_reason"`
+	ConsecutiveFailures int                 `json:"consecutive_failures"`
 }
 
 type dueJSON struct {
@@ -195,7 +196,7 @@ func toScheduleJSON(s schedule.Schedule) scheduleJSON {
 		JitterSeconds: secondsOf(s.Jitter), Retries: s.Retries, SuspendAfter: s.SuspendAfter,
 		OnParentFailure: string(s.OnParentFailure), SkipUnchanged: s.SkipUnchanged, MaxStalenessSeconds: *secondsOf(&s.MaxStaleness),
 		TimeoutSeconds: *secondsOf(&s.Timeout), LockTimeoutSeconds: secondsOf(s.LockTimeout), Strategy: string(s.Strategy),
-		Vacuum: string(s.Vacuum), Queue: s.Queue, Priority: s.Priority, SearchPath: s.SearchPath, NextRunAt: utc(s.NextRunAt),
+		Vacuum: string(s.Vacuum), Queue: s.Queue, Priority: s.Priority, SearchPath: s.SearchPath, Settings: s.Parameters, NextRunAt: utc(s.NextRunAt),
 		PausedAt: utc(s.PausedAt), PausedReason: s.PausedReason, SuspendedAt: utc(s.SuspendedAt),
 		SuspendedReason: s.SuspendedReason, ConsecutiveFailures: s.ConsecutiveFailures,
 	}

@@ -73,6 +73,7 @@ func options(s schedule.Schedule) string {
 	if s.SearchPath != nil {
 		say(true, "search path "+*s.SearchPath)
 	}
+	say(len(s.Parameters) > 0, s.Parameters.String())
 	return strings.Join(said, ", ")
 }
 

@@ -21,6 +21,7 @@ type Claim struct {
 	LockTimeout *time.Duration // nil: the default of the method
 	Strategy    Strategy
 	SearchPath  *string
+	Parameters  *string // JSON: the server's settings for the refresh, of which the database has approved
 
 	Materialization Materialization
 	Whole           bool // of a merge table: all rows, not only those in its window
@@ -58,7 +59,7 @@ type ClaimOptions struct {
 // behind it to disk too. So the claim need not wait for the disk. (Its id is taken back as well: see ClaimedAt.)
 const claimSQL = `
 select c.execution_id, c.claimed_at, c.schedule_id, c.view_name, c.scheduled_at, c.attempt, c.time_limit, c.lock_limit, c.strategy,
-       c.search_path, c.view_oid, c.schema_name, c.relation_name, c.populated, c.unique_index, c.owner_temp, c.renamed, c.usual,
+       c.search_path, c.settings, c.view_oid, c.schema_name, c.relation_name, c.populated, c.unique_index, c.owner_temp, c.renamed, c.usual,
        c.skipped, c.kind, c.whole
   from mvsched.claim($1, $2, $3, $4, $5, $6) c`
 
@@ -142,7 +143,7 @@ with view as materialized (
 select execution.id, execution.started_at, schedule.id, execution.view_name, null::timestamptz, 1,
        coalesce($2::float8, extract(epoch from schedule.maximum_execution_duration)::float8, 1800),
        coalesce($3::float8, extract(epoch from schedule.lock_timeout)::float8),
-       coalesce($6::text, schedule.strategy, 'auto'), coalesce($7::text, schedule.search_path),
+       coalesce($6::text, schedule.strategy, 'auto'), coalesce($7::text, schedule.search_path), schedule.settings::text,
        v.oid::bigint, v.schema_name::text, v.relation_name::text, v.populated, v.unique_index, v.owner_temp, false,
        case when $5::boolean then mvsched.usual_seconds(execution.view_name) end, execution.reason,
        v.kind, $10::boolean or schedule.merge_window is null or coalesce(schedule.next_full_at <= now(), false)
@@ -185,7 +186,7 @@ func scanClaim(row pgx.CollectableRow) (c Claim, err error) {
 	var oid int64
 	var skipped *string
 	err = row.Scan(&c.ExecutionID, &c.ClaimedAt, &c.ScheduleID, &c.View, &c.ScheduledAt, &c.Attempt, &timeout, &lockTimeout,
-		&c.Strategy, &c.SearchPath, &oid, &c.Schema, &c.Name, &c.Populated, &c.UniqueIndex, &c.OwnerTemp,
+		&c.Strategy, &c.SearchPath, &c.Parameters, &oid, &c.Schema, &c.Name, &c.Populated, &c.UniqueIndex, &c.OwnerTemp,
 		&c.Renamed, &usual, &skipped, &c.Materialization, &c.Whole)
 	if skipped != nil {
 		c.Skipped = *skipped

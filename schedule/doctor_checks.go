@@ -19,6 +19,7 @@ var checks = []check{
 	{"unscheduled", nobodyRefreshesSQL},
 	{"parent_less_often", parentLessOftenSQL},
 	{"duplicate_check", duplicateCheckSQL},
+	{"mostly_rewritten", mostlyRewrittenSQL},
 	{"suspended", suspendedSQL},
 	{"max_lag_out_of_reach", lagOutOfReachSQL},
 	{"max_lag_behind_parent", lagBehindParentSQL},
@@ -64,7 +65,7 @@ with recursive views as (
     join views v on v.oid = i.indrelid
    where i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
 ), lately as (
-  select s.id as schedule_id, e.method, e.rows_inserted, e.rows_deleted,
+  select s.id as schedule_id, e.method, e.rows_inserted, e.rows_deleted, ` + changedShare + ` as changed,
          extract(epoch from e.ended_at - e.started_at)::float8 as seconds
     from scheduled s
    cross join lateral (
@@ -138,7 +139,7 @@ select case s.strategy when 'concurrently' then 'error' else 'warning' end, s.na
 // A NULL in the key of any usable index has its row deleted and inserted again by each refresh.
 const nullInUniqueKeySQL = `
 select 'warning', s.name,
-       format('the key of index %s has NULLs: every refresh writes those rows anew', u.name)
+       format('the key of index %s has NULLs: every refresh writes those rows anew (mvsched doctor --measure %s counts them)', u.name, s.word)
        || case when other.found then ', though another index would do without it'
                else '; give the key a value in the view''s query (coalesce), or build another unique index' end,
        case when other.found then format('drop index %s;', u.name) end
@@ -296,8 +297,8 @@ const duplicateCheckSQL = `
 select 'advice', s.name,
        format('a concurrent refresh takes %s s, about half of it to look for duplicate rows. Rows with a NULL are not looked at: '
               'a column that is always NULL in the view''s query (null::boolean as no_duplicate_check) makes it 1.8 to 2.3 times '
-              'as fast. The price: exact duplicates of stored rows are dropped silently, instead of failing the refresh',
-              round(usual.median::numeric, 1)),
+              'as fast, and more work_mem may help; mvsched doctor --measure %s tells for this view. The price of the column: exact '
+              'duplicates of stored rows are dropped silently, instead of failing the refresh', round(usual.median::numeric, 1), s.word),
        null::text
   from scheduled s
  cross join lateral (
@@ -311,6 +312,24 @@ select 'advice', s.name,
          where st.schemaname = s.nspname and st.tablename = s.relname) stats
  where s.strategy <> 'plain' and usual.runs >= 5 and usual.median >= 2 and s.reltuples > 0 and usual.changed < 0.5 * s.reltuples
    and stats.null_frac < 0.9`
+
+// Of a view that changes altogether, CONCURRENTLY deletes all rows and inserts them again, ten times the work of a new file.
+const mostlyRewrittenSQL = `
+select 'advice', s.name,
+       format('a concurrent refresh takes %s s and writes %s %% of the view''s rows anew', round(usual.median::numeric, 1),
+              round(100 * usual.changed::numeric))
+       || case when usual.plain is null then '; a plain one may take a tenth of that' else format('; plain ones took %s s', round(usual.plain::numeric, 1)) end
+       || format(', writes each row once and leaves none dead, but its readers wait for the end; mvsched doctor --measure %s tells more', s.word),
+       format('mvsched set %s --strategy plain', s.word)
+  from scheduled s
+ cross join lateral (
+        select count(e.changed) as runs, percentile_cont(0.5) within group (order by e.changed) as changed,
+               percentile_cont(0.5) within group (order by e.seconds) filter (where e.method = 'concurrently') as median,
+               percentile_cont(0.5) within group (order by e.seconds) filter (where e.method = 'plain') as plain
+          from lately e
+         where e.schedule_id = s.id) usual
+ where s.strategy <> 'plain' and usual.runs >= 5 and usual.changed >= 0.5 and usual.median >= 1
+   and usual.median > coalesce(usual.plain, 0)`
 
 const cannotTellSQL = `
 select 'warning', s.name, 'is always refreshed, since it cannot be told whether what it reads has changed: '

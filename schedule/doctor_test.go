@@ -136,6 +136,11 @@ func TestDoctorFindings(t *testing.T) {
 			arrange: plain + `; {v every 1h}; {5 runs of 3 s, +10 -10}`,
 		},
 		{
+			check: "mostly_rewritten", severity: "advice", message: "takes 3.0 s and writes 90 % of the view's rows anew; a plain one may",
+			arrange: plain + `; {v every 1h}; {5 runs of 3 s, +900 -900}`,
+			fix:     "mvsched set public.v --strategy plain",
+		},
+		{
 			check: "suspended", severity: "error", message: "since 2026-03-02 12:00 UTC: 3 failed slots in a row",
 			arrange: plain + `; {v every 1h}; update mvsched.materialized_view_refresh_schedule
 				set suspended_at = '2026-03-02 12:00Z', suspended_reason = '3 failed slots in a row'`,
@@ -233,7 +238,7 @@ var (
 	runsWord     = regexp.MustCompile(`\{(\d+) runs of (\d+) s, \+(\d+) -(\d+)\}`)
 )
 
-// arrange runs statements, in which {v every 1h} schedules a view, {v no older than 1 minute} gives it another schedule, and {5 runs of 3 s, +1 -2} makes a history of v.
+// arrange runs statements, in which {v every 1h} schedules a view, {v no older than 1 minute} gives it another schedule, and {5 runs of 3 s, +1 -2} makes a history of v, which had 1000 rows.
 func (b *bundle) arrange(script string) {
 	b.Helper()
 	script = scheduleWord.ReplaceAllStringFunc(script, func(word string) string {
@@ -245,8 +250,8 @@ func (b *bundle) arrange(script string) {
 		set refresh_interval = null, max_lag = '$2' where materialized_view_name = 'public.$1'`)
 	script = runsWord.ReplaceAllString(script, `
 		insert into mvsched.materialized_view_refresh_schedule_execution
-		       (materialized_view_refresh_schedule_id, view_name, status, method, started_at, ended_at, data_as_of, rows_inserted, rows_deleted)
-		select s.id, s.materialized_view_name, 'succeeded', 'concurrently', now(), now() + interval '$2 s', now(), $3, $4
+		       (materialized_view_refresh_schedule_id, view_name, status, method, started_at, ended_at, data_as_of, rows_inserted, rows_deleted, rows_kept)
+		select s.id, s.materialized_view_name, 'succeeded', 'concurrently', now(), now() + interval '$2 s', now(), $3, $4, 1000 - $4
 		  from mvsched.materialized_view_refresh_schedule s, generate_series(1, $1)`)
 	conn, err := b.Pool.Acquire(b.Context())
 	if err != nil {

@@ -43,6 +43,7 @@ type Settings struct {
 	Queue           *string
 	Priority        *int
 	SearchPath      *string
+	Parameters      Parameters // of the server, for the refresh alone; "" takes one away
 	Paused          *bool
 }
 
@@ -92,6 +93,7 @@ func (s *Store) arguments(settings Settings) pgx.NamedArgs {
 		"queue":             settings.Queue,
 		"priority":          settings.Priority,
 		"search_path":       settings.SearchPath,
+		"settings":          settings.Parameters.changes(),
 		"paused":            settings.Paused,
 		"now":               s.now(),
 	}
@@ -161,7 +163,7 @@ const addSQL = `
 insert into mvsched.materialized_view_refresh_schedule as s
        (materialized_view_name, refresh_interval, refresh_delay, cron, after_parents, on_change, max_lag, timezone, debounce,
         at_most_every, jitter, window_start, window_end, retries, suspend_after, on_parent_failure, skip_unchanged,
-        max_staleness, maximum_execution_duration, lock_timeout, strategy, vacuum, queue, priority, search_path, paused_at)
+        max_staleness, maximum_execution_duration, lock_timeout, strategy, vacuum, queue, priority, search_path, settings, paused_at)
 values (@view, make_interval(secs => @every::float8), make_interval(secs => @after::float8), @cron::text,
         coalesce(@kind::text = 'after_parents', false), coalesce(@kind::text = 'on_change', false),
         make_interval(secs => @max_lag::float8), coalesce(@timezone::text, 'UTC'),
@@ -172,7 +174,7 @@ values (@view, make_interval(secs => @every::float8), make_interval(secs => @aft
         coalesce(make_interval(secs => @timeout::float8), interval '30 minutes'),
         make_interval(secs => nullif(@lock_timeout::float8, 0)), coalesce(@strategy::text, 'auto'),
         coalesce(@vacuum::text, 'auto'), coalesce(@queue::text, 'default'), coalesce(@priority::integer, 0),
-        nullif(@search_path::text, ''), case when @paused::boolean then coalesce(@now::timestamptz, now()) end)
+        nullif(@search_path::text, ''), nullif(jsonb_strip_nulls(@settings::jsonb), '{}'), case when @paused::boolean then coalesce(@now::timestamptz, now()) end)
     on conflict (materialized_view_name) do nothing
 returning s.id`
 
@@ -345,6 +347,8 @@ update mvsched.materialized_view_refresh_schedule s
        queue = coalesce(@queue::text, s.queue),
        priority = coalesce(@priority::integer, s.priority),
        search_path = nullif(coalesce(@search_path::text, s.search_path), ''),
+       settings = case when @settings::jsonb is null then s.settings
+                       else nullif(jsonb_strip_nulls(coalesce(s.settings, '{}') || @settings::jsonb), '{}') end,
        paused_at = case when @paused::boolean is null then s.paused_at
                         when @paused::boolean then coalesce(s.paused_at, @now::timestamptz, now()) end,
        paused_reason = case when @paused::boolean is distinct from false then s.paused_reason end
@@ -373,6 +377,8 @@ func refusedSetting(err error, settings Settings) error {
 	}
 	switch {
 	case !errors.As(err, &pgErr):
+	case pgErr.ConstraintName == "refresh_settings_are_allowed" || pgErr.ConstraintName == "refresh_settings_are_short":
+		return &InvalidError{What: "setting", Value: settings.Parameters.String(), Problem: pgErr.Message, Hint: pgErr.Hint}
 	case pgErr.Code == pgerrcode.InvalidParameterValue && settings.SearchPath != nil:
 		return &InvalidError{
 			What: "search_path", Value: *settings.SearchPath, Problem: "the server does not accept it",

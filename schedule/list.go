@@ -18,7 +18,7 @@ select s.id, coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
        extract(epoch from s.window_start)::float8, extract(epoch from s.window_end)::float8, s.retries, s.suspend_after,
        s.on_parent_failure, s.skip_unchanged, extract(epoch from s.max_staleness)::float8,
        extract(epoch from s.maximum_execution_duration)::float8, extract(epoch from s.lock_timeout)::float8,
-       s.strategy, s.vacuum, s.queue, s.priority, s.search_path, s.next_run_at, s.paused_at, s.paused_reason, s.suspended_at,
+       s.strategy, s.vacuum, s.queue, s.priority, s.search_path, s.settings, s.next_run_at, s.paused_at, s.paused_reason, s.suspended_at,
        s.suspended_reason, s.consecutive_failures, extract(epoch from s.predicted_duration)::float8,
        extract(epoch from s.reachable_lag)::float8, s.kind
   from mvsched.materialized_view_refresh_schedule s
@@ -39,7 +39,7 @@ func scanSchedule(row pgx.CollectableRow) (sc Schedule, err error) {
 	var every, after, maxLag, debounce, atMostEvery, jitter, start, end, lockTimeout, predicted, reachable *float64
 	err = row.Scan(&sc.ID, &sc.View, &sc.Kind, &every, &after, &sc.Cron, &maxLag, &sc.Timezone, &debounce, &atMostEvery,
 		&jitter, &start, &end, &sc.Retries, &sc.SuspendAfter, &sc.OnParentFailure, &sc.SkipUnchanged, &maxStaleness,
-		&timeout, &lockTimeout, &sc.Strategy, &sc.Vacuum, &sc.Queue, &sc.Priority, &sc.SearchPath, &sc.NextRunAt,
+		&timeout, &lockTimeout, &sc.Strategy, &sc.Vacuum, &sc.Queue, &sc.Priority, &sc.SearchPath, &sc.Parameters, &sc.NextRunAt,
 		&sc.PausedAt, &sc.PausedReason, &sc.SuspendedAt, &sc.SuspendedReason, &sc.ConsecutiveFailures, &predicted, &reachable,
 		&sc.Materialization)
 	if err != nil {

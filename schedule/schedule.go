@@ -112,6 +112,7 @@ type Schedule struct {
 	Queue               string
 	Priority            int
 	SearchPath          *string // nil: the session's own
+	Parameters          Parameters
 	NextRunAt           *time.Time
 	PausedAt            *time.Time
 	PausedReason        *string

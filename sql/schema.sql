@@ -98,6 +98,13 @@ create domain mvsched.search_path as text
   constraint search_path_is_short check (pg_catalog.octet_length(value) <= 4000);
 comment on domain mvsched.search_path is 'Up to 4000 bytes';
 
+create domain mvsched.refresh_settings as jsonb
+  constraint refresh_settings_are_an_object check (pg_catalog.jsonb_typeof(value) = 'object')
+  constraint refresh_settings_are_short check (pg_catalog.octet_length(value::text) <= 1000)
+  constraint refresh_settings_are_single_values check (
+    not pg_catalog.jsonb_path_exists(value, '$.* ? (@.type() == "object" || @.type() == "array" || @.type() == "null")'));
+comment on domain mvsched.refresh_settings is 'Settings of the server and their values, {"work_mem": "256MB"}: up to 1000 bytes';
+
 create domain mvsched.strategy as text
   constraint strategy_is_known check (value in ('auto', 'concurrently', 'plain'));
 comment on domain mvsched.strategy is 'auto, concurrently, plain';
@@ -241,6 +248,76 @@ $$;
 comment on function mvsched.can_be("char", text) is
   'Whether a relation (pg_class.relkind) can be what a schedule of this kind means: a materialized view, or a table';
 
+-- Who may write a schedule may write this into another role's transaction. So it is only what decides how the server
+-- gets at the rows of the view and how much memory that takes, what every role may set, and what holds for a transaction.
+--
+--   what the view says     DateStyle, TimeZone, extra_float_digits, gin_fuzzy_search_limit, …: a refresh by hand would differ
+--   what names mean        search_path has a column of its own; role, session_authorization, row_security: whose rights
+--   limits                 statement_timeout and lock_timeout have columns of their own; others would end the record too
+--   what a success means   synchronous_commit: others are told of it before it is safe. It does not make a refresh faster
+--   too late               temp_buffers: only before a session's first temporary table, and the session has refreshed before
+--   needs a superuser      temp_file_limit, session_replication_role, …
+--
+-- One of these is worse than it looks, and refused by its value: without merge joins, CONCURRENTLY compares every row with
+-- every other to find duplicates (a million rows: stopped after 6 minutes, instead of 4 seconds).
+create function mvsched.may_be_set(setting pg_catalog.text) returns boolean
+  language sql immutable as $$
+  select setting operator(pg_catalog.~) '^enable_[a-z_]+$' or setting operator(pg_catalog.=) any (array[
+    'work_mem', 'hash_mem_multiplier', 'maintenance_work_mem',
+    'max_parallel_workers_per_gather', 'max_parallel_maintenance_workers', 'max_parallel_workers', 'parallel_leader_participation',
+    'parallel_setup_cost', 'parallel_tuple_cost', 'min_parallel_table_scan_size', 'min_parallel_index_scan_size',
+    'jit', 'jit_above_cost', 'jit_inline_above_cost', 'jit_optimize_above_cost',
+    'seq_page_cost', 'random_page_cost', 'cpu_tuple_cost', 'cpu_index_tuple_cost', 'cpu_operator_cost', 'effective_cache_size',
+    'effective_io_concurrency', 'maintenance_io_concurrency',
+    'from_collapse_limit', 'join_collapse_limit', 'geqo', 'geqo_threshold', 'recursive_worktable_factor'])
+$$;
+comment on function mvsched.may_be_set(text) is
+  'Whether a schedule may set this setting for its refresh: only what decides how the server computes it, and every role may set';
+
+create function mvsched.check_refresh_settings(settings jsonb) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  one     record;
+  before  text;
+  problem text;
+  cure    text;
+begin
+  for one in select e.key as name, e.value from jsonb_each_text(settings) e loop
+    if not mvsched.may_be_set(one.name) then
+      raise exception 'setting "%" may not be set for a refresh', one.name
+        using errcode = 'invalid_parameter_value', constraint = 'refresh_settings_are_allowed',
+              hint = case one.name
+                when 'temp_buffers' then 'A session takes it only before its first temporary table. Set it for the role: alter role ... set temp_buffers.'
+                when 'search_path' then 'It has a column of its own, and --search-path.'
+                when 'statement_timeout' then 'It has a column of its own, maximum_execution_duration, and --timeout.'
+                when 'lock_timeout' then 'It has a column of its own, and --lock-timeout.'
+                when 'synchronous_commit' then 'A refresh is not faster without, and a crash could take back what others were told of.'
+                else 'Allowed is what decides how the server computes a view, such as work_mem, jit, enable_... and the cost constants.'
+              end;
+    end if;
+    -- The server itself says whether it is a value.
+    begin
+      before := current_setting(one.name);
+      perform set_config(one.name, one.value, true);
+      if one.name = 'enable_mergejoin' and not current_setting(one.name)::boolean then
+        raise exception 'setting "enable_mergejoin" cannot be off for a refresh'
+          using errcode = 'invalid_parameter_value',
+                hint = 'CONCURRENTLY would compare every row with every other to find duplicates.';
+      end if;
+      perform set_config(one.name, before, true);
+    exception when others then
+      get stacked diagnostics problem = message_text, cure = pg_exception_hint;
+      raise exception '%', problem
+        using errcode = 'invalid_parameter_value', constraint = 'refresh_settings_are_allowed',
+              hint = coalesce(nullif(cure, ''), 'The server''s documentation has its values.');
+    end;
+  end loop;
+end
+$$;
+comment on function mvsched.check_refresh_settings(jsonb) is
+  'Raises where one of these settings may not be set for a refresh, or the server does not take its value';
+
 ------------------------------------------------------------------------------------------------------------------------
 -- Schedules
 ------------------------------------------------------------------------------------------------------------------------
@@ -268,6 +345,7 @@ create table mvsched.materialized_view_refresh_schedule (
   queue                      mvsched.queue_name     not null default 'default',
   priority                   mvsched.priority       not null default 0,
   search_path                mvsched.search_path,
+  settings                   mvsched.refresh_settings,
   retries                    mvsched.retries        not null default 3,
   suspend_after              mvsched.ordinal,
   on_parent_failure          mvsched.parent_failure not null default 'skip',
@@ -324,6 +402,7 @@ comment on column mvsched.materialized_view_refresh_schedule.strategy is 'auto (
 comment on column mvsched.materialized_view_refresh_schedule.queue is 'The queue whose workers refresh this view';
 comment on column mvsched.materialized_view_refresh_schedule.priority is 'Higher goes first: one step is worth a minute of waiting';
 comment on column mvsched.materialized_view_refresh_schedule.search_path is 'search_path for the refresh; null: the one of the worker''s session. PostgreSQL 17 and newer ignore it (REFRESH sets its own)';
+comment on column mvsched.materialized_view_refresh_schedule.settings is 'Settings of the server for the refresh, {"work_mem": "256MB"}: those that mvsched.may_be_set() allows. Null: none';
 comment on column mvsched.materialized_view_refresh_schedule.after_parents is 'No clock: due whenever a materialized view that this one reads got new data';
 comment on column mvsched.materialized_view_refresh_schedule.on_change is 'Due when what its query reads has changed (PostgreSQL 15 and newer), when somebody asks (mvsched.request_refresh), and after max_staleness';
 comment on column mvsched.materialized_view_refresh_schedule.debounce is 'Changes that follow each other within this time are refreshed together. Null: half a second for requests, and no wait for changes that were seen';
@@ -492,6 +571,10 @@ begin
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   end if;
 
+  if new.settings is not null and (tg_op = 'INSERT' or new.settings is distinct from old.settings) then
+    perform mvsched.check_refresh_settings(new.settings);
+  end if;
+
   if tg_op = 'INSERT' or new.timezone is distinct from old.timezone then
     perform timezone(new.timezone, now()); -- raises where there is no such zone
   end if;
@@ -515,12 +598,12 @@ begin
 end
 $$;
 comment on function mvsched.check_schedule() is
-  'Makes a written schedule safe: canonical name and OID, a search_path that the server accepts, and a changed spec planned anew';
+  'Makes a written schedule safe: canonical name and OID, a search_path and settings that the server accepts, and a changed spec planned anew';
 
 -- Only these columns: what workers write (next_run_at, last_attempted_at, and so on) passes without it.
 create trigger check_schedule
   before insert or update of materialized_view_name, kind, refresh_interval, refresh_delay, cron, timezone, after_parents, on_change,
-                             max_lag, jitter, window_start, window_end, search_path
+                             max_lag, jitter, window_start, window_end, search_path, settings
   on mvsched.materialized_view_refresh_schedule
   for each row execute function mvsched.check_schedule();
 
@@ -1321,7 +1404,12 @@ comment on function mvsched.may_pass(text) is
 create function mvsched.settle() returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan as $$
+  set plan_cache_mode = force_generic_plan
+  -- Whatever the statistics say, the index is what finds what has ended.
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+  set enable_seqscan = off
+  set enable_bitmapscan = off as $$
 declare
   refreshed oid[];
   slots     timestamptz[];
@@ -1640,6 +1728,7 @@ create type mvsched.claim as (
   lock_limit    double precision,
   strategy      text,
   search_path   text,
+  settings      text,
   view_oid      bigint,
   schema_name   text,
   relation_name text,
@@ -1659,17 +1748,21 @@ create function mvsched.queues() returns text[]
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
-  set enable_bitmapscan = off as $$
+  set enable_bitmapscan = off
+  set enable_sort = off as $$
 begin
   return array(
+    -- Not min(): where statistics say that the index is short, the planner reads all of it.
     with recursive q as (
-      select min(s.queue) as queue
-        from mvsched.materialized_view_refresh_schedule s
-       where s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
-      union all
-      select (select min(s.queue)
+      select (select s.queue::text
                 from mvsched.materialized_view_refresh_schedule s
-               where s.queue > q.queue and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null)
+               where s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+               order by s.queue limit 1) as queue
+      union all
+      select (select s.queue::text
+                from mvsched.materialized_view_refresh_schedule s
+               where s.queue > q.queue and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+               order by s.queue limit 1)
         from q
        where q.queue is not null
     )
@@ -1785,7 +1878,9 @@ begin
         from mvsched.materialized_view_refresh_schedule x
        where x.id = candidate.id and x.next_run_at <= instant
          and mvsched.slot(x.next_run_at, x.next_run_offset, x.next_run_reason) = candidate.slot
-         and x.paused_at is null and x.suspended_at is null and x.open_execution_id is null
+         -- In other words than those of the index on what is due, which would be read from its beginning where statistics
+         -- say that it is short.
+         and num_nonnulls(x.paused_at, x.suspended_at, x.open_execution_id) = 0
          and x.database_identity = here
          and not exists (
                select from mvsched.materialized_view_refresh_schedule_execution e
@@ -1919,6 +2014,7 @@ begin
       claimed.lock_limit := extract(epoch from s.lock_timeout);
       claimed.strategy := s.strategy;
       claimed.search_path := s.search_path;
+      claimed.settings := s.settings;
       claimed.view_oid := coalesce(v.oid, 0)::bigint;
       claimed.schema_name := coalesce(v.schema_name, '');
       claimed.relation_name := coalesce(v.relation_name, '');

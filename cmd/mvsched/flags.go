@@ -38,6 +38,7 @@ type settingsFlags struct {
 	vacuum          string
 	priority        int
 	searchPath      string
+	set             []string
 	paused          bool
 }
 
@@ -76,6 +77,9 @@ func (f *settingsFlags) registerSchedule(a *app, cmd *cobra.Command) {
 	flags.BoolVar(&f.skipUnchanged, "skip-unchanged", false, "leave it alone when nothing that it reads has changed")
 	flags.StringVar(&f.maxStaleness, "max-staleness", "",
 		"with --skip-unchanged or --on-change: refresh after this time all the same (default 1h)")
+	flags.StringArrayVar(&f.set, "set", nil,
+		"set a setting of the server for the refresh: NAME=VALUE, such as work_mem=256MB; NAME= takes it away (may be repeated)")
+	a.completeSettings(cmd)
 	a.completeQueues(cmd)
 	register(cmd, "timezone", completeZones)
 	completeWith(cmd, "on-parent-failure", string(schedule.ParentFailureSkip), string(schedule.ParentFailureRun))
@@ -138,6 +142,9 @@ func (f *settingsFlags) settings(cmd *cobra.Command) (s schedule.Settings, err e
 			return s, &usageError{problem: "--search-path: it is too long, or no text"}
 		}
 		s.SearchPath = &f.searchPath
+	}
+	if s.Parameters, err = parameters(f.set); err != nil {
+		return s, err
 	}
 	if given("paused") {
 		s.Paused = &f.paused
@@ -312,6 +319,25 @@ func (f *settingsFlags) dependence(given func(string) bool, s *schedule.Settings
 	}
 	s.MaxStaleness, err = durationFlag(given("max-staleness"), "max-staleness", f.maxStaleness, schedule.MaxDuration)
 	return err
+}
+
+// parameters reads NAME=VALUE; nil for none.
+func parameters(texts []string) (schedule.Parameters, error) {
+	var set schedule.Parameters
+	for _, text := range texts {
+		name, value, found := strings.Cut(text, "=")
+		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
+		if !found || name == "" || strings.ContainsRune(text, 0) {
+			return nil, &usageError{
+				problem: fmt.Sprintf("--set: %q is not NAME=VALUE", text), hint: "for example --set work_mem=256MB, or --set work_mem= to take it away",
+			}
+		}
+		if set == nil {
+			set = schedule.Parameters{}
+		}
+		set[name] = schedule.ParameterValue(value)
+	}
+	return set, nil
 }
 
 // maxSearchPath is the CHECK of the column, in bytes.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"reflect"
 
 	"github.com/spf13/cobra"
 
@@ -33,7 +34,7 @@ A new interval counts from the last run. A refresh under way goes on with what i
 		if err := flags.fits(settings); err != nil {
 			return err
 		}
-		if settings == (schedule.Settings{}) {
+		if reflect.ValueOf(settings).IsZero() {
 			return &usageError{problem: "say what to change", hint: "see `mvsched set --help`"}
 		}
 		return runSet(ctx, a, views, settings)

@@ -82,7 +82,7 @@ func runMeasure(ctx context.Context, a *app, opts doctorOptions) error {
 		return err
 	}
 	defer pool.Close()
-	if err := a.checkSuperuser(ctx, store, opts.allowSuperuser); err != nil {
+	if err := a.checkSuperuser(ctx, store, []schedule.ViewName{*opts.measure}, opts.allowSuperuser); err != nil {
 		return err
 	}
 	measured, err := store.Measure(ctx, *opts.measure, opts.timeout, func(v schedule.MeasuredView) {

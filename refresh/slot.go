@@ -15,6 +15,7 @@ import (
 type turn struct {
 	patient bool // it waits for a view that somebody else refreshes
 	settled bool // what it has refreshed before is settled
+	since   *schedule.Position
 }
 
 // maxLost is how many connections a run may lose while it claims before it is taken to be the server.
@@ -55,6 +56,8 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 	store := r.Store.On(conn)
 	turn := turn{patient: patient, settled: true}
 	for ctx.Err() == nil && !conn.IsClosed() {
+		asked := time.Now()
+		turn.since = r.refresher.floor.Begin(schedule.ClaimsFloorLater)
 		claim, err := r.source.claim(r.work, store, turn) //nolint:contextcheck // what has begun goes on when ctx ends, for the grace
 		if end.claims > 0 {
 			// Not before: the control loop would be settling what has just ended while this claim wants to see it settled,
@@ -70,6 +73,7 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 			end.err = err
 			break
 		}
+		r.refresher.floor.Seen(turn.since, claim.FirstDue, time.Since(asked), schedule.QuickClaim)
 		end.claims++
 		if claim.Skipped != "" {
 			if end.err = r.skipped(r.work, store, *claim); end.err != nil { //nolint:contextcheck // as above

@@ -89,7 +89,7 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) 
 	}
 	d.claimed++
 	options := schedule.ClaimOptions{
-		Worker: d.worker.Name, Limit: 1, Queues: d.worker.Queues, Round: d.began, Usual: d.worker.Usual, Settled: turn.settled,
+		Worker: d.worker.Name, Limit: 1, Queues: d.worker.Queues, Round: d.began, Usual: d.worker.Usual, Settled: turn.settled, Since: turn.since,
 	}
 	d.mu.Unlock()
 

@@ -29,6 +29,7 @@ const savepoint = "mvsched_refresh"
 type refresher struct {
 	store *schedule.Store
 	log   *slog.Logger
+	floor *schedule.Floor
 
 	// blocker tells who was seen in the way of an execution, "" when nobody was.
 	blocker func(execution int64) string
@@ -69,6 +70,9 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 	case err != nil: // whoever looks at the schedules next settles it
 		r.log.Debug("the end of a refresh was not settled", "view", claim.View, "execution", claim.ExecutionID, "error", err)
 	}
+	if sent.madeDue != nil {
+		r.floor.Lower(*sent.madeDue)
+	}
 	return sent.record, err == nil, nil
 }
 
@@ -108,6 +112,7 @@ type sent struct {
 	savepoint bool // a failure from here on can be recorded under the lock
 	record    schedule.Execution
 	committed bool
+	madeDue   *time.Time // the earliest instant that its settling has made another view due at
 }
 
 // The schedule's settings are for the refresh alone. What follows makes plans that the session keeps: with settings such as
@@ -178,8 +183,16 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chos
 		  from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`,
 		execution, oid, claim.Schema, claim.Name, string(method), chosen.Because)
 	queue(reach(&done.committed), `commit`)
-	for _, sql := range schedule.SettleStatements() {
-		queue(pass, sql)
+	if claim.ScheduleID != nil {
+		before, settle, after := schedule.SettleStatements(*claim.ScheduleID)
+		for _, sql := range before {
+			queue(pass, sql)
+		}
+		queue(func(result *pgconn.ResultReader) (err error) {
+			done.madeDue, err = pgx.CollectExactlyOneRow(pgx.RowsFromResultReader(conn.TypeMap(), result), pgx.RowTo[*time.Time])
+			return err
+		}, settle)
+		queue(pass, after)
 	}
 
 	results := conn.PgConn().ExecBatch(ctx, &batch)

@@ -159,6 +159,6 @@ func (w *Worker) newRun(work context.Context, source source) *run {
 		requests: make(chan struct{}, 1), active: map[int64]*activeRefresh{},
 		janitor: newJanitor(w, log), watch: time.NewTicker(watchInterval),
 	}
-	r.refresher = refresher{store: w.Store, log: log, blocker: r.blocker}
+	r.refresher = refresher{store: w.Store, log: log, floor: new(schedule.Floor), blocker: r.blocker}
 	return r
 }

@@ -12,6 +12,7 @@ import (
 type Outlook struct {
 	Now       time.Time       // the database's clock
 	Due       int             // claimable schedules, counted up to the number asked for
+	FirstDue  *Position       // where in their order the first of what is due stands; where nothing is, the instant of the look
 	Held      bool            // something due waits for an ancestor
 	Waiting   bool            // something due waits for an ancestor that is running or has just ended, or for room (settings.max_concurrent_refreshes)
 	LookAgain *time.Duration  // until something of the round may be claimed that waits for a retry or a second look; nil: nothing
@@ -40,6 +41,7 @@ type TendOptions struct {
 	Round  *time.Time // the instant that a one-shot began: it stops at what was due then; nil: what is due now
 	Queues []string   // nil: all
 	Limit  int        // count so many claimable schedules at the most
+	Since  *Position  // look there for what is due, and behind it; nil: from its beginning
 	Look   bool       // also look whether anything has changed for the schedules that wait for that
 }
 
@@ -183,7 +185,7 @@ with here as materialized (
 ), lost as materialized (
   select s.id, s.database_identity
     from mvsched.materialized_view_refresh_schedule s, here
-   where s.next_run_at <= coalesce($1::timestamptz, now())
+   where s.next_run_at <= coalesce($1::timestamptz, now()) and s.next_run_at >= coalesce($2::timestamptz, '-infinity')
      and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
      and (s.database_identity is distinct from here.identity
           or s.view_oid is not null
@@ -210,13 +212,20 @@ with clock as materialized (
 ), served as materialized (
   select unnest(coalesce($4::text[], mvsched.queues())) as queue
 ), due as materialized (
-  select s.id, s.kind, s.view_oid, s.database_identity, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) as slot
+  select s.*
     from clock, served
-    join mvsched.materialized_view_refresh_schedule s using (queue)
-   where s.next_run_at <= clock.now
-     and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
-     and ($1::timestamptz is null or s.next_run_at <= $1::timestamptz
-          or s.next_run_reason in ('retry', 'second_look') and s.next_run_at - s.next_run_offset <= $1::timestamptz)
+   cross join lateral (
+          select s.id, s.kind, s.view_oid, s.database_identity, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) as slot,
+                 s.next_run_at
+            from mvsched.materialized_view_refresh_schedule s
+           where s.queue = served.queue and s.next_run_at <= clock.now
+             and (s.next_run_at, s.id) >= (coalesce($5::timestamptz, '-infinity'), coalesce($6::bigint, 0))
+             and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+             and ($1::timestamptz is null or s.next_run_at <= $1::timestamptz
+                  or s.next_run_reason in ('retry', 'second_look') and s.next_run_at - s.next_run_offset <= $1::timestamptz)
+           order by s.next_run_at, s.id
+           limit 10000
+        ) s
 ), waiting as materialized (
   select due.id, bool_or(a.because <> 'due') as for_an_end
     from due
@@ -236,7 +245,7 @@ with clock as materialized (
     from running
     left join mvsched.settings on settings.singleton
 )
-select clock.now,
+select clock.now, coalesce(first.next_run_at, clock.now), coalesce(first.id, 0),
        case when room.any then
          (select count(*)
             from (select
@@ -289,7 +298,8 @@ select clock.now,
                    or due.view_oid is not null
                       and not exists (select from pg_catalog.pg_class c where c.oid = due.view_oid and mvsched.can_be(c.relkind, due.kind))),
        coalesce((select coalesce(st.pruned_at < clock_timestamp() - interval '1 hour', true) from mvsched.settings st), false)
-  from running, room, clock`
+  from running, room, clock
+  left join lateral (select due.next_run_at, due.id from due order by due.next_run_at, due.id limit 1) first on true`
 
 // A view that is missing where it was, and whose row is held, is mostly being found by another worker right now. As long
 // as it is not, what reads it does not know to wait for it. But somebody else may hold the row.
@@ -320,24 +330,27 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 		due = s.now()
 	}
 	var outlook Outlook
+	var madeDue *time.Time
 	var held bool // somebody holds the state of the catalog
 	impatient := time.Now().Add(locatePatience)
 	for tries := 0; tries < 3; tries++ {
 		var stale, unplanned, lost bool
+		sinceAt, sinceID := opts.Since.parts()
 		err := s.send(ctx, func(batch *pgx.Batch) {
 			batch.Queue(rescueSQL).Query(collect(&outlook.Abandoned, ScanExecution))
-			batch.Queue(settleSQL)
+			batch.Queue(settleSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&madeDue) })
 			commitSoFar(batch) // a claim passes over what it finds being settled
 			batch.Queue(planSQL, s.now(), due)
 			batch.Queue(requestsSQL, s.now())
-			batch.Queue(locateSQL, s.now()).Query(collect(&outlook.Moved, scanMoved))
-			batch.Queue(outlookSQL, opts.Round, opts.Limit, s.now(), opts.Queues).QueryRow(func(row pgx.Row) error {
+			batch.Queue(locateSQL, s.now(), sinceAt).Query(collect(&outlook.Moved, scanMoved))
+			batch.Queue(outlookSQL, opts.Round, opts.Limit, s.now(), opts.Queues, sinceAt, sinceID).QueryRow(func(row pgx.Row) error {
 				var lookAgain, ripe, unbegun *float64
 				var next []float64
-				err := row.Scan(&outlook.Now, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next, &ripe,
+				var first Position
+				err := row.Scan(&outlook.Now, &first.DueAt, &first.ScheduleID, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next, &ripe,
 					&outlook.Watching, &outlook.Open, &unbegun, &stale, &unplanned, &outlook.Unplanned, &lost, &outlook.PruneDue)
 				outlook.LookAgain, outlook.Ripe, outlook.Next = durationOrNil(lookAgain), durationOrNil(ripe), nil
-				outlook.Unbegun = durationOrNil(unbegun)
+				outlook.Unbegun, outlook.FirstDue = durationOrNil(unbegun), &first
 				for _, seconds := range next {
 					outlook.Next = append(outlook.Next, duration(seconds))
 				}
@@ -362,6 +375,8 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			return Outlook{}, fmt.Errorf("looking after the schedules: %w", err)
 		}
 		switch {
+		case madeDue != nil && opts.Since != nil && madeDue.Before(opts.Since.DueAt):
+			opts.Since = nil
 		case lost && time.Now().Before(impatient) && pause(ctx, locateInterval):
 			tries--
 		case !stale && !unplanned:

@@ -443,7 +443,7 @@ comment on column mvsched.materialized_view_refresh_schedule.next_full_at is 'Of
 
 -- The claim reads this one, queue by queue in order of next_run_at, and nothing else.
 create index materialized_view_refresh_schedule_due
-    on mvsched.materialized_view_refresh_schedule (queue, next_run_at)
+    on mvsched.materialized_view_refresh_schedule (queue, next_run_at, id)
  where paused_at is null and suspended_at is null and open_execution_id is null;
 create index materialized_view_refresh_schedule_after_parents
     on mvsched.materialized_view_refresh_schedule (view_oid)
@@ -599,6 +599,30 @@ end
 $$;
 comment on function mvsched.check_schedule() is
   'Makes a written schedule safe: canonical name and OID, a search_path and settings that the server accepts, and a changed spec planned anew';
+
+create table mvsched.queue (
+  name text not null,
+  constraint queue_pkey primary key (name)
+);
+comment on table mvsched.queue is
+  'One row a queue that a schedule is in, or was: to find them among the schedules, a claim would read over all that is due there, and was';
+comment on column mvsched.queue.name is 'Its name';
+
+create function mvsched.note_queue() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  if not exists (select from mvsched.queue q where q.name = new.queue) then
+    insert into mvsched.queue values (new.queue) on conflict do nothing;
+  end if;
+  return null;
+end
+$$;
+comment on function mvsched.note_queue() is 'Keeps mvsched.queue';
+
+create trigger note_queue
+  after insert or update of queue on mvsched.materialized_view_refresh_schedule
+  for each row execute function mvsched.note_queue();
 
 -- Only these columns: what workers write (next_run_at, last_attempted_at, and so on) passes without it.
 create trigger check_schedule
@@ -1401,7 +1425,7 @@ comment on function mvsched.may_pass(text) is
 --
 -- The row of a schedule that somebody holds is skipped and settled by whoever looks next; until then it is not claimed.
 -- An execution that was deleted settles as nothing.
-create function mvsched.settle() returns void
+create function mvsched.settle(schedule bigint default null) returns timestamptz
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
@@ -1411,18 +1435,29 @@ create function mvsched.settle() returns void
   set enable_seqscan = off
   set enable_bitmapscan = off as $$
 declare
+  wanted    bigint[] := array[schedule];
   refreshed oid[];
   slots     timestamptz[];
+  others    timestamptz;
+  children  timestamptz;
 begin
+  if schedule is null then
+    wanted := array(
+      select s.id
+        from mvsched.materialized_view_refresh_schedule s
+       where s.open_execution_id is not null
+       order by s.open_execution_id
+       limit 10000);
+  end if;
+
   -- Mostly there is one success, after which nothing is to be decided.
   with ended as materialized (
     select s.id, e.scheduled_at, not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false) as new_data
       from mvsched.materialized_view_refresh_schedule s
       join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
-     where s.open_execution_id is not null
+     where s.id = any (wanted)
        and e.status = 'succeeded'
      order by s.open_execution_id
-     limit 1000
        for no key update of s skip locked
   ), settled as (
     update mvsched.materialized_view_refresh_schedule s
@@ -1444,9 +1479,9 @@ begin
     select
       from mvsched.materialized_view_refresh_schedule s
       left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
-     where s.open_execution_id is not null
+     where s.id = any (wanted) and s.open_execution_id is not null
        and coalesce(e.status, '') not in ('running', 'succeeded')) then
-    perform mvsched.settle_others();
+    others := mvsched.settle_others(wanted);
   end if;
 
   -- In the slot of their parent, so that what waits for that slot waits for them too. Who holds a row here keeps its view
@@ -1473,23 +1508,29 @@ begin
         from mvsched.materialized_view_refresh_schedule c
        where c.id in (select woken.id from woken) and c.next_run_at is null
          for no key update of c skip locked
+    ), due as (
+      update mvsched.materialized_view_refresh_schedule c
+         set next_run_at = p.next_run_at, next_run_offset = p.next_run_offset, next_run_reason = p.next_run_reason
+        from woken join free using (id)
+       cross join lateral mvsched.planned(
+              (select f from mvsched.materialized_view_refresh_schedule f where f.id = woken.id), woken.slot) p
+       where c.id = woken.id
+      returning c.next_run_at
     )
-    update mvsched.materialized_view_refresh_schedule c
-       set next_run_at = p.next_run_at, next_run_offset = p.next_run_offset, next_run_reason = p.next_run_reason
-      from woken join free using (id)
-     cross join lateral mvsched.planned(
-            (select f from mvsched.materialized_view_refresh_schedule f where f.id = woken.id), woken.slot) p
-     where c.id = woken.id;
+    select min(due.next_run_at) into children from due;
   end if;
+  return least(others, children);
 end
 $$;
-comment on function mvsched.settle() is
-  'Carries the end of executions into their schedules, and makes schedules due that wait for new data in what they read';
+comment on function mvsched.settle(bigint) is
+  'Carries the end of executions into their schedules (null: all; else this one), and makes schedules due that wait for new data in what they read. Returns the earliest instant that it has made one due at; null: it has not';
 
-create function mvsched.settle_others() returns void
+create function mvsched.settle_others(schedules bigint[]) returns timestamptz
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan as $$
+declare
+  earliest timestamptz;
 begin
   with ended as materialized (
     select s.id, e.status, e.reason, e.scheduled_at, e.trigger, e.ended_at,
@@ -1509,10 +1550,9 @@ begin
       left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
      -- A schedule that was changed meanwhile counts anew.
      cross join lateral (select e.trigger <> 'manual' and coalesce(s.spec_changed_at <= e.started_at, true)) of (scheduled)
-     where s.open_execution_id is not null
+     where s.id = any (schedules) and s.open_execution_id is not null
        and coalesce(e.status, '') not in ('running', 'succeeded')
      order by s.open_execution_id
-     limit 1000
        for no key update of s skip locked
   ), judged as materialized (
     select ended.*, ended.failed and next.reason is distinct from 'retry' as slot_failed, next.at as next_at, next.reason as next_reason
@@ -1526,35 +1566,39 @@ begin
             select case choice.made when 'again' then ended.scheduled_at when 'retry' then ended.retry_at
                                     when 'call' then ended.call_again_at end as at,
                    choice.made as reason) next
+  ), settled as (
+    update mvsched.materialized_view_refresh_schedule s
+       set open_execution_id = null,
+           consecutive_failures = case when judged.slot_failed then least(s.consecutive_failures + 1, 1000000)
+                                       else s.consecutive_failures end,
+           suspended_at = case when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
+                                 then coalesce(s.suspended_at, now())
+                               else s.suspended_at end,
+           suspended_reason = case when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
+                                     then coalesce(s.suspended_reason, s.consecutive_failures + 1 || ' failed slots in a row')
+                                   else s.suspended_reason end,
+           start_grace = case when judged.reason = 'never_started' then least(s.start_grace * 2, interval '5 minutes')
+                              else s.start_grace end,
+           next_run_at = least(coalesce(judged.next_at, s.next_run_at), case when judged.next_at > '9999-12-31 00:00+00' then '9999-12-31 00:00+00'::timestamptz end),
+           next_run_offset = case judged.next_reason
+             when 'again' then case when judged.request then judged.scheduled_at - (s.next_run_at - s.next_run_offset) else interval '0' end
+             when 'retry' then judged.next_at - judged.scheduled_at
+             when 'call' then interval '0'
+             else s.next_run_offset
+           end,
+           next_run_reason = case when judged.next_reason = 'retry' then 'retry'
+                                  when judged.next_reason = 'again' and judged.request then 'request'
+                                  when judged.next_at is null then s.next_run_reason end
+      from judged
+     where s.id = judged.id
+    returning case when judged.next_at is not null then s.next_run_at end as next_run_at
   )
-  update mvsched.materialized_view_refresh_schedule s
-     set open_execution_id = null,
-         consecutive_failures = case when judged.slot_failed then least(s.consecutive_failures + 1, 1000000)
-                                     else s.consecutive_failures end,
-         suspended_at = case when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
-                               then coalesce(s.suspended_at, now())
-                             else s.suspended_at end,
-         suspended_reason = case when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
-                                   then coalesce(s.suspended_reason, s.consecutive_failures + 1 || ' failed slots in a row')
-                                 else s.suspended_reason end,
-         start_grace = case when judged.reason = 'never_started' then least(s.start_grace * 2, interval '5 minutes')
-                            else s.start_grace end,
-         next_run_at = least(coalesce(judged.next_at, s.next_run_at), case when judged.next_at > '9999-12-31 00:00+00' then '9999-12-31 00:00+00'::timestamptz end),
-         next_run_offset = case judged.next_reason
-           when 'again' then case when judged.request then judged.scheduled_at - (s.next_run_at - s.next_run_offset) else interval '0' end
-           when 'retry' then judged.next_at - judged.scheduled_at
-           when 'call' then interval '0'
-           else s.next_run_offset
-         end,
-         next_run_reason = case when judged.next_reason = 'retry' then 'retry'
-                                when judged.next_reason = 'again' and judged.request then 'request'
-                                when judged.next_at is null then s.next_run_reason end
-    from judged
-   where s.id = judged.id;
+  select min(settled.next_run_at) into earliest from settled;
+  return earliest;
 end
 $$;
-comment on function mvsched.settle_others() is
-  'Carries the end of executions that were no success into their schedules: failures counted, tried again, suspended';
+comment on function mvsched.settle_others(bigint[]) is
+  'Carries the end of executions that were no success into these schedules: failures counted, tried again, suspended. Returns as mvsched.settle does';
 
 -- A view waits for each ancestor whose slot is not later than its own, once: the slot of an ancestor moves past it when
 -- the ancestor is claimed, and a later run is not waited for. In a round (a one-shot run), what was due when it began
@@ -1739,37 +1783,18 @@ create type mvsched.claim as (
   usual         double precision,
   skipped       text,
   kind          text,
-  whole         boolean
+  whole         boolean,
+  first_due_at  timestamptz,
+  first_due_id  bigint
 );
 comment on type mvsched.claim is 'One claimed view, or, with the reason in skipped, one whose execution ended with its claim';
 
 create function mvsched.queues() returns text[]
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off
-  set enable_bitmapscan = off
-  set enable_sort = off as $$
-begin
-  return array(
-    -- Not min(): where statistics say that the index is short, the planner reads all of it.
-    with recursive q as (
-      select (select s.queue::text
-                from mvsched.materialized_view_refresh_schedule s
-               where s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
-               order by s.queue limit 1) as queue
-      union all
-      select (select s.queue::text
-                from mvsched.materialized_view_refresh_schedule s
-               where s.queue > q.queue and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
-               order by s.queue limit 1)
-        from q
-       where q.queue is not null
-    )
-    select q.queue from q where q.queue is not null);
-end
+  language sql stable
+  set search_path = pg_catalog, pg_temp as $$
+  select array(select q.name from mvsched.queue q)
 $$;
-comment on function mvsched.queues() is 'The queues that have schedules which could be claimed, found by steps through the index';
+comment on function mvsched.queues() is 'The queues that a schedule is in, or was';
 
 create table mvsched.claim_turn (
   singleton boolean not null default true,
@@ -1799,6 +1824,11 @@ $$;
 comment on function mvsched.free_runs() is
   'How many refreshes may begin under settings.max_concurrent_refreshes. Where there is such a cap, it keeps other claims waiting until this transaction has ended';
 
+-- What has been claimed leaves entries in the index on what is due that lead nowhere. As long as a transaction is open that
+-- could still see them, all of them would be read by every claim (20,000 of them: 0.3 s). So a claim tells where in the
+-- index the first schedule was that is due, and one that is told so (since_at, since_id) begins there. It passes over what
+-- has become due before that place meanwhile: who claims has to begin anew from time to time.
+--
 -- Claims what has been due for longest. The lock on the schedule, the execution and the advanced slot commit together, so
 -- no claim is without its record and no record without its claim. A row that another claimer holds is skipped; the
 -- conditions are checked again with the lock. An execution of another transaction is caught by the unique index on
@@ -1813,7 +1843,8 @@ comment on function mvsched.free_runs() is
 -- The slot of an interval advances by whole intervals from itself, so there is no drift, past now, so there is no
 -- backlog. An interval is added as seconds: a day is 24 hours whatever the session's time zone. Of every other kind the
 -- next slot is left open: it is planned when it can be known.
-create function mvsched.claim(worker text, wanted integer, queues text[], round timestamptz, clock timestamptz, with_usual boolean)
+create function mvsched.claim(worker text, wanted integer, queues text[], round timestamptz, clock timestamptz, with_usual boolean,
+                              since_at timestamptz default null, since_id bigint default null)
   returns setof mvsched.claim
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -1856,18 +1887,21 @@ begin
   loop
     seen := 0;
     for candidate in
-      select w.id, w.view_oid, mvsched.slot(w.next_run_at, w.next_run_offset, w.next_run_reason) as slot, g.ancestors
+      select w.id, w.view_oid, mvsched.slot(w.next_run_at, w.next_run_offset, w.next_run_reason) as slot, g.ancestors,
+             first_value(w.next_run_at) over place as first_due_at, first_value(w.id) over place as first_due_id
         from unnest(served) as q (queue)
        cross join lateral (
               select x.id, x.view_oid, x.next_run_at, x.next_run_offset, x.next_run_reason, x.priority
                 from mvsched.materialized_view_refresh_schedule x
                where x.queue = q.queue and x.next_run_at <= instant
+                 and (x.next_run_at, x.id) >= (coalesce(since_at, '-infinity'), coalesce(since_id, 0))
                  and x.paused_at is null and x.suspended_at is null and x.open_execution_id is null
                  and (round is null or x.next_run_at <= round
                       or x.next_run_reason in ('retry', 'second_look') and x.next_run_at - x.next_run_offset <= round)
-               order by x.next_run_at
+               order by x.next_run_at, x.id
                limit depth) w
         left join mvsched.materialized_view_graph g on g.view_oid = w.view_oid
+      window place as (order by w.next_run_at, w.id)
        order by w.next_run_at - make_interval(mins => w.priority, secs => coalesce(g.path_seconds, 0)), w.id
     loop
       seen := seen + 1;
@@ -2025,6 +2059,8 @@ begin
       claimed.usual := case when with_usual then mvsched.usual_seconds(claimed.view_name) end;
       claimed.skipped := reason;
       claimed.kind := s.kind;
+      claimed.first_due_at := candidate.first_due_at;
+      claimed.first_due_id := candidate.first_due_id;
       claimed.whole := s.merge_window is null or coalesce(s.next_full_at <= instant, false);
       return next claimed;
       taken := taken + 1;
@@ -2035,7 +2071,7 @@ begin
   end loop;
 end
 $$;
-comment on function mvsched.claim(text, integer, text[], timestamptz, timestamptz, boolean) is
+comment on function mvsched.claim(text, integer, text[], timestamptz, timestamptz, boolean, timestamptz, bigint) is
   'Claims up to so many due views of these queues (null: of all) for a worker. A round is the instant that a one-shot run began: what was due then counts as one slot, and nothing else is claimed. The clock is null but in tests';
 
 ------------------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -54,6 +55,7 @@ type scale struct {
 	server *throwaway.Server
 	admin  *pgx.Conn
 	views  int
+	floor  schedule.Floor
 }
 
 // newScale starts a server with so many tiny views and nothing scheduled.
@@ -224,7 +226,7 @@ func (s *scale) timedClaims(ctx context.Context, workers, samples, perSecond int
 	}
 	defer closeAll(conns)
 	for _, conn := range conns { // a session's first claim makes plans and fills caches
-		if _, err := claimAndEnd(ctx, conn, 1); err != nil {
+		if _, err := s.claimAndEnd(ctx, conn, 1); err != nil {
 			return nil, err
 		}
 		if _, err := conn.Exec(ctx, logAll); err != nil {
@@ -239,7 +241,7 @@ func (s *scale) timedClaims(ctx context.Context, workers, samples, perSecond int
 		tick := time.NewTicker(gap)
 		defer tick.Stop()
 		for range max(1, samples/workers) {
-			if _, err := claimAndEnd(ctx, conn, 1); err != nil {
+			if _, err := s.claimAndEnd(ctx, conn, 1); err != nil {
 				return err
 			}
 			<-tick.C
@@ -253,11 +255,13 @@ func (s *scale) timedClaims(ctx context.Context, workers, samples, perSecond int
 }
 
 // claimAndEnd claims up to so many views, ends their executions, and settles them.
-func claimAndEnd(ctx context.Context, conn *pgx.Conn, limit int) (int, error) {
-	claims, err := schedule.NewStore(conn).Claim(ctx, schedule.ClaimOptions{Worker: "bench", Limit: limit, Settled: true})
+func (s *scale) claimAndEnd(ctx context.Context, conn *pgx.Conn, limit int) (int, error) {
+	asked, since := time.Now(), s.floor.Begin(schedule.ClaimsFloorLater)
+	claims, err := schedule.NewStore(conn).Claim(ctx, schedule.ClaimOptions{Worker: "bench", Limit: limit, Settled: true, Since: since})
 	if err != nil || len(claims) == 0 {
 		return 0, err
 	}
+	s.floor.Seen(since, claims[0].FirstDue, time.Since(asked), schedule.QuickClaim)
 	var ids []int64
 	for _, c := range claims {
 		ids = append(ids, c.ExecutionID)
@@ -267,8 +271,11 @@ func claimAndEnd(ctx context.Context, conn *pgx.Conn, limit int) (int, error) {
 	batch.Queue(`update mvsched.materialized_view_refresh_schedule_execution e set status = 'cancelled', reason = 'requested', ended_at = clock_timestamp()
 		where e.id = any ($1)`, ids)
 	batch.Queue(`commit`)
-	for _, sql := range schedule.SettleStatements() {
-		batch.Queue(sql)
+	for _, c := range claims {
+		before, settle, after := schedule.SettleStatements(*c.ScheduleID)
+		for _, sql := range slices.Concat(before, []string{settle, after}) {
+			batch.Queue(sql)
+		}
 	}
 	return len(claims), conn.SendBatch(ctx, &batch).Close()
 }

@@ -100,7 +100,7 @@ func (s *scale) claimMany(ctx context.Context, n int) error {
 	left.Store(int64(n))
 	return each(conns, func(_ int, conn *pgx.Conn) error {
 		for left.Load() > 0 {
-			claimed, err := claimAndEnd(ctx, conn, heldClaimBatch)
+			claimed, err := s.claimAndEnd(ctx, conn, heldClaimBatch)
 			if err != nil {
 				return err
 			}

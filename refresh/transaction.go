@@ -128,12 +128,7 @@ const (
 // the record of it. It must stay within one network buffer of the server (8 kB), or a dead worker's connection may cut
 // it in the middle. An error of what follows the commit leaves committed true.
 func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chosen schedule.Choice) (done sent, err error) {
-	name := schedule.ViewName{Schema: claim.Schema, Name: claim.Name}
-	refresh := "refresh materialized view "
 	method := chosen.Method
-	if method == schedule.MethodConcurrently {
-		refresh += "concurrently "
-	}
 	execution, oid := strconv.FormatInt(claim.ExecutionID, 10), strconv.FormatUint(uint64(claim.OID), 10)
 
 	var batch pgconn.Batch
@@ -170,7 +165,8 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chos
 	if claim.Parameters != nil {
 		queue(pass, parametersSQL, *claim.Parameters)
 	}
-	queue(pass, refresh+name.Identifier().Sanitize())
+	statement, args := refreshStatement(claim, method)
+	queue(pass, statement, args...)
 	if claim.Parameters != nil {
 		queue(pass, noParametersSQL, *claim.Parameters)
 	}
@@ -203,6 +199,21 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chos
 		err = closed
 	}
 	return done, err
+}
+
+// refreshStatement is what stands between the savepoint and the record: the one thing in which a materialized view and a
+// merge table differ.
+func refreshStatement(claim schedule.Claim, method schedule.Method) (sql string, args []string) {
+	view := schedule.ViewName{Schema: claim.Schema, Name: claim.Name}.Identifier().Sanitize()
+	switch method {
+	case schedule.MethodMerge:
+		return `select mvsched.merge($1, $2)`,
+			[]string{strconv.FormatUint(uint64(claim.OID), 10), strconv.FormatBool(claim.Whole)}
+	case schedule.MethodConcurrently:
+		return "refresh materialized view concurrently " + view, nil
+	default:
+		return "refresh materialized view " + view, nil
+	}
 }
 
 // interval is a duration as the server reads it in any IntervalStyle. (Up to PostgreSQL 14 it reads the count of

@@ -45,6 +45,13 @@ type Settings struct {
 	SearchPath      *string
 	Parameters      Parameters // of the server, for the refresh alone; "" takes one away
 	Paused          *bool
+
+	// Of a merge table; a pointer to "" means all rows, one to 0 never.
+	MergeWindow *string        // refresh the rows for which this is true
+	FullEvery   *time.Duration // with MergeWindow: refresh all rows that often
+
+	merge  *Merge  // what AddMerge was given
+	source *string // the canonical name of its view
 }
 
 // kind is the one way in which the settings say when to refresh; "": none.
@@ -96,6 +103,11 @@ func (s *Store) arguments(settings Settings) pgx.NamedArgs {
 		"settings":          settings.Parameters.changes(),
 		"paused":            settings.Paused,
 		"now":               s.now(),
+	}
+	args["of"], args["source"], args["key"], args["create"] = MaterializedView, settings.source, []string(nil), false
+	args["merge_window"], args["full_every"] = settings.MergeWindow, seconds(settings.FullEvery)
+	if settings.merge != nil {
+		args["of"], args["key"], args["create"] = MergeTable, settings.merge.Key, settings.merge.Create
 	}
 	if w := settings.Window; w != nil && *w != (Window{}) {
 		args["window_start"], args["window_end"] = w.Start.String(), w.End.String()
@@ -163,7 +175,8 @@ const addSQL = `
 insert into mvsched.materialized_view_refresh_schedule as s
        (materialized_view_name, refresh_interval, refresh_delay, cron, after_parents, on_change, max_lag, timezone, debounce,
         at_most_every, jitter, window_start, window_end, retries, suspend_after, on_parent_failure, skip_unchanged,
-        max_staleness, maximum_execution_duration, lock_timeout, strategy, vacuum, queue, priority, search_path, settings, paused_at)
+        max_staleness, maximum_execution_duration, lock_timeout, strategy, vacuum, queue, priority, search_path, settings, paused_at,
+        kind, merge_source, merge_key, merge_window, full_interval, next_full_at)
 values (@view, make_interval(secs => @every::float8), make_interval(secs => @after::float8), @cron::text,
         coalesce(@kind::text = 'after_parents', false), coalesce(@kind::text = 'on_change', false),
         make_interval(secs => @max_lag::float8), coalesce(@timezone::text, 'UTC'),
@@ -174,7 +187,10 @@ values (@view, make_interval(secs => @every::float8), make_interval(secs => @aft
         coalesce(make_interval(secs => @timeout::float8), interval '30 minutes'),
         make_interval(secs => nullif(@lock_timeout::float8, 0)), coalesce(@strategy::text, 'auto'),
         coalesce(@vacuum::text, 'auto'), coalesce(@queue::text, 'default'), coalesce(@priority::integer, 0),
-        nullif(@search_path::text, ''), nullif(jsonb_strip_nulls(@settings::jsonb), '{}'), case when @paused::boolean then coalesce(@now::timestamptz, now()) end)
+        nullif(@search_path::text, ''), nullif(jsonb_strip_nulls(@settings::jsonb), '{}'), case when @paused::boolean then coalesce(@now::timestamptz, now()) end,
+        @of::text, @source::text, @key::text[], nullif(@merge_window::text, ''), make_interval(secs => nullif(@full_every::float8, 0)),
+        case when @merge_window::text is null then null when @create::boolean then now()
+             else now() + make_interval(secs => nullif(@full_every::float8, 0)) end)
     on conflict (materialized_view_name) do nothing
 returning s.id`
 
@@ -351,7 +367,11 @@ update mvsched.materialized_view_refresh_schedule s
                        else nullif(jsonb_strip_nulls(coalesce(s.settings, '{}') || @settings::jsonb), '{}') end,
        paused_at = case when @paused::boolean is null then s.paused_at
                         when @paused::boolean then coalesce(s.paused_at, @now::timestamptz, now()) end,
-       paused_reason = case when @paused::boolean is distinct from false then s.paused_reason end
+       paused_reason = case when @paused::boolean is distinct from false then s.paused_reason end,
+       merge_window = nullif(coalesce(@merge_window::text, s.merge_window), ''),
+       full_interval = make_interval(secs => nullif(coalesce(@full_every::float8, extract(epoch from s.full_interval)::float8), 0)),
+       next_full_at = case when @full_every::float8 is null then s.next_full_at
+                           else now() + make_interval(secs => nullif(@full_every::float8, 0)) end
  where s.id = @id`
 
 // Set changes of the views' schedules what settings give, all of them or none.
@@ -371,6 +391,9 @@ func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) er
 // refusedSetting gives settings their names that only the server can judge, or only together with what is there already.
 func refusedSetting(err error, settings Settings) error {
 	var pgErr *pgconn.PgError
+	if refused := refusedDefinition(err); refused != nil && (settings.MergeWindow != nil || settings.merge != nil) {
+		return refused
+	}
 	jitter := "as it is"
 	if settings.Jitter != nil {
 		jitter = FormatDuration(*settings.Jitter)

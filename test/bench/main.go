@@ -18,6 +18,7 @@ type options struct {
 	rounds  int
 	views   int
 	bigMB   int
+	rows    int
 	figures string
 	plots   string
 	binary  string // of mvsched; "": build it
@@ -41,6 +42,7 @@ func figures() []figure {
 		{"claimers", (*bench).measureClaimers},
 		{"graph", (*bench).measureGraph},
 		{"growth", (*bench).measureGrowth},
+		{"merge", (*bench).measureMerge},
 	}
 }
 
@@ -49,14 +51,15 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 7, "measure everything so often, in turn")
 	flag.IntVar(&o.views, "views", 200, "how many tiny views a burst has")
 	flag.IntVar(&o.bigMB, "big", 200, "megabytes of the big view")
-	flag.StringVar(&o.figures, "figures", "burst,nothing,serve,big", "what to measure; scale is "+scaleFigures)
+	flag.IntVar(&o.rows, "rows", 1_000_000, "rows of the merge table")
+	flag.StringVar(&o.figures, "figures", "burst,nothing,serve,big,merge", "what to measure; scale is "+scaleFigures)
 	flag.StringVar(&o.plots, "plots", "", "draw plots into this directory")
 	flag.StringVar(&o.binary, "mvsched", "", "the program to measure; built when it is not given")
 	flag.BoolVar(&o.quick, "quick", false, "a small round of everything, to see that it works; its figures mean nothing")
 	o.register()
 	flag.Parse()
 	if o.quick {
-		o.rounds, o.views, o.bigMB = 1, 16, 2
+		o.rounds, o.views, o.bigMB, o.rows = 1, 16, 2, 10_000
 		o.quickly()
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

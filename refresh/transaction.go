@@ -32,6 +32,8 @@ type refresher struct {
 
 	// blocker tells who was seen in the way of an execution, "" when nobody was.
 	blocker func(execution int64) string
+
+	progress func(schedule.Claim, Progress) // of a drain
 }
 
 // refresh refreshes the claimed view on conn. It returns the record of how that ended, and whether that has been settled
@@ -56,6 +58,12 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 
 	limit, cancel := context.WithTimeout(ctx, claim.Timeout+backstopDelay)
 	defer cancel()
+	if claim.Materialization == schedule.MaterializedColumns {
+		if sent, err := r.drain(limit, conn, claim); err != nil {
+			record, err = r.failed(ctx, conn, claim, chosen, sent, err)
+			return record, false, err
+		}
+	}
 	sent, err := sendRefresh(limit, conn, claim, chosen)
 	if sent.committed && err != nil {
 		leaveUsable(ctx, conn)
@@ -118,62 +126,46 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chos
 	if method == schedule.MethodConcurrently {
 		refresh += "concurrently "
 	}
-	execution, oid := strconv.FormatInt(claim.ExecutionID, 10), strconv.FormatUint(uint64(claim.OID), 10)
-
-	var batch pgconn.Batch
-	type reader = func(*pgconn.ResultReader) error
-	var readers []reader // of the result of each statement
-	queue := func(read reader, sql string, args ...string) {
-		values := make([][]byte, len(args))
-		for i, arg := range args {
-			values[i] = []byte(arg)
-		}
-		batch.ExecParams(sql, values, nil, nil, nil)
-		readers = append(readers, read)
+	var p pipeline
+	begin(&p, claim, method, claim.Timeout, &done)
+	if claim.Materialization == schedule.MaterializedColumns { // what has come since the drain's last look
+		p.queue(pass, materializeSQL, append(batchArgs(claim, maxBatchRows, true), "")...)
+	} else {
+		p.queue(pass, refresh+name.Identifier().Sanitize())
 	}
-	pass := func(result *pgconn.ResultReader) error {
-		_, err := result.Close()
-		return err
-	}
-	reach := func(point *bool) reader {
-		return func(result *pgconn.ResultReader) error {
-			err := pass(result)
-			*point = err == nil
-			return err
-		}
-	}
-	// Read committed always: under repeatable read a refresh can succeed and store old data.
-	queue(pass, `begin isolation level read committed`)
-	queue(pass, `select mvsched.begin_refresh($1, $2, $3, $4, $5, $6)`,
-		execution, oid, string(method), interval(claim.Timeout), interval(lockTimeout(claim, method)),
-		claim.ClaimedAt.UTC().Format(time.RFC3339Nano))
-	queue(reach(&done.savepoint), `savepoint `+savepoint)
-	if claim.SearchPath != nil {
-		queue(pass, `select pg_catalog.set_config('search_path', $1, true)`, *claim.SearchPath)
-	}
-	queue(pass, refresh+name.Identifier().Sanitize())
 	// REFRESH runs as the view's owner. What follows runs as us, and must not see the owner's path.
-	queue(pass, `set local search_path = pg_catalog, pg_temp`)
-	queue(func(result *pgconn.ResultReader) (err error) {
-		done.record, err = pgx.CollectExactlyOneRow(pgx.RowsFromResultReader(conn.TypeMap(), result), schedule.ScanExecution)
-		return err
-	}, `select `+schedule.ExecutionColumns+`
-		  from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`,
-		execution, oid, claim.Schema, claim.Name, string(method), chosen.Because)
-	queue(reach(&done.committed), `commit`)
-	for _, sql := range schedule.SettleStatements() {
-		queue(pass, sql)
-	}
-
-	results := conn.PgConn().ExecBatch(ctx, &batch)
-	for i := 0; results.NextResult(); i++ {
-		err = errors.Join(err, readers[i](results.ResultReader()))
-	}
-	if closed := results.Close(); closed != nil {
-		err = closed
-	}
-	return done, err
+	p.queue(pass, `set local search_path = pg_catalog, pg_temp`)
+	succeed(&p, conn, claim, chosen, &done)
+	return done, p.send(ctx, conn)
 }
+
+// begin queues what comes first in every transaction of a refresh: its limits, the lock on the execution, the savepoint.
+func begin(p *pipeline, claim schedule.Claim, method schedule.Method, limit time.Duration, done *sent) {
+	// Read committed always: under repeatable read a refresh can succeed and store old data.
+	p.queue(pass, `begin isolation level read committed`)
+	p.queue(pass, `select mvsched.begin_refresh($1, $2, $3, $4, $5, $6)`,
+		executionOf(claim), oidOf(claim), string(method), interval(limit), interval(lockTimeout(claim, method)),
+		claim.ClaimedAt.UTC().Format(time.RFC3339Nano))
+	p.queue(reach(&done.savepoint), `savepoint `+savepoint)
+	if claim.SearchPath != nil {
+		p.queue(pass, `select pg_catalog.set_config('search_path', $1, true)`, *claim.SearchPath)
+	}
+}
+
+// succeed queues the record of success, the commit, and what it means for the schedule.
+func succeed(p *pipeline, conn *pgx.Conn, claim schedule.Claim, chosen schedule.Choice, done *sent) {
+	p.queue(one(conn, &done.record, schedule.ScanExecution), `select `+schedule.ExecutionColumns+`
+		  from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`,
+		executionOf(claim), oidOf(claim), claim.Schema, claim.Name, string(chosen.Method), chosen.Because)
+	p.queue(reach(&done.committed), `commit`)
+	for _, sql := range schedule.SettleStatements() {
+		p.queue(pass, sql)
+	}
+}
+
+func executionOf(claim schedule.Claim) string { return strconv.FormatInt(claim.ExecutionID, 10) }
+
+func oidOf(claim schedule.Claim) string { return strconv.FormatUint(uint64(claim.OID), 10) }
 
 // interval is a duration as the server reads it in any IntervalStyle. (Up to PostgreSQL 14 it reads the count of
 // microseconds as 32 bits: 35 minutes.)
@@ -185,8 +177,11 @@ func interval(d time.Duration) string {
 func (r *refresher) ending(ctx context.Context, err error, claim schedule.Claim, method schedule.Method) schedule.Ending {
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) {
-		if ctx.Err() != nil { // nothing was sent, or nothing more is known
+		switch {
+		case ctx.Err() != nil: // nothing was sent, or nothing more is known
 			return stopped(ctx, schedule.Ending{Method: method})
+		case errors.Is(err, errDrainTime):
+			return schedule.Ending{Status: schedule.TimedOut, Reason: schedule.ReasonTimeLimit, Method: method, ErrorMessage: err.Error()}
 		}
 		return schedule.Ending{Status: schedule.Failed, Method: method, ErrorMessage: err.Error()}
 	}

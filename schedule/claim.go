@@ -24,6 +24,9 @@ type Claim struct {
 
 	Materialization Materialization
 	Whole           bool // of a merge table: all rows, not only those in its window
+	BatchRows       int  // of columns: how many rows the first batch has
+	Lane            int  // of columns: 0, or one beside the first of the same drain
+	Lanes           int  // of columns: how many there may be
 
 	// What the catalog said at the claim. OID is 0 when there is no such view any more.
 	OID         uint32
@@ -59,7 +62,7 @@ type ClaimOptions struct {
 const claimSQL = `
 select c.execution_id, c.claimed_at, c.schedule_id, c.view_name, c.scheduled_at, c.attempt, c.time_limit, c.lock_limit, c.strategy,
        c.search_path, c.view_oid, c.schema_name, c.relation_name, c.populated, c.unique_index, c.owner_temp, c.renamed, c.usual,
-       c.skipped, c.kind, c.whole
+       c.skipped, c.kind, c.whole, c.batch_rows, c.lane, c.lanes
   from mvsched.claim($1, $2, $3, $4, $5, $6) c`
 
 const asyncCommitSQL = `set local synchronous_commit = off`
@@ -145,7 +148,8 @@ select execution.id, execution.started_at, schedule.id, execution.view_name, nul
        coalesce($6::text, schedule.strategy, 'auto'), coalesce($7::text, schedule.search_path),
        v.oid::bigint, v.schema_name::text, v.relation_name::text, v.populated, v.unique_index, v.owner_temp, false,
        case when $5::boolean then mvsched.usual_seconds(execution.view_name) end, execution.reason,
-       v.kind, $10::boolean or schedule.merge_window is null or coalesce(schedule.next_full_at <= now(), false)
+       v.kind, $10::boolean or schedule.merge_window is null or coalesce(schedule.next_full_at <= now(), false),
+       coalesce(schedule.batch_rows::integer, 0), 0, coalesce(schedule.lanes::integer, 1)
   from execution
   left join schedule on true
   join mvsched.refreshable v on v.oid = execution.view_oid`
@@ -186,7 +190,7 @@ func scanClaim(row pgx.CollectableRow) (c Claim, err error) {
 	var skipped *string
 	err = row.Scan(&c.ExecutionID, &c.ClaimedAt, &c.ScheduleID, &c.View, &c.ScheduledAt, &c.Attempt, &timeout, &lockTimeout,
 		&c.Strategy, &c.SearchPath, &oid, &c.Schema, &c.Name, &c.Populated, &c.UniqueIndex, &c.OwnerTemp,
-		&c.Renamed, &usual, &skipped, &c.Materialization, &c.Whole)
+		&c.Renamed, &usual, &skipped, &c.Materialization, &c.Whole, &c.BatchRows, &c.Lane, &c.Lanes)
 	if skipped != nil {
 		c.Skipped = *skipped
 	}

@@ -121,7 +121,8 @@ update mvsched.materialized_view_refresh_schedule s
 
 // changesSQL makes views due whose sources have changed since their last refresh, or that have not been refreshed for
 // max_staleness: not everything can be seen. The counters in a fingerprint come late, so a change that follows a refresh
-// closely is mostly one that this has seen already; hence the pause between two of them.
+// closely is mostly one that this has seen already; hence the pause between two of them. Of a table with materialized
+// columns no guess is needed: it is looked whether there are rows to be materialized.
 const changesSQL = `
 with watched as materialized (
   select s.id
@@ -135,9 +136,12 @@ with watched as materialized (
         ) known on true
    where s.on_change and s.next_run_at is null and s.open_execution_id is null
      and s.paused_at is null and s.suspended_at is null
-     and s.last_attempted_at + coalesce(s.at_most_every, interval '10 seconds') <= coalesce($1::timestamptz, now())
-     and (coalesce(known.refreshed_at + s.max_staleness <= coalesce($1::timestamptz, now()), true)
-          or mvsched.fingerprint(s.view_oid) <> coalesce(known.fingerprint, ''))
+     and s.last_attempted_at + coalesce(s.at_most_every, case s.kind when 'columns' then interval '1 second' else interval '10 seconds' end)
+         <= coalesce($1::timestamptz, now())
+     and case s.kind
+         when 'columns' then mvsched.has_work(s.id, s.view_oid)
+         else coalesce(known.refreshed_at + s.max_staleness <= coalesce($1::timestamptz, now()), true)
+              or mvsched.fingerprint(s.view_oid) <> coalesce(known.fingerprint, '') end
    limit 1000
      for no key update of s skip locked
 ), noticed as materialized (
@@ -222,9 +226,10 @@ select clock.now,
                     from due
                    where not exists (select
                                        from mvsched.materialized_view_refresh_schedule_execution e
-                                      where e.status = 'running' and e.view_oid = due.view_oid)
+                                      where e.status = 'running' and e.view_oid = due.view_oid and e.lane = 0)
                      and due.id not in (select waiting.id from waiting)
                    limit $2) claimable)
+           + (select count(*) from mvsched.free_lanes($4::text[]))
          else 0 end,
        exists (select from waiting),
        coalesce((select bool_or(waiting.for_an_end) from waiting), false) or not room.any and exists (select from due),
@@ -381,7 +386,7 @@ select coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
    and mvsched.in_window(coalesce($1::timestamptz, now()), s.window_start, s.window_end, s.timezone) <= coalesce($1::timestamptz, now())
    and not exists (select
                      from mvsched.materialized_view_refresh_schedule_execution e
-                    where e.status = 'running' and e.view_oid = v.oid)
+                    where e.status = 'running' and e.view_oid = v.oid and e.lane = 0)
    and ($3::text[] is null or s.queue = any ($3::text[]))
  order by coalesce(s.next_run_at, now()) - make_interval(mins => s.priority), s.id
  limit nullif($2::integer, 0)`

@@ -130,9 +130,9 @@ func TestDrain_fills_a_new_column_alone(t *testing.T) {
 
 func TestDrain_lanes_share_the_rows(t *testing.T) {
 	b := setupJobs(t, 3)
-	b.items(20_000)
+	b.items(3000)
 	b.columns(`select item.id, item.x::bigint * 2 as y from batch join public.item on item.id = batch.id
-		where pg_sleep(0.0002) is not null`)
+		where pg_sleep(0.0005) is not null`)
 	b.Exec(`update mvsched.materialized_view_refresh_schedule set lanes = 3`)
 	executions, err := b.worker.RunDue(b.Context())
 	if err != nil {
@@ -141,11 +141,12 @@ func TestDrain_lanes_share_the_rows(t *testing.T) {
 	rows := int64(0)
 	for _, e := range executions {
 		if e.Status != schedule.Succeeded {
-			t.Errorf("%s ended as %s (%s)", e.View, e.Status, text(e.ErrorMessage))
+			t.Logf("%s", b.Value("select json_agg(e) from mvsched.materialized_view_refresh_schedule_execution e"))
+			t.Fatalf("%s ended as %s (%s)", e.View, e.Status, text(e.ErrorMessage))
 		}
 		rows += *e.RowsInserted
 	}
-	if len(executions) != 3 || rows != 20_000 {
+	if len(executions) != 3 || rows != 3000 {
 		t.Errorf("%d lanes materialized %d rows", len(executions), rows)
 	}
 	b.drained()

@@ -210,7 +210,7 @@ with clock as materialized (
 ), running as materialized (
   select count(*) as executions,
          extract(epoch from min(coalesce(e.batch_at, e.started_at) + e.start_grace)
-           filter (where e.xmax::text = '0' and coalesce(e.batch_at, e.started_at) + e.start_grace < clock_timestamp() + interval '4 seconds')
+           filter (where (e.xmax::text = '0' or e.batch_at is not null) and coalesce(e.batch_at, e.started_at) + e.start_grace < clock_timestamp() + interval '4 seconds')
            - clock_timestamp())::float8 as unbegun
     from mvsched.materialized_view_refresh_schedule_execution e
    where e.status = 'running'

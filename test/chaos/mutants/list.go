@@ -114,18 +114,18 @@ var mutants = []mutant{
 	},
 	{
 		name: "rescue by time only",
-		edits: []edit{{execution, "   and (e.xmax::text <> '0' or e.started_at + e.start_grace < clock_timestamp()", "   and (e.started_at + e.start_grace < clock_timestamp()"},
+		edits: []edit{{execution, "   and (e.xmax::text <> '0' and e.batch_at is null or coalesce(", "   and (coalesce("},
 			{execution, "     for no key update of e skip locked\n), verdict", "), verdict"}},
 		pkg: "./schedule", tests: "^TestRescue$/^leaves_a_live_run_alone_however_old$",
 	},
 	{
 		name:  "rescue without grace",
-		edits: []edit{{execution, "e.started_at + e.start_grace < clock_timestamp()", "e.started_at <= clock_timestamp()"}},
+		edits: []edit{{execution, "e.started_at) + e.start_grace < clock_timestamp()", "e.started_at) <= clock_timestamp()"}},
 		pkg:   "./schedule", tests: "^TestRescue$/^leaves_a_claim_in_its_grace_alone$",
 	},
 	{
 		name:  "rescue by grace only, not by xmax",
-		edits: []edit{{execution, "   and (e.xmax::text <> '0' or e.started_at", "   and (e.started_at"}},
+		edits: []edit{{execution, "   and (e.xmax::text <> '0' and e.batch_at is null or coalesce(", "   and (coalesce("}},
 		pkg:   "./schedule", tests: "^TestRescue$/^abandons_a_run_whose_transaction_is_gone_at_once$",
 	},
 	{

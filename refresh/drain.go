@@ -22,15 +22,6 @@ const (
 	maxPoisoned = 1000
 )
 
-// Progress is how far the drain of a table with materialized columns has come.
-type Progress struct {
-	ExecutionID int64
-	Batches     int
-	Done        int64 // rows materialized by this execution
-	Left        int64 // rows of the table that are left, for all lanes
-	SetAside    int64 // rows that could not be materialized
-}
-
 // drained is what one batch has done.
 type drained struct {
 	picked, done, poisoned, left int64
@@ -50,7 +41,7 @@ func scanDrained(row pgx.CollectableRow) (d drained, err error) {
 func (r *refresher) drain(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) (done sent, err error) {
 	end := time.Now().Add(claim.Timeout)
 	rows := min(max(claim.BatchRows, 1), maxBatchRows)
-	progress := Progress{ExecutionID: claim.ExecutionID}
+	progress := schedule.Progress{ExecutionID: claim.ExecutionID}
 	var counted time.Time
 	for {
 		limit := time.Until(end)

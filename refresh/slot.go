@@ -212,7 +212,7 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 }
 
 // progressed tells how far a drain has come. From the first batch on, others may help with it.
-func (r *run) progressed(claim schedule.Claim, progress Progress) {
+func (r *run) progressed(claim schedule.Claim, progress schedule.Progress) {
 	if r.Progressed != nil {
 		r.Progressed(progress)
 	}

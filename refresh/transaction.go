@@ -33,7 +33,7 @@ type refresher struct {
 	// blocker tells who was seen in the way of an execution, "" when nobody was.
 	blocker func(execution int64) string
 
-	progress func(schedule.Claim, Progress) // of a drain
+	progress func(schedule.Claim, schedule.Progress) // of a drain
 }
 
 // refresh refreshes the claimed view on conn. It returns the record of how that ended, and whether that has been settled

@@ -40,7 +40,7 @@ type Worker struct {
 	Usual   bool
 
 	// Progressed, when given, is told after every batch of a drain, from several goroutines.
-	Progressed func(Progress)
+	Progressed func(schedule.Progress)
 }
 
 // RunDue refreshes everything that is due when it is called, each view once, and returns the executions by id. It

@@ -44,6 +44,7 @@ type Settings struct {
 	Priority        *int
 	SearchPath      *string
 	Paused          *bool
+	Columns         *Columns
 }
 
 // kind is the one way in which the settings say when to refresh; "": none.
@@ -93,10 +94,18 @@ func (s *Store) arguments(settings Settings) pgx.NamedArgs {
 		"priority":          settings.Priority,
 		"search_path":       settings.SearchPath,
 		"paused":            settings.Paused,
+		"columns":           settings.Columns != nil,
+		"columns_query":     nil,
+		"columns_call":      nil,
+		"batch_rows":        nil,
+		"lanes":             nil,
 		"now":               s.now(),
 	}
 	if w := settings.Window; w != nil && *w != (Window{}) {
 		args["window_start"], args["window_end"] = w.Start.String(), w.End.String()
+	}
+	if c := settings.Columns; c != nil {
+		args["columns_query"], args["columns_call"], args["batch_rows"], args["lanes"] = c.Query, c.Call, c.BatchRows, c.Lanes
 	}
 	return args
 }
@@ -112,20 +121,21 @@ func nullable[T ~string](s T) *T {
 // it that could be looked up there.
 const describeSQL = `
 select mvsched.find_schedule($1, relation.oid, pg_catalog.current_schemas(true)), relation.oid::pg_catalog.int8,
-       mvsched.view_name(relation.oid), mvsched.names_in(pg_catalog.current_schemas(true), $1)
+       mvsched.view_name(relation.oid), mvsched.relation_name(relation.oid), mvsched.names_in(pg_catalog.current_schemas(true), $1)
   from (select mvsched.find_relation($1) as oid) relation`
 
 // description is what a name that a person wrote stands for.
 type description struct {
 	scheduleID *int64
 	oid        *int64
-	name       *string  // canonical; nil when it is no materialized view
+	name       *string  // canonical; nil when it is no materialization
+	relation   *string  // canonical, whatever it is
 	names      []string // canonical, of what it could mean: in each schema of the search_path, or in its own
 	problem    error    // ErrNoView or ErrNotAView in a *ViewError, or nil
 }
 
 func (s *Store) describe(ctx context.Context, view ViewName) (d description, err error) {
-	if err := s.db.QueryRow(ctx, describeSQL, view.String()).Scan(&d.scheduleID, &d.oid, &d.name, &d.names); err != nil {
+	if err := s.db.QueryRow(ctx, describeSQL, view.String()).Scan(&d.scheduleID, &d.oid, &d.name, &d.relation, &d.names); err != nil {
 		return description{}, err
 	}
 	switch {
@@ -161,7 +171,8 @@ const addSQL = `
 insert into mvsched.materialized_view_refresh_schedule as s
        (materialized_view_name, refresh_interval, refresh_delay, cron, after_parents, on_change, max_lag, timezone, debounce,
         at_most_every, jitter, window_start, window_end, retries, suspend_after, on_parent_failure, skip_unchanged,
-        max_staleness, maximum_execution_duration, lock_timeout, strategy, vacuum, queue, priority, search_path, paused_at)
+        max_staleness, maximum_execution_duration, lock_timeout, strategy, vacuum, queue, priority, search_path, paused_at,
+        kind, columns_query, columns_call, batch_rows, lanes)
 values (@view, make_interval(secs => @every::float8), make_interval(secs => @after::float8), @cron::text,
         coalesce(@kind::text = 'after_parents', false), coalesce(@kind::text = 'on_change', false),
         make_interval(secs => @max_lag::float8), coalesce(@timezone::text, 'UTC'),
@@ -172,7 +183,9 @@ values (@view, make_interval(secs => @every::float8), make_interval(secs => @aft
         coalesce(make_interval(secs => @timeout::float8), interval '30 minutes'),
         make_interval(secs => nullif(@lock_timeout::float8, 0)), coalesce(@strategy::text, 'auto'),
         coalesce(@vacuum::text, 'auto'), coalesce(@queue::text, 'default'), coalesce(@priority::integer, 0),
-        nullif(@search_path::text, ''), case when @paused::boolean then coalesce(@now::timestamptz, now()) end)
+        nullif(@search_path::text, ''), case when @paused::boolean then coalesce(@now::timestamptz, now()) end,
+        case when @columns::boolean then 'columns' else 'view' end, @columns_query::text, @columns_call::text,
+        coalesce(@batch_rows::integer, 100), coalesce(@lanes::smallint, 1))
     on conflict (materialized_view_name) do nothing
 returning s.id`
 
@@ -185,6 +198,8 @@ func (s *Store) Add(ctx context.Context, views []ViewName, settings Settings, if
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("adding a schedule: %w", err)
+		case settings.Columns != nil && found.name == nil && found.relation != nil:
+			found.name = found.relation // the trigger says whether it is a table
 		case found.problem != nil:
 			return 0, found.problem
 		case found.scheduleID != nil && ifNotExists:
@@ -260,6 +275,9 @@ func (s *Store) insert(ctx context.Context, tx pgx.Tx, names []string, settings 
 	for _, name := range names {
 		batch.Queue(releaseNameSQL, name)
 		args["view"] = name
+		if err := settings.Columns.check(ctx, tx, name, settings.SearchPath); err != nil {
+			return 0, err
+		}
 		batch.Queue(addSQL, maps.Clone(args)).QueryRow(func(row pgx.Row) error {
 			var id int64
 			err := row.Scan(&id)
@@ -345,6 +363,10 @@ update mvsched.materialized_view_refresh_schedule s
        queue = coalesce(@queue::text, s.queue),
        priority = coalesce(@priority::integer, s.priority),
        search_path = nullif(coalesce(@search_path::text, s.search_path), ''),
+       columns_query = case when num_nonnulls(@columns_query::text, @columns_call::text) = 0 then s.columns_query else @columns_query::text end,
+       columns_call = case when num_nonnulls(@columns_query::text, @columns_call::text) = 0 then s.columns_call else @columns_call::text end,
+       batch_rows = coalesce(@batch_rows::integer, s.batch_rows),
+       lanes = coalesce(@lanes::smallint, s.lanes),
        paused_at = case when @paused::boolean is null then s.paused_at
                         when @paused::boolean then coalesce(s.paused_at, @now::timestamptz, now()) end,
        paused_reason = case when @paused::boolean is distinct from false then s.paused_reason end
@@ -356,6 +378,9 @@ func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) er
 		args := s.arguments(settings)
 		for _, id := range ids {
 			args["id"] = id
+			if err := settings.Columns.fits(ctx, tx, id, settings.SearchPath); err != nil {
+				return err
+			}
 			if _, err := tx.Exec(ctx, setSQL, args); err != nil {
 				return refusedSetting(err, settings)
 			}
@@ -373,6 +398,8 @@ func refusedSetting(err error, settings Settings) error {
 	}
 	switch {
 	case !errors.As(err, &pgErr):
+	case settings.Columns != nil:
+		return refusedColumns(pgErr)
 	case pgErr.Code == pgerrcode.InvalidParameterValue && settings.SearchPath != nil:
 		return &InvalidError{
 			What: "search_path", Value: *settings.SearchPath, Problem: "the server does not accept it",

@@ -1751,6 +1751,30 @@ $$;
 comment on function mvsched.materialize_batch(bigint, bigint, oid, integer, boolean, boolean) is
   'The middle of each transaction of a drain: one batch, and the note of it in the execution. Careful: rows that are to blame for an error are looked for; null: only if that costs little. Nothing picked: there is nothing left to do';
 
+create function mvsched.invalidate_chunk(schedule bigint, condition text, below text, chunk integer,
+                                         out looked_at bigint, out changed bigint, out low text)
+  language plpgsql as $$
+#variable_conflict use_variable
+declare
+  path     pg_catalog.text := pg_catalog.current_setting('search_path');
+  relation pg_catalog.oid  := (select s.view_oid from mvsched.materialized_view_refresh_schedule s where s.id operator(pg_catalog.=) schedule);
+  key      pg_catalog.text := pg_catalog.quote_ident(mvsched.columns_key(relation));
+  key_type pg_catalog.text := mvsched.column_type(relation, mvsched.columns_key(relation));
+  upper    pg_catalog.text := case when below is null then 'true' else pg_catalog.format('t.%s operator(pg_catalog.<) %L::%s', key, below, key_type) end;
+begin
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  execute format('select min(k)::text, count(*) from (select t.%1$s as k from %2$s t where %3$s order by t.%1$s desc limit %4$s) keys',
+                 key, mvsched.relation_name(relation), upper, chunk)
+     into low, looked_at;
+  perform set_config('search_path', path, true);
+  execute pg_catalog.format('update %1$s t set materialized_at = null where t.%2$s operator(pg_catalog.>=) %3$L::%4$s and %5$s and t.materialized_at is not null and (%6$s)',
+                            mvsched.relation_name(relation), key, low, key_type, upper, condition);
+  get diagnostics changed = row_count;
+end
+$$;
+comment on function mvsched.invalidate_chunk(bigint, text, text, integer) is
+  'Has those among the next so many rows of a table materialized again for which a condition is true';
+
 create function mvsched.has_work(schedule bigint, target oid) returns boolean
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp

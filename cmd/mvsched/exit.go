@@ -85,6 +85,7 @@ func explain(err error) (code int, problem, hint string) {
 		version   *schedule.SchemaVersionError
 		usage     *usageError
 		invalid   *schedule.InvalidError
+		columns   *schedule.ColumnsError
 		view      *schedule.ViewError
 		noServer  *throwaway.NotFoundError
 		refreshes *refreshesError
@@ -116,6 +117,8 @@ func explain(err error) (code int, problem, hint string) {
 		return exitUsage, usage.problem, usage.hint
 	case errors.As(err, &invalid):
 		return exitUsage, invalid.Error(), invalid.Hint
+	case errors.As(err, &columns):
+		return exitUsage, columns.Problem, columns.Hint
 	case errors.As(err, &view):
 		return exitUsage, view.Error(), viewHint(view)
 	case errors.As(err, &refreshes), errors.As(err, &findings):
@@ -197,6 +200,8 @@ func viewHint(e *schedule.ViewError) string {
 		return "schedule it with `mvsched add VIEW --every 5m`"
 	case errors.Is(e.Err, schedule.ErrScheduled):
 		return "change it with `mvsched set`, or add it with --if-not-exists"
+	case errors.Is(e.Err, schedule.ErrNoColumns):
+		return "`mvsched add TABLE --columns --from FILE.sql` makes one"
 	case errors.Is(e.Err, schedule.ErrNoParents):
 		return "with --after-parents it would never be refreshed again; use --every 5m (`mvsched graph` shows what reads what)"
 	default:

@@ -26,6 +26,15 @@ type standingJSON struct {
 	Parents             []string     `json:"parents"`
 	SizeBytes           int64        `json:"size_bytes"`
 	Running             *runningJSON `json:"running"`
+	Columns             *columnsJSON `json:"columns"`
+}
+
+// columnsJSON is of a table with materialized columns.
+type columnsJSON struct {
+	RowsLeft      *int64   `json:"rows_left"`
+	RowsPerSecond *float64 `json:"rows_per_second"`
+	SecondsLeft   *float64 `json:"seconds_left"`
+	RowsSetAside  *int64   `json:"rows_set_aside"`
 }
 
 type runningJSON struct {
@@ -162,6 +171,11 @@ func toStandingJSON(s schedule.Standing) standingJSON {
 		j.Running = &runningJSON{ElapsedSeconds: *secondsOf(s.RunningFor), UsualSeconds: secondsOf(s.Usual), BlockedBy: []blockerJSON{}}
 		for _, b := range s.Blockers {
 			j.Running.BlockedBy = append(j.Running.BlockedBy, blockerJSON{PID: b.PID, User: b.User})
+		}
+	}
+	if s.Materialization == schedule.MaterializedColumns {
+		j.Columns = &columnsJSON{
+			RowsLeft: s.RowsLeft, RowsPerSecond: s.RowsPerSecond, SecondsLeft: secondsOf(s.TimeLeft()), RowsSetAside: s.RowsSetAside,
 		}
 	}
 	return j

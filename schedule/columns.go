@@ -159,6 +159,10 @@ func (s *Store) Invalidate(ctx context.Context, table ViewName, condition string
 		err := s.edit(ctx, "invalidating rows", func(ctx context.Context, tx pgx.Tx) error {
 			return tx.QueryRow(ctx, invalidateSQL, id, condition, below, invalidateChunk).Scan(&looked, &changed, &below)
 		})
+		var pgErr *pgconn.PgError
+		if errors.As(err, &pgErr) {
+			err = refusedColumns(pgErr) // a division by zero, say
+		}
 		if err != nil {
 			return total, err
 		}
@@ -202,7 +206,7 @@ func (s *Store) columnsSchedule(ctx context.Context, table ViewName, columns []s
 }
 
 const conditionSQL = `
-select pg_catalog.format('select (%s)::pg_catalog.bool from %s', $2::text, mvsched.relation_name(s.view_oid))
+select pg_catalog.format(E'select from %s t where (%s\n)', mvsched.relation_name(s.view_oid), $2::text)
   from mvsched.materialized_view_refresh_schedule s
  where s.id = $1`
 

@@ -23,6 +23,10 @@ var checks = []check{
 	{"max_lag_behind_parent", lagBehindParentSQL},
 	{"changes_unseen", changesUnseenSQL},
 	{"queue_unserved", queueUnservedSQL},
+	{"columns_gone", columnsGoneSQL},
+	{"columns_without_index", columnsWithoutIndexSQL},
+	{"materialized_at_indexed", columnsIndexedSQL},
+	{"rows_set_aside", rowsSetAsideSQL},
 }
 
 // viewsSQL is what the checks begin with. What a check does not mention, the server does not compute.
@@ -50,6 +54,7 @@ with recursive views as (
           select mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity) as oid offset 0) found
     left join views v on v.oid = found.oid
    cross join lateral (select coalesce(v.name, s.materialized_view_name) as name) named
+   where s.kind <> 'columns'
 ), usable as (
   select i.indrelid, i.indexrelid, format('%I.%I', v.nspname, c.relname) as name,
          exists (

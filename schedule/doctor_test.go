@@ -21,6 +21,7 @@ const majorSQL = `current_setting('server_version_num')::integer / 10000`
 var provokedElsewhere = []string{
 	"may_not_refresh", "no_schema_usage", "owner_without_temp", // TestDoctorOnRights
 	"bloat", // TestDoctorOnBloat
+	"columns_gone", "columns_without_index", "materialized_at_indexed", "rows_set_aside", // TestDoctorOnColumns
 }
 
 // TestDoctorFindings brings each finding about, and where there is a fix, applies it as printed.

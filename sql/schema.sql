@@ -1359,11 +1359,13 @@ create function mvsched.over_batch(target oid, query text) returns text
   set search_path = pg_catalog, pg_temp
   set standard_conforming_strings = on as $$
   -- A line of its own for the end: the query may close with a comment. A semicolon at the end is no part of it.
-  select format(E'with batch (id) as materialized (\n  select k.id::%s from pg_catalog.unnest($1) k (id)\n), computed as materialized (\n  select * from (\n%s\n) q\n)\n',
-                mvsched.column_type(target, mvsched.columns_key(target)), regexp_replace(query, '\s*;(\s|;|--[^\n]*(\n|$))*$', ''))
+  select format(E'with batch (id) as materialized (\n  select k.id::%s from pg_catalog.unnest($1::pg_catalog.text[]) k (id)\n), computed as materialized (\n  select * from (\n%s\n) q\n)\n',
+                k.type, regexp_replace(query, '\s*;(\s|;|--[^\n]*(\n|$))*$', ''))
+    from (select mvsched.column_type(target, mvsched.columns_key(target)) as type) k
+   where k.type is not null
 $$;
 comment on function mvsched.over_batch(oid, text) is
-  'The beginning of a statement that computes columns: batch(id), the keys given as text[] in $1, and the query''s rows in computed';
+  'The beginning of a statement that computes columns: batch(id), the keys given as text[] in $1, and the query''s rows in computed; null where the table has no key';
 
 create function mvsched.query_columns(target oid, query text) returns text[]
   language plpgsql stable as $$
@@ -1605,6 +1607,18 @@ $$;
 comment on function mvsched.rows_left(oid) is
   'How many rows of a table are to be materialized: up to 20,000 they are counted, from there on the planner guesses';
 
+create function mvsched.rows_left_now(target oid) returns bigint
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set lock_timeout = '10ms' as $$
+begin
+  return mvsched.rows_left(target);
+exception when others then
+  return null; -- somebody holds the table, or this role may not read it
+end
+$$;
+comment on function mvsched.rows_left_now(oid) is 'The same for who only looks: null where that cannot be told at once';
+
 create function mvsched.fill_batch(target mvsched.columns_target, wanted integer, careful boolean,
                                    out picked bigint, out done bigint, out poisoned bigint)
   language plpgsql
@@ -1647,7 +1661,8 @@ begin
   -- Not skip locked: a row that is passed over here would not come again. And it waits for who materializes a row by the
   -- query of before.
   perform set_config('search_path', target.path, true);
-  execute format('select array(select t.%1$I::pg_catalog.text from %2$s t where t.%1$I operator(pg_catalog.>=) %3$L::%4$s and %5$s and (%6$s) and t.materialized_at is distinct from ''-infinity'' for no key update)',
+  execute format('select array(select t.%1$I::pg_catalog.text from %2$s t where t.%1$I operator(pg_catalog.>=) %3$L::%4$s and %5$s and (%6$s'
+                 || E'\n) and t.materialized_at is distinct from ''-infinity'' for no key update)',
                  target.key, target.name, low, key_type, below, coalesce(fill.condition, 'true'))
      into ids;
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
@@ -1767,7 +1782,8 @@ begin
                  key, mvsched.relation_name(relation), upper, chunk)
      into low, looked_at;
   perform set_config('search_path', path, true);
-  execute pg_catalog.format('update %1$s t set materialized_at = null where t.%2$s operator(pg_catalog.>=) %3$L::%4$s and %5$s and t.materialized_at is not null and (%6$s)',
+  execute pg_catalog.format('update %1$s t set materialized_at = null where t.%2$s operator(pg_catalog.>=) %3$L::%4$s and %5$s and t.materialized_at is not null and (%6$s'
+                            || E'\n)',
                             mvsched.relation_name(relation), key, low, key_type, upper, condition);
   get diagnostics changed = row_count;
 end
@@ -2649,7 +2665,9 @@ begin
   return query
     update mvsched.materialized_view_refresh_schedule_execution e
        set status = 'succeeded',
-           reason = case when pg_catalog.clock_timestamp() - e.started_at > e.predicted_duration then 'outlasted_prediction' end,
+           reason = case when pg_catalog.clock_timestamp() - e.started_at > e.predicted_duration then 'outlasted_prediction'
+                         when e.rows_done is not null and exists (
+                           select from mvsched.materialization_poison p where p.execution_id = e.id) then 'rows_set_aside' end,
            ended_at = greatest(e.started_at, pg_catalog.clock_timestamp()),
            method = refresh_succeeded.method,
            method_reason = refresh_succeeded.method_reason,
@@ -2978,6 +2996,10 @@ select s.id                                                as materialized_view_
        s.consecutive_failures,
        s.queue,
        s.kind::text                                        as kind,
+       case when s.kind = 'columns' then coalesce(drain.rows_left, mvsched.rows_left_now(v.oid)) end as rows_left,
+       drain.rows_per_second,
+       case when s.kind = 'columns' then
+         (select count(*) from mvsched.materialization_poison p where p.materialized_view_refresh_schedule_id = s.id) end as rows_set_aside,
        -- From the catalog's page count: pg_relation_size would wait behind a plain refresh.
        greatest(v.relpages, 0)::bigint * pg_catalog.current_setting('block_size')::bigint as size_bytes,
        reads.parents,
@@ -3003,6 +3025,13 @@ select s.id                                                as materialized_view_
           order by e.lane
           limit 1
        ) running on true
+  left join lateral (
+         -- What is left is left for all lanes; who has counted last knows best.
+         select (pg_catalog.array_agg(e.rows_left order by e.batch_at desc))[1] as rows_left,
+                sum(e.rows_done / nullif(extract(epoch from e.batch_at - e.started_at)::float8, 0)) as rows_per_second
+           from mvsched.materialized_view_refresh_schedule_execution e
+          where s.kind = 'columns' and e.status = 'running' and e.view_oid = v.oid and e.batch_at is not null
+       ) drain on true
   left join lateral (
          select e.*
            from mvsched.materialized_view_refresh_schedule_execution e
@@ -3043,6 +3072,9 @@ comment on column mvsched.status.last_error_message is 'Primary message of its e
 comment on column mvsched.status.consecutive_failures is 'Failed slots since the last success';
 comment on column mvsched.status.queue is 'The queue whose workers refresh the view';
 comment on column mvsched.status.kind is 'What is materialized: view, merge, columns';
+comment on column mvsched.status.rows_left is 'Of columns: how many rows are still to be materialized; beyond 20,000 the planner guesses. Null: of another kind, or somebody holds a lock on the table';
+comment on column mvsched.status.rows_per_second is 'Of columns: how fast they are being materialized, all lanes together; null: they are not';
+comment on column mvsched.status.rows_set_aside is 'Of columns: how many rows could not be materialized (mvsched.materialization_poison)';
 comment on column mvsched.status.size_bytes is 'The view''s size by the catalog''s page count, as of its last VACUUM, ANALYZE or plain refresh';
 comment on column mvsched.status.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views; null: the view is gone';
 comment on column mvsched.status.succeeded_at is 'The end of the last success under its name; null: none that is kept';

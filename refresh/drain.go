@@ -100,7 +100,8 @@ func sendBatch(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, limit 
 	}
 	again.queue(one(conn, &batch, scanDrained), materializeSQL, append(args, "true")...)
 	again.queue(reach(&done.committed), `commit`)
-	return batch, done, again.send(ctx, conn)
+	err = again.send(ctx, conn)
+	return batch, done, err
 }
 
 const materializeSQL = `

@@ -120,23 +120,16 @@ type sent struct {
 // the record of it. It must stay within one network buffer of the server (8 kB), or a dead worker's connection may cut
 // it in the middle. An error of what follows the commit leaves committed true.
 func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chosen schedule.Choice) (done sent, err error) {
-	name := schedule.ViewName{Schema: claim.Schema, Name: claim.Name}
-	refresh := "refresh materialized view "
 	method := chosen.Method
-	if method == schedule.MethodConcurrently {
-		refresh += "concurrently "
-	}
 	var p pipeline
 	begin(&p, claim, method, claim.Timeout, &done)
-	if claim.Materialization == schedule.MaterializedColumns { // what has come since the drain's last look
-		p.queue(pass, materializeSQL, append(batchArgs(claim, maxBatchRows, true), "")...)
-	} else {
-		p.queue(pass, refresh+name.Identifier().Sanitize())
-	}
+	statement, args := refreshStatement(claim, method)
+	p.queue(pass, statement, args...)
 	// REFRESH runs as the view's owner. What follows runs as us, and must not see the owner's path.
 	p.queue(pass, `set local search_path = pg_catalog, pg_temp`)
 	succeed(&p, conn, claim, chosen, &done)
-	return done, p.send(ctx, conn)
+	err = p.send(ctx, conn)
+	return done, err
 }
 
 // begin queues what comes first in every transaction of a refresh: its limits, the lock on the execution, the savepoint.
@@ -166,6 +159,23 @@ func succeed(p *pipeline, conn *pgx.Conn, claim schedule.Claim, chosen schedule.
 func executionOf(claim schedule.Claim) string { return strconv.FormatInt(claim.ExecutionID, 10) }
 
 func oidOf(claim schedule.Claim) string { return strconv.FormatUint(uint64(claim.OID), 10) }
+
+// refreshStatement is what stands between the savepoint and the record: the one thing in which the kinds of
+// materializations differ.
+func refreshStatement(claim schedule.Claim, method schedule.Method) (sql string, args []string) {
+	view := schedule.ViewName{Schema: claim.Schema, Name: claim.Name}.Identifier().Sanitize()
+	switch method {
+	case schedule.MethodMerge:
+		return `select mvsched.merge($1, $2)`,
+			[]string{oidOf(claim), strconv.FormatBool(claim.Whole)}
+	case schedule.MethodColumns: // what has come since the drain's last look
+		return materializeSQL, append(batchArgs(claim, maxBatchRows, true), "")
+	case schedule.MethodConcurrently:
+		return "refresh materialized view concurrently " + view, nil
+	default:
+		return "refresh materialized view " + view, nil
+	}
+}
 
 // interval is a duration as the server reads it in any IntervalStyle. (Up to PostgreSQL 14 it reads the count of
 // microseconds as 32 bits: 35 minutes.)

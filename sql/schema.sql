@@ -471,10 +471,11 @@ declare
   parts    pg_catalog.text[];
   relation pg_catalog.oid;
   other    pg_catalog.text;
-  what     pg_catalog.text := case new.kind when 'view' then 'materialized view' else 'table' end;
+  what     pg_catalog.text;
 begin
   -- The writer's search_path says what an unqualified name stands for, and nothing else.
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  what := case new.kind when 'view' then 'materialized view' else 'table' end;
 
   if tg_op = 'INSERT' or new.materialized_view_name is distinct from old.materialized_view_name or new.kind <> old.kind then
     parts := mvsched.parse_view_name(new.materialized_view_name);
@@ -505,6 +506,15 @@ begin
       raise exception '% % is scheduled already, as %', what, new.materialized_view_name, other
         using errcode = 'unique_violation';
     end if;
+  end if;
+
+  if tg_op = 'INSERT'
+     or (new.kind, new.merge_source, new.merge_key, new.merge_window, new.full_interval, new.next_full_at)
+        is distinct from (old.kind, old.merge_source, old.merge_key, old.merge_window, old.full_interval, old.next_full_at) then
+    perform pg_catalog.set_config('search_path', path, true);
+    relation := case when new.merge_source is not null then mvsched.find_relation(new.merge_source) end;
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    new := mvsched.check_merge(new, relation);
   end if;
 
   if new.search_path is not null and (tg_op = 'INSERT' or new.search_path is distinct from old.search_path) then
@@ -540,7 +550,8 @@ comment on function mvsched.check_schedule() is
 -- Only these columns: what workers write (next_run_at, last_attempted_at, …) passes without it.
 create trigger check_schedule
   before insert or update of materialized_view_name, kind, refresh_interval, refresh_delay, cron, timezone, after_parents, on_change,
-                             max_lag, jitter, window_start, window_end, search_path
+                             max_lag, jitter, window_start, window_end, search_path, merge_source, merge_key, merge_window,
+                             full_interval
   on mvsched.materialized_view_refresh_schedule
   for each row execute function mvsched.check_schedule();
 
@@ -1213,6 +1224,9 @@ begin
   reset := greatest((select d.stats_reset from pg_catalog.pg_stat_database d where d.datname = current_database()),
                     (select a.stats_reset from pg_catalog.pg_stat_archiver a));
   return md5(concat_ws('|', source.rules_sign,
+    (select concat_ws(',', s.merge_window, s.merge_key)
+       from mvsched.materialized_view_refresh_schedule s
+      where s.view_oid = view and s.kind <> 'view'),
     (select string_agg(concat_ws(',', c.oid, c.relfilenode,
               case when c.relkind <> 'm' then concat_ws(',', pg_stat_get_tuples_inserted(c.oid),
                      pg_stat_get_tuples_updated(c.oid), pg_stat_get_tuples_deleted(c.oid))
@@ -1947,6 +1961,7 @@ declare
 begin
   with ended as materialized (
     select s.id, e.status, e.reason, e.scheduled_at, e.trigger, e.ended_at,
+           coalesce(e.status = 'succeeded' and e.method_reason = 'whole', false) as was_whole,
            not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false) as new_data,
            -- It leaves the slots of a clock where they are, also when it is answered a second time.
            coalesce(e.trigger = 'change' and num_nonnulls(s.refresh_interval, s.cron) > 0
@@ -1995,6 +2010,7 @@ begin
                                    when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
                                      then coalesce(s.suspended_reason, s.consecutive_failures + 1 || ' failed slots in a row')
                                    else s.suspended_reason end,
+           next_full_at = case when judged.was_whole then now() + s.full_interval else s.next_full_at end,
            start_grace = case
              when judged.status = 'succeeded' then interval '3 seconds'
              when judged.reason = 'never_started' then least(s.start_grace * 2, interval '5 minutes')
@@ -2463,7 +2479,7 @@ begin
         sure := mvsched.nobody_else_here();
         print := mvsched.fingerprint(s.view_oid);
       end if;
-      if s.skip_unchanged and print is not null and not asked then
+      if s.skip_unchanged and print is not null and not asked and coalesce(s.next_full_at > instant, true) then
         select e.* into known
           from mvsched.materialized_view_refresh_schedule_execution e
          where e.view_oid = s.view_oid and e.data_as_of is not null
@@ -2685,8 +2701,8 @@ begin
                    case when known then pg_catalog.current_setting('mvsched.rows_live_before')::bigint end as before,
                    pg_catalog.pg_stat_get_tuples_inserted(view) + pg_catalog.pg_stat_get_xact_tuples_inserted(view)
                    + pg_catalog.pg_stat_get_tuples_deleted(view) + pg_catalog.pg_stat_get_xact_tuples_deleted(view) as written
-              from (select refresh_succeeded.method = 'concurrently'
-                           and pg_catalog.current_setting('track_counts') = 'on' as known) k) counted
+              from (select refresh_succeeded.method = 'concurrently' and pg_catalog.current_setting('track_counts') = 'on'
+                           or refresh_succeeded.method = 'merge' as known) k) counted
      where e.id = execution and e.status = 'running'
     returning e.*;
   if not found then
@@ -2696,6 +2712,339 @@ end
 $$;
 comment on function mvsched.refresh_succeeded(bigint, oid, text, text, text, text) is
   'Last step of a refresh transaction: the record of its success. Raises MV002 when another view was refreshed than the one claimed';
+
+------------------------------------------------------------------------------------------------------------------------
+-- Merge tables
+--
+-- A merge table is made equal to a plain view by key: what differs is written, and nothing else. Where there is a window,
+-- rows outside of it stay as they are, unless the view now has in its window what they were, or the table what has left it.
+------------------------------------------------------------------------------------------------------------------------
+
+create function mvsched.merge_columns(relation oid, source oid) returns text[]
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+declare
+  odd    record;
+  common text[];
+begin
+  -- What the table generates is left to it; an identity only where the view does not have it.
+  for odd in
+    select coalesce(t.attname, v.attname) as name, t.attname is null as extra, v.attname is null as missing,
+           format_type(t.atttypid, t.atttypmod) as has, format_type(v.atttypid, v.atttypmod) as gives
+      from (select * from pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped) t
+      full join (select * from pg_attribute a where a.attrelid = source and a.attnum > 0 and not a.attisdropped) v using (attname)
+     where coalesce(t.attgenerated, '') = ''
+       and (t.attname is null
+            or v.attname is null and t.attidentity = ''
+            or t.atttypid <> v.atttypid or t.atttypmod not in (-1, v.atttypmod))
+     order by t.attnum, v.attnum
+     limit 1
+  loop
+    if odd.extra then
+      raise exception 'view % has a column % that table % does not have',
+        mvsched.relation_name(source), quote_ident(odd.name), mvsched.relation_name(relation)
+        using errcode = 'undefined_column', hint = 'Add the column to the table, or take it out of the view.';
+    elsif odd.missing then
+      raise exception 'table % has a column % that view % does not have',
+        mvsched.relation_name(relation), quote_ident(odd.name), mvsched.relation_name(source)
+        using errcode = 'undefined_column', hint = 'Add the column to the view, drop it from the table, or have the table generate it.';
+    end if;
+    raise exception 'column % is % in table %, and % in view %',
+      quote_ident(odd.name), odd.has, mvsched.relation_name(relation), odd.gives, mvsched.relation_name(source)
+      using errcode = 'datatype_mismatch', hint = 'Give both the same type.';
+  end loop;
+
+  select array_agg(quote_ident(t.attname) order by t.attnum) into common
+    from pg_attribute t
+    join pg_attribute v on v.attrelid = source and v.attname = t.attname and v.attnum > 0
+   where t.attrelid = relation and t.attnum > 0 and t.attgenerated = '';
+  return common;
+end
+$$;
+comment on function mvsched.merge_columns(oid, oid) is
+  'The columns, quoted, that a merge table has from its view; raises an error that names the column where the two do not fit';
+
+create function mvsched.merge_equalities(relation oid, key text[]) returns text[]
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+begin
+  return (
+    select array_agg(format('operator(%I.%s)', n.nspname, o.oprname) order by wanted.position)
+      from (select i.indexrelid, i.indkey, i.indclass
+              from pg_index i
+             where i.indrelid = relation and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
+               and i.indnkeyatts = cardinality(key)
+               and not exists (select from unnest(i.indkey::smallint[]) with ordinality as k (attnum, position)
+                                 join pg_attribute a on a.attrelid = relation and a.attnum = k.attnum
+                                where k.position <= i.indnkeyatts and a.attname::text <> all (key))
+             order by i.indisprimary desc, i.indexrelid
+             limit 1) i
+     cross join unnest(key) with ordinality as wanted (name, position)
+      join pg_attribute a on a.attrelid = relation and a.attname::text = wanted.name
+     cross join unnest(i.indkey::smallint[], i.indclass::oid[]) as part (attnum, opclass)
+      join pg_opclass c on c.oid = part.opclass and part.attnum = a.attnum
+      join pg_amop m on m.amopfamily = c.opcfamily and m.amoplefttype = c.opcintype and m.amoprighttype = c.opcintype and m.amopstrategy = 3
+      join pg_operator o on o.oid = m.amopopr
+      join pg_namespace n on n.oid = o.oprnamespace);
+end
+$$;
+comment on function mvsched.merge_equalities(oid, text[]) is
+  'By which operators the columns of a key are equal: those of the unique index on them; null: there is no such index';
+
+-- Only one that PostgreSQL takes for an expression whichever brackets it stands in is one, and does not close them.
+create function mvsched.check_merge_window(relation oid, expression text) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  trial refcursor;
+begin
+  open trial for execute format(e'select 1 from %s where (array[%s\n])[1] limit 0', mvsched.relation_name(relation), expression);
+  close trial;
+  open trial for execute format(e'select 1 from %s where (%s\n) limit 0', mvsched.relation_name(relation), expression);
+  close trial;
+exception when others then -- a cancel is not among them
+  raise exception 'the window is no boolean expression over the columns of %: %', mvsched.relation_name(relation), sqlerrm
+    using errcode = 'syntax_error', hint = 'Functions and types that are not PostgreSQL''s own need their schema.';
+end
+$$;
+comment on function mvsched.check_merge_window(oid, text) is
+  'Refuses a window that is not one boolean expression over the columns of this relation';
+
+create function mvsched.check_merge(schedule mvsched.materialized_view_refresh_schedule, source oid)
+  returns mvsched.materialized_view_refresh_schedule
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  relkind "char" := (select c.relkind from pg_class c where c.oid = source);
+  columns text[];
+  odd     text;
+begin
+  if schedule.kind <> 'merge' then
+    if num_nonnulls(schedule.merge_source, schedule.merge_key, schedule.merge_window, schedule.full_interval, schedule.next_full_at) > 0 then
+      raise exception 'merge_source, merge_key, merge_window, full_interval and next_full_at are for a merge table'
+        using errcode = 'check_violation', hint = 'Set kind to merge.';
+    end if;
+    schedule.merge_source_oid := null;
+    return schedule;
+  end if;
+  if schedule.merge_source is null or coalesce(cardinality(schedule.merge_key), 0) = 0 then
+    raise exception 'a merge table needs merge_source and merge_key' using errcode = 'check_violation';
+  end if;
+  schedule.merge_source_oid := case when relkind = 'v' then source end;
+  if relkind is null then
+    if (mvsched.parse_view_name(schedule.merge_source))[1] is null then
+      raise exception 'view % does not exist', schedule.merge_source
+        using errcode = 'undefined_table', hint = 'It is not in the search_path. Write schema.view.';
+    end if;
+    raise warning 'view % does not exist', schedule.merge_source; -- as with the table itself
+  elsif relkind <> 'v' then
+    raise exception '% is not a plain view', schedule.merge_source using errcode = 'wrong_object_type';
+  else
+    schedule.merge_source := mvsched.relation_name(source);
+  end if;
+  if schedule.merge_source_oid is null or schedule.view_oid is null then
+    return schedule;
+  end if;
+  columns := mvsched.merge_columns(schedule.view_oid, source);
+  select key.name into odd from unnest(schedule.merge_key) as key (name) where quote_ident(key.name) <> all (columns) limit 1;
+  if odd is not null then
+    raise exception 'there is no column % in table % and view %', quote_ident(odd), schedule.materialized_view_name, schedule.merge_source
+      using errcode = 'undefined_column';
+  elsif cardinality(schedule.merge_key) > (select count(distinct key.name) from unnest(schedule.merge_key) as key (name)) then
+    raise exception 'a column of the key is named twice' using errcode = 'duplicate_column';
+  elsif schedule.merge_window is not null then
+    perform mvsched.check_merge_window(schedule.view_oid, schedule.merge_window),
+            mvsched.check_merge_window(source, schedule.merge_window);
+  end if;
+  return schedule;
+end
+$$;
+comment on function mvsched.check_merge(mvsched.materialized_view_refresh_schedule, oid) is
+  'The schedule with what makes it one of a merge table in canonical form; raises what is wrong with it';
+
+create function mvsched.execute(statement text, path text, answers boolean default true) returns json
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  answer pg_catalog.json;
+begin
+  perform pg_catalog.set_config('search_path', path, true); -- until the end of this function
+  if answers then
+    execute statement into answer;
+  else
+    execute statement;
+  end if;
+  return answer;
+end
+$$;
+comment on function mvsched.execute(text, text, boolean) is 'Runs a statement under this search_path, and returns its answer';
+
+create function mvsched.merge_statement(
+  relation text, source text, query text, columns text[], key text[], equalities text[], inside text, slow boolean) returns text
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  -- By number, so that no name of the table's can be one of ours.
+  at       integer[] := array(select array_position(columns, k.name) from unnest(key) with ordinality as k (name, n) order by k.n);
+  list     text      := (select string_agg('c' || i, ', ' order by i) from generate_subscripts(columns, 1) i);
+  numbered text      := (select string_agg(format('%s as c%s', columns[i], i), ', ' order by i) from generate_subscripts(columns, 1) i);
+  changes  text      := (select string_agg(format('%s = d.c%s', columns[i], i), ', ' order by i) from generate_subscripts(columns, 1) i);
+  here     text      := (select string_agg(format('t.c%s %s s.c%1$s', at[k], equalities[k]), ' and ' order by k) from generate_subscripts(at, 1) k);
+  same     text      := 't.tableoid operator(pg_catalog.=) d.part and t.ctid operator(pg_catalog.=) d.tid';
+  windowed boolean   := inside <> '';
+begin
+  return concat(
+    'with source as ', case when not slow then 'not ' end, 'materialized (', query, '), diff as materialized (select t.part, t.tid, s.found, ',
+    (select string_agg(format(case when i = any (at) then 'case when s.found then s.c%s else t.c%1$s end as c%1$s' else 's.c%s' end, i), ', ' order by i)
+       from generate_subscripts(columns, 1) i),
+    ' from (select true as found, * from source) s full join (select tableoid as part, ctid as tid, ', numbered, ' from ', relation, inside,
+    ') t on ', here, ' where s.found is null or t.tid is null or (row(', 's.' || replace(list, ', c', ', s.c'),
+    ')::pg_catalog.record) operator(pg_catalog.*<>) (row(', 't.' || replace(list, ', c', ', t.c'), ')::pg_catalog.record)), ',
+    case when windowed then concat(
+      'moved as materialized (select t.part, t.tid, s.* from (select * from diff where found is null) t join (select ', numbered,
+      ' from ', source, ') s on ', here, '), ') end,
+    'deleted as (delete from ', relation, ' t using diff d where ', same, ' and d.found is null',
+    case when windowed then ' and not exists (select from moved m where m.part operator(pg_catalog.=) d.part and m.tid operator(pg_catalog.=) d.tid)' end,
+    ' returning 1), updated as (update ', relation, ' t set ', changes,
+    ' from (select part, tid, ', list, ' from diff where found and tid is not null',
+    case when windowed then concat(' union all select part, tid, ', list, ' from moved') end,
+    ') d where ', same, ' and (select pg_catalog.count(*) from deleted) operator(pg_catalog.>=) 0 returning 1), ',
+    'inserted as (insert into ', relation, ' (', array_to_string(columns, ', '), ') overriding system value select ', list,
+    ' from diff where found and tid is null and (select pg_catalog.count(*) from updated) operator(pg_catalog.>=) 0',
+    case when windowed then concat(' on conflict (', array_to_string(key, ', '), ') do update set ',
+      (select string_agg(format('%s = excluded.%1$s', c), ', ' order by n) from unnest(columns) with ordinality as u (c, n))) end,
+    ' returning ', case when windowed then 'xmax::pg_catalog.text operator(pg_catalog.<>) ''0''' else 'false' end, ' as was_there)',
+    ' select pg_catalog.json_build_object(''viewed'', (select pg_catalog.count(*) from source),',
+    ' ''stored'', (select pg_catalog.count(*) from ', relation, inside, '),',
+    ' ''gone'', (select pg_catalog.count(*) from diff where found is null),',
+    ' ''new'', (select pg_catalog.count(*) from diff where found and tid is null),',
+    ' ''nulls'', (select pg_catalog.count(*) from diff where found and tid is null and (c', array_to_string(at, ' is null or c'), ' is null)),',
+    ' ''deleted'', (select pg_catalog.count(*) from deleted), ''updated'', (select pg_catalog.count(*) from updated),',
+    ' ''inserted'', (select pg_catalog.count(*) from inserted), ''there'', (select pg_catalog.count(*) from inserted where was_there))');
+end
+$$;
+comment on function mvsched.merge_statement(text, text, text, text[], text[], text[], text, boolean) is
+  'The statement that makes a table equal to a view, and returns what it has counted';
+
+create function mvsched.refuse_key(source text, inside text, key text[], path text, is_null boolean) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  columns text := array_to_string(key, ', ');
+  found   json := mvsched.execute(concat(
+    'select pg_catalog.to_json(pg_catalog.left(pg_catalog.concat_ws('', '', ',
+    (select string_agg(format('coalesce(%s::pg_catalog.text, ''NULL'')', k.name), ', ' order by k.n) from unnest(key) with ordinality as k (name, n)),
+    '), 200)) from ', source, inside,
+    case when is_null then concat(case when inside = '' then ' where (' else ' and (' end, array_to_string(key, ' is null or '), ' is null)')
+         else concat(' group by ', columns, ' having pg_catalog.count(*) operator(pg_catalog.>) 1') end, ' limit 1'), path);
+begin
+  if found is not null and is_null then
+    raise exception 'view % has a row with a NULL in its key: (%) = (%)', source, columns, found #>> '{}' using errcode = 'not_null_violation';
+  elsif found is not null then
+    raise exception 'view % has two rows with the same key: (%) = (%)', source, columns, found #>> '{}' using errcode = 'cardinality_violation';
+  end if;
+end
+$$;
+comment on function mvsched.refuse_key(text, text, text[], text, boolean) is
+  'Raises an error that names a row of a view whose key has a NULL, or is there twice; where it finds none, it does nothing';
+
+-- The lock keeps writers out, but no reader. Then it is one statement, of one snapshot: view and table are joined by key,
+-- and of the rows that differ, byte for byte, those that are gone are deleted before others are changed, and those are
+-- changed before new ones are inserted, since the one may make room for the other in a second unique index.
+--
+-- A view that takes long for few rows is read into a temporary table first: that can be done in parallel, which a
+-- statement that writes cannot. Not so with a window, since what has left the window is looked up in the view, and in the
+-- same snapshot.
+--
+-- A key that the view has twice would go unnoticed where both rows are as the table's. So they are counted: the rows of
+-- the view that are not new have to be as many as the rows of the table that are not gone.
+create function mvsched.merge(view oid, whole boolean) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  s        mvsched.materialized_view_refresh_schedule;
+  relation text := mvsched.relation_name(view);
+  path     text;
+  source   text;
+  query    text;
+  columns  text[];
+  key      text[];
+  equal    text[];
+  inside   text := '';
+  plan     json;
+  cost     float8;
+  slow     boolean;
+  n        record;
+begin
+  select x.* into s
+    from mvsched.materialized_view_refresh_schedule x
+   where x.view_oid = view and x.kind = 'merge' and x.database_identity = mvsched.database_identity();
+  if not found then
+    raise exception 'table % is no merge table any more', relation using errcode = 'object_not_in_prerequisite_state';
+  end if;
+  execute format('lock table %s in share row exclusive mode', relation);
+  if mvsched.find_relation(relation) is distinct from view then
+    raise exception 'the name % no longer stands for the table that was claimed', relation using errcode = 'MV002';
+  elsif row_security_active(view) then
+    raise exception 'row security of table % applies to role %', relation, quote_ident(current_user) using errcode = 'insufficient_privilege';
+  end if;
+
+  source := (select mvsched.relation_name(c.oid) from pg_class c where c.oid = s.merge_source_oid and c.relkind = 'v');
+  if source is null then
+    raise exception 'view % does not exist', s.merge_source using errcode = 'undefined_table';
+  end if;
+  columns := mvsched.merge_columns(view, s.merge_source_oid);
+  key := array(select quote_ident(k.name) from unnest(s.merge_key) with ordinality as k (name, n) order by k.n);
+  equal := mvsched.merge_equalities(view, s.merge_key);
+  if not key <@ columns then
+    raise exception 'the key (%) is not in table % and view %', array_to_string(key, ', '), relation, source using errcode = 'undefined_column';
+  elsif equal is null then
+    raise exception 'table % has no unique index on (%)', relation, array_to_string(key, ', ')
+      using errcode = 'object_not_in_prerequisite_state';
+  elsif not whole and s.merge_window is not null then
+    inside := format(e' where (%s\n)', s.merge_window);
+  end if;
+
+  -- As REFRESH has it from 17 on: what the functions of the query name is not looked up in the worker's path.
+  path := coalesce(s.search_path, 'pg_catalog, pg_temp');
+  query := concat('select ', (select string_agg(format('%s as c%s', columns[i], i), ', ' order by i) from generate_subscripts(columns, 1) i),
+                  ' from ', source, inside);
+  plan := mvsched.execute('explain (format json) ' || query, path);
+  cost := plan #>> '{0,Plan,Total Cost}';
+  slow := cost > 10000 and cost > (plan #>> '{0,Plan,Plan Rows}')::float8;
+  if slow and inside = '' and has_database_privilege(current_database(), 'TEMP') then
+    perform mvsched.execute('create temporary table mvsched_merge on commit drop as ' || query, path, false);
+    query := 'select * from pg_temp.mvsched_merge';
+  end if;
+
+  begin
+    select * into n
+      from json_to_record(mvsched.execute(mvsched.merge_statement(relation, source, query, columns, key, equal, inside, slow), path))
+           as (viewed bigint, stored bigint, gone bigint, new bigint, nulls bigint, deleted bigint, updated bigint, inserted bigint, there bigint);
+    if n.nulls > 0 then
+      raise exception 'view % has a NULL in its key (%)', source, array_to_string(key, ', ') using errcode = 'not_null_violation';
+    elsif n.viewed + n.gone <> n.stored + n.new then
+      raise exception 'view % has two rows with the same key (%)', source, array_to_string(key, ', ') using errcode = 'cardinality_violation';
+    end if;
+  exception
+    when not_null_violation then
+      perform mvsched.refuse_key(source, inside, key, path, true);
+      raise;
+    when unique_violation or cardinality_violation then
+      perform mvsched.refuse_key(source, inside, key, path, false);
+      raise;
+  end;
+  drop table if exists pg_temp.mvsched_merge;
+
+  -- What is recorded is what the counters gain from here on, and those of a partitioned table do not move.
+  perform set_config('mvsched.rows_inserted_before', (pg_stat_get_xact_tuples_inserted(view) - n.inserted - n.updated)::text, true),
+          set_config('mvsched.rows_deleted_before', (pg_stat_get_xact_tuples_deleted(view) - n.deleted - n.updated - n.there)::text, true);
+end
+$$;
+comment on function mvsched.merge(oid, boolean) is
+  'Makes a merge table equal to its view, in all rows or in those of its window, within a refresh transaction';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- Settings

@@ -127,7 +127,6 @@ func TestDrain_fills_a_new_column_alone(t *testing.T) {
 	b.Check("0", `select count(*) from mvsched.materialization_fill`)
 }
 
-
 func TestDrain_lanes_share_the_rows(t *testing.T) {
 	b := setupJobs(t, 3)
 	b.items(3000)

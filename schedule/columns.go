@@ -19,6 +19,30 @@ type Columns struct {
 	Call      *string // of a function that materializes some rows each time
 	BatchRows *int    // rows of the first batch
 	Lanes     *int    // how many workers may be at the table at the same time
+
+	path string // the session's own search_path, under which query and call are read where the schedule has none
+}
+
+const sessionPathSQL = `select pg_catalog.current_setting('search_path')`
+
+// read returns the columns with what the session says; nil for nil.
+func (c *Columns) read(ctx context.Context, s *Store) (*Columns, error) {
+	if c == nil {
+		return nil, nil //nolint:nilnil // nothing to be read
+	}
+	known := *c
+	path, err := s.sessionPath(ctx)
+	known.path = path
+	return &known, err
+}
+
+func (s *Store) sessionPath(ctx context.Context) (path string, err error) {
+	ctx, cancel := withDeadline(ctx, "reading the search_path")
+	defer cancel()
+	if err := s.db.QueryRow(ctx, sessionPathSQL).Scan(&path); err != nil {
+		return "", fmt.Errorf("reading the search_path: %w", err)
+	}
+	return path, nil
 }
 
 // What a schedule of columns may count; domains of its table have the same.
@@ -44,12 +68,27 @@ func refusedColumns(pgErr *pgconn.PgError) error {
 	return &ColumnsError{Problem: pgErr.Message, Hint: pgErr.Hint}
 }
 
+// columnsPathSQL tells the trigger, which is fired under a safe search_path.
+const columnsPathSQL = `select pg_catalog.set_config('mvsched.columns_path', $1, true)`
+
+const setPathSQL = `select pg_catalog.set_config('search_path', $1, true)`
+
 const overBatchSQL = `select mvsched.over_batch(mvsched.find_relation($1), $2) || 'select 1'`
 
 // check has the server parse what a person wrote, as one statement and no more: a prepared statement cannot hold two. What
 // it says of the columns is checked by the table's trigger, for rows written by hand too.
 func (c *Columns) check(ctx context.Context, tx pgx.Tx, table string, searchPath *string) error {
-	if c == nil || c.Query == nil && c.Call == nil {
+	if c == nil {
+		return nil
+	}
+	path := c.path
+	if searchPath != nil && *searchPath != "" {
+		path = *searchPath
+	}
+	if _, err := tx.Exec(ctx, columnsPathSQL, path); err != nil {
+		return err
+	}
+	if c.Query == nil && c.Call == nil {
 		return nil
 	}
 	sql := "select 1"
@@ -71,10 +110,8 @@ func (c *Columns) check(ctx context.Context, tx pgx.Tx, table string, searchPath
 		return err
 	}
 	defer func() { _ = nested.Rollback(ctx) }()
-	if searchPath != nil && *searchPath != "" {
-		if _, err := nested.Exec(ctx, `select pg_catalog.set_config('search_path', $1, true)`, *searchPath); err != nil {
-			return err
-		}
+	if _, err := nested.Exec(ctx, setPathSQL, path); err != nil {
+		return err
 	}
 	_, err = nested.Prepare(ctx, "", sql)
 	var pgErr *pgconn.PgError
@@ -125,7 +162,7 @@ type Progress struct {
 const invalidateChunk = 5000
 
 const columnsTargetSQL = `
-select s.id, s.kind = 'columns', s.columns_list
+select s.id, s.kind = 'columns', s.columns_list, coalesce(s.search_path, pg_catalog.current_setting('search_path'))
   from mvsched.materialized_view_refresh_schedule s
  where s.id = $1`
 
@@ -139,11 +176,11 @@ values ($1, $2, $3)`
 // true. They are set to null in small transactions, from the newest down, and done is told after each. With columns, only
 // those are computed again, and the rows stay as they are until then.
 func (s *Store) Invalidate(ctx context.Context, table ViewName, condition string, columns []string, done func(rows int64)) (int64, error) {
-	id, err := s.columnsSchedule(ctx, table, columns)
+	id, path, err := s.columnsSchedule(ctx, table, columns)
 	if err != nil {
 		return 0, err
 	}
-	if err := s.checkCondition(ctx, id, condition); err != nil {
+	if err := s.checkCondition(ctx, id, path, condition); err != nil {
 		return 0, err
 	}
 	if len(columns) > 0 {
@@ -157,6 +194,9 @@ func (s *Store) Invalidate(ctx context.Context, table ViewName, condition string
 	for {
 		var looked, changed int64
 		err := s.edit(ctx, "invalidating rows", func(ctx context.Context, tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, setPathSQL, path); err != nil {
+				return err
+			}
 			return tx.QueryRow(ctx, invalidateSQL, id, condition, below, invalidateChunk).Scan(&looked, &changed, &below)
 		})
 		var pgErr *pgconn.PgError
@@ -176,33 +216,33 @@ func (s *Store) Invalidate(ctx context.Context, table ViewName, condition string
 	}
 }
 
-func (s *Store) columnsSchedule(ctx context.Context, table ViewName, columns []string) (id int64, err error) {
+func (s *Store) columnsSchedule(ctx context.Context, table ViewName, columns []string) (id int64, path string, err error) {
 	ctx, cancel := withDeadline(ctx, "looking up a table")
 	defer cancel()
 	found, err := s.describe(ctx, table)
 	if err != nil {
-		return 0, fmt.Errorf("looking up %q: %w", table, err)
+		return 0, "", fmt.Errorf("looking up %q: %w", table, err)
 	}
 	if err := found.needSchedule(table); err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	var ofColumns bool
 	var known []string
-	if err := s.db.QueryRow(ctx, columnsTargetSQL, found.scheduleID).Scan(&id, &ofColumns, &known); err != nil {
-		return 0, fmt.Errorf("looking up %q: %w", table, err)
+	if err := s.db.QueryRow(ctx, columnsTargetSQL, found.scheduleID).Scan(&id, &ofColumns, &known, &path); err != nil {
+		return 0, "", fmt.Errorf("looking up %q: %w", table, err)
 	}
 	if !ofColumns {
-		return 0, &ViewError{View: table.String(), Err: ErrNoColumns}
+		return 0, "", &ViewError{View: table.String(), Err: ErrNoColumns}
 	}
 	for _, column := range columns {
 		if !slices.Contains(known, column) {
-			return 0, &ColumnsError{
+			return 0, "", &ColumnsError{
 				Problem: fmt.Sprintf("column %q is none that is materialized by a query", column),
 				Hint:    "its query gives: " + strings.Join(known, ", "),
 			}
 		}
 	}
-	return id, nil
+	return id, path, nil
 }
 
 const conditionSQL = `
@@ -211,12 +251,15 @@ select pg_catalog.format(E'select from %s t where (%s\n)', mvsched.relation_name
  where s.id = $1`
 
 // checkCondition has the server parse a condition, and nothing beside it.
-func (s *Store) checkCondition(ctx context.Context, id int64, condition string) error {
+func (s *Store) checkCondition(ctx context.Context, id int64, path, condition string) error {
 	ctx, cancel := withDeadline(ctx, "checking a condition")
 	defer cancel()
 	return s.transaction(ctx, func(tx pgx.Tx) error {
 		var sql string
 		if err := tx.QueryRow(ctx, conditionSQL, id, condition).Scan(&sql); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, setPathSQL, path); err != nil {
 			return err
 		}
 		_, err := tx.Prepare(ctx, "", sql)

@@ -20,7 +20,7 @@ const majorSQL = `current_setting('server_version_num')::integer / 10000`
 // provokedElsewhere are the checks with tests of their own.
 var provokedElsewhere = []string{
 	"may_not_refresh", "no_schema_usage", "owner_without_temp", // TestDoctorOnRights
-	"bloat", // TestDoctorOnBloat
+	"bloat",                                                                              // TestDoctorOnBloat
 	"columns_gone", "columns_without_index", "materialized_at_indexed", "rows_set_aside", // TestDoctorOnColumns
 }
 

@@ -191,7 +191,10 @@ returning s.id`
 
 // Add schedules views, all of them or none: ErrNoView, ErrNotAView or, unless ifNotExists, ErrScheduled in a
 // *ViewError say which one was in the way. A new schedule is due at once. It returns how many were added.
-func (s *Store) Add(ctx context.Context, views []ViewName, settings Settings, ifNotExists bool) (int, error) {
+func (s *Store) Add(ctx context.Context, views []ViewName, settings Settings, ifNotExists bool) (added int, err error) {
+	if settings.Columns, err = settings.Columns.read(ctx, s); err != nil {
+		return 0, err
+	}
 	var names []string
 	for _, view := range views {
 		found, err := s.describe(ctx, view)
@@ -211,8 +214,7 @@ func (s *Store) Add(ctx context.Context, views []ViewName, settings Settings, if
 			names = append(names, *found.name)
 		}
 	}
-	var added int
-	err := s.edit(ctx, "adding a schedule", func(ctx context.Context, tx pgx.Tx) (err error) {
+	err = s.edit(ctx, "adding a schedule", func(ctx context.Context, tx pgx.Tx) (err error) {
 		added, err = s.insert(ctx, tx, names, settings, ifNotExists)
 		return err
 	})
@@ -373,7 +375,10 @@ update mvsched.materialized_view_refresh_schedule s
  where s.id = @id`
 
 // Set changes of the views' schedules what settings give, all of them or none.
-func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) error {
+func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) (err error) {
+	if settings.Columns, err = settings.Columns.read(ctx, s); err != nil {
+		return err
+	}
 	return s.editAll(ctx, "changing a schedule", views, func(ctx context.Context, tx pgx.Tx, ids []int64) error {
 		args := s.arguments(settings)
 		for _, id := range ids {

@@ -1855,7 +1855,8 @@ begin
             hint = format('alter table %s add column materialized_at timestamptz', new.materialized_view_name);
   end if;
 
-  perform set_config('search_path', coalesce(new.search_path, path), true);
+  -- The program says here what its session's search_path is; a hand-written row is read under the one of its session.
+  perform set_config('search_path', coalesce(new.search_path, nullif(current_setting('mvsched.columns_path', true), ''), path), true);
   if new.columns_call is not null then
     execute 'explain select ' || new.columns_call; -- planned, and not run
   else

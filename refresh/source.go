@@ -113,6 +113,7 @@ type namedViews struct {
 	worker   *Worker
 	settings schedule.Settings
 	force    bool
+	whole    bool
 	above    map[string][]string // of each view, its ancestors among them
 
 	mu     sync.Mutex
@@ -167,7 +168,7 @@ func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn
 	if err != nil {
 		return nil, err
 	}
-	options := schedule.ClaimOptions{Worker: n.worker.Name, Usual: n.worker.Usual, Force: n.force}
+	options := schedule.ClaimOptions{Worker: n.worker.Name, Usual: n.worker.Usual, Force: n.force, Whole: n.whole}
 	if failed != "" {
 		execution, err := store.SkipView(ctx, name, failed, options)
 		if err != nil {

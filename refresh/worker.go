@@ -62,6 +62,7 @@ func (w *Worker) RunDue(ctx context.Context) ([]schedule.Execution, error) {
 type Options struct {
 	Settings  schedule.Settings // override those of the views' schedules
 	Ancestors bool              // first refresh what the views read
+	Whole     bool              // all rows of a merge table, not only those in its window
 	Force     bool              // also views whose schedule says to skip them when nothing has changed
 }
 
@@ -81,7 +82,7 @@ func (w *Worker) Refresh(ctx context.Context, views []schedule.ViewName, options
 	}
 	ordered, above := graph.Order(names, options.Ancestors)
 	r := w.newRun(ctx, &namedViews{
-		worker: w, settings: options.Settings, force: options.Force,
+		worker: w, settings: options.Settings, force: options.Force, whole: options.Whole,
 		views: ordered, above: above, taken: map[int64]string{}, ended: map[string]bool{}, failed: map[string]string{},
 	})
 	return r.result(ctx, r.once(ctx))

@@ -26,6 +26,7 @@ type standingJSON struct {
 	Parents             []string     `json:"parents"`
 	SizeBytes           int64        `json:"size_bytes"`
 	Running             *runningJSON `json:"running"`
+	Kind                string       `json:"kind"`
 	Columns             *columnsJSON `json:"columns"`
 }
 
@@ -106,6 +107,11 @@ type scheduleJSON struct {
 	SuspendedAt         *time.Time `json:"suspended_at"`
 	SuspendedReason     *string    `json:"suspended_reason"`
 	ConsecutiveFailures int        `json:"consecutive_failures"`
+	Kind                string     `json:"kind"`
+	MergeFrom           *string    `json:"merge_from"`
+	Key                 []string   `json:"key"`
+	MergeWindow         *string    `json:"window"`
+	FullEverySeconds    *float64   `json:"full_every_seconds"`
 }
 
 type dueJSON struct {
@@ -161,7 +167,7 @@ func toStandingJSON(s schedule.Standing) standingJSON {
 	j := standingJSON{
 		View: s.View, State: string(s.State), DataAsOf: utc(s.DataAsOf), AgeSeconds: secondsOf(s.Age),
 		MaxLagSeconds: secondsOf(s.MaxLag), NextRunAt: utc(s.NextRunAt), ConsecutiveFailures: s.ConsecutiveFailures, Queue: s.Queue, SizeBytes: s.SizeBytes,
-		Parents: s.Parents,
+		Parents: s.Parents, Kind: kindOf(s.Materialization),
 	}
 	if s.Last != nil {
 		last := toLastJSON(*s.Last)
@@ -212,6 +218,8 @@ func toScheduleJSON(s schedule.Schedule) scheduleJSON {
 		Vacuum: string(s.Vacuum), Queue: s.Queue, Priority: s.Priority, SearchPath: s.SearchPath, NextRunAt: utc(s.NextRunAt),
 		PausedAt: utc(s.PausedAt), PausedReason: s.PausedReason, SuspendedAt: utc(s.SuspendedAt),
 		SuspendedReason: s.SuspendedReason, ConsecutiveFailures: s.ConsecutiveFailures,
+		Kind: kindOf(s.Materialization), MergeFrom: s.MergeSource, Key: s.MergeKey, MergeWindow: s.MergeWindow,
+		FullEverySeconds: secondsOf(s.FullEvery),
 	}
 	if s.Window != nil {
 		between := s.Window.String()

@@ -27,6 +27,10 @@ func (p Printer) standings(standings []schedule.Standing) error {
 func (p Printer) standingColumns(cells int) []column[schedule.Standing] {
 	return []column[schedule.Standing]{
 		{head: "VIEW", cell: func(s schedule.Standing) string { return s.View }, gives: true},
+		{
+			head: "KIND", cell: func(s schedule.Standing) string { return kindOf(s.Materialization) },
+			when: func(s schedule.Standing) bool { return kindOf(s.Materialization) != string(schedule.MaterializedView) },
+		},
 		{head: "STATE", cell: func(s schedule.Standing) string { return string(s.State) }, word: true},
 		{head: "AGE", cell: func(s schedule.Standing) string { return age(s.Age) }, right: true},
 		{

@@ -51,21 +51,13 @@ const (
 	MaxLanes     = 64
 )
 
-// ColumnsError says why columns cannot be materialized so.
-type ColumnsError struct {
-	Problem string
-	Hint    string // "" for none
-}
-
-func (e *ColumnsError) Error() string { return e.Problem }
-
 // refusedColumns: what the server says of a person's SQL is that person's; what it says of locks and connections is not.
 func refusedColumns(pgErr *pgconn.PgError) error {
 	switch pgErr.Code[:min(2, len(pgErr.Code))] {
 	case "08", "25", "28", "40", "53", "55", "57", "58", "XX":
 		return pgErr
 	}
-	return &ColumnsError{Problem: pgErr.Message, Hint: pgErr.Hint}
+	return &DefinitionError{Problem: pgErr.Message, Hint: pgErr.Hint}
 }
 
 // columnsPathSQL tells the trigger, which is fired under a safe search_path.
@@ -117,7 +109,7 @@ func (c *Columns) check(ctx context.Context, tx pgx.Tx, table string, searchPath
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		if strings.Contains(sql, ";") && pgErr.Code == pgerrcode.SyntaxError {
-			return &ColumnsError{Problem: pgErr.Message, Hint: "it has to be one query, or the call of one function"}
+			return &DefinitionError{Problem: pgErr.Message, Hint: "it has to be one query, or the call of one function"}
 		}
 		return refusedColumns(pgErr)
 	}
@@ -236,7 +228,7 @@ func (s *Store) columnsSchedule(ctx context.Context, table ViewName, columns []s
 	}
 	for _, column := range columns {
 		if !slices.Contains(known, column) {
-			return 0, "", &ColumnsError{
+			return 0, "", &DefinitionError{
 				Problem: fmt.Sprintf("column %q is none that is materialized by a query", column),
 				Hint:    "its query gives: " + strings.Join(known, ", "),
 			}
@@ -267,7 +259,7 @@ func (s *Store) checkCondition(ctx context.Context, id int64, path, condition st
 		if errors.As(err, &pgErr) {
 			err = refusedColumns(pgErr)
 		}
-		var refused *ColumnsError
+		var refused *DefinitionError
 		if errors.As(err, &refused) && refused.Hint == "" {
 			refused.Hint = "--where takes one boolean expression over the table's columns"
 		}

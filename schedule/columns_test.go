@@ -57,7 +57,7 @@ func TestAddColumns_refuses(t *testing.T) {
 				settings = columnsOf(test.query)
 			}
 			_, err := b.store.Add(t.Context(), []schedule.ViewName{{Schema: "public", Name: "item"}}, settings, false)
-			var refused *schedule.ColumnsError
+			var refused *schedule.DefinitionError
 			if !errors.As(err, &refused) || !strings.Contains(refused.Problem, test.problem) {
 				t.Errorf("%v, want it refused for %q", err, test.problem)
 			}
@@ -89,12 +89,12 @@ func TestInvalidate(t *testing.T) {
 	b.Check("{z} x = '7'", `select columns::text || ' ' || condition from mvsched.materialization_fill`)
 
 	for _, wrong := range []string{"nothing", "id", "true; drop table public.item", "true) from (select 1) s; select (1"} {
-		var refused *schedule.ColumnsError
+		var refused *schedule.DefinitionError
 		if _, err := b.store.Invalidate(t.Context(), item, wrong, nil, nil); !errors.As(err, &refused) {
 			t.Errorf("--where %s: %v, want it refused", wrong, err)
 		}
 	}
-	var refused *schedule.ColumnsError
+	var refused *schedule.DefinitionError
 	if _, err := b.store.Invalidate(t.Context(), item, "true", []string{"w"}, nil); !errors.As(err, &refused) {
 		t.Errorf("a column that is none: %v", err)
 	}

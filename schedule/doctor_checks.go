@@ -27,23 +27,28 @@ var checks = []check{
 	{"columns_without_index", columnsWithoutIndexSQL},
 	{"materialized_at_indexed", columnsIndexedSQL},
 	{"rows_set_aside", rowsSetAsideSQL},
+	{"merge_source_missing", mergeSourceSQL},
+	{"merge_key_not_unique", mergeUniqueSQL},
+	{"merge_key_nullable", mergeNullableSQL},
+	{"may_not_merge", mergeRightsSQL},
 }
 
 // viewsSQL is what the checks begin with. What a check does not mention, the server does not compute.
 //
-//	views      all materialized views; word is the name as a shell takes it
+//	views      all materializations but tables with materialized columns, whose checks are their own (columnsSQL); word is the name as a shell takes it
 //	scheduled  schedules with their views, null where there is none
 //	usable     the unique indexes that CONCURRENTLY can use, and whether a NULL has been seen in their keys
 //	lately     the last 50 successes of each schedule
 const viewsSQL = `
 with recursive views as (
-  select c.oid, c.relname, c.relnamespace, c.relowner, c.relispopulated, c.reltuples, n.nspname,
-         mvsched.view_name(c.oid) as name
-    from pg_catalog.pg_class c
+  select c.oid, c.relname, c.relnamespace, c.relowner, c.relispopulated, c.reltuples, n.nspname, m.source,
+         mvsched.view_name(c.oid, n.nspname, c.relname) collate pg_catalog."default" as name
+    from mvsched.materialization m
+    join pg_catalog.pg_class c on c.oid = m.oid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-   where c.relkind = 'm'
+   where m.kind <> 'columns'
 ), scheduled as materialized (
-  select s.id, s.strategy, s.refresh_interval, s.refresh_delay, s.cron, s.on_change, s.max_lag, s.reachable_lag, s.skip_unchanged,
+  select s.id, s.kind, s.merge_source, s.merge_key, v.source, s.strategy, s.refresh_interval, s.refresh_delay, s.cron, s.on_change, s.max_lag, s.reachable_lag, s.skip_unchanged,
          s.max_staleness, s.requested_at, s.paused_at, s.suspended_at, s.suspended_reason, s.materialized_view_name,
          v.oid, v.relname, v.nspname, v.relnamespace, v.relowner, v.relispopulated, v.reltuples, named.name,
          case when named.name ~ '^[a-z0-9_.]+$' then named.name
@@ -127,7 +132,7 @@ select case s.strategy when 'concurrently' then 'error' else 'warning' end, s.na
           where a.attrelid = s.oid and st.n_distinct = -1 and st.null_frac = 0 and st.correlation is not null
           order by a.attnum
           limit 1) key on true
- where s.oid is not null and s.strategy <> 'plain'
+ where s.kind = 'view' and s.oid is not null and s.strategy <> 'plain'
    and not exists (select from usable u where u.indrelid = s.oid)`
 
 // A NULL in the key of any usable index has its row deleted and inserted again by each refresh.
@@ -141,7 +146,7 @@ select 'warning', s.name,
   join usable u on u.indrelid = s.oid and u.has_null
  cross join lateral (
         select exists (select from usable o where o.indrelid = s.oid and not o.has_null) as found) other
- where s.strategy <> 'plain'
+ where s.kind = 'view' and s.strategy <> 'plain'
  order by u.name`
 
 // 'MAINTAIN' is no privilege, but an error, before 17.
@@ -153,7 +158,7 @@ select 'error', s.name,
             else format('grant %I to %I;', owner.name, current_user) end
   from scheduled s
  cross join lateral (select pg_catalog.pg_get_userbyid(s.relowner) as name) owner
- where s.oid is not null
+ where s.kind = 'view' and s.oid is not null
    and not pg_catalog.pg_has_role(s.relowner, 'USAGE')
    and not case when current_setting('server_version_num')::integer >= 170000
                 then pg_catalog.has_table_privilege(s.oid, 'MAINTAIN') else false end`
@@ -165,7 +170,7 @@ select case s.strategy when 'concurrently' then 'error' else 'warning' end, s.na
        format('grant temporary on database %I to %I;', current_database(), owner.name)
   from scheduled s
  cross join lateral (select pg_catalog.pg_get_userbyid(s.relowner) as name) owner
- where s.oid is not null and s.strategy <> 'plain'
+ where s.kind = 'view' and s.oid is not null and s.strategy <> 'plain'
    and not pg_catalog.has_database_privilege(s.relowner, current_database(), 'TEMP')`
 
 const noSchemaUsageSQL = `
@@ -178,7 +183,7 @@ select 'error', s.name, format('role %I has no USAGE on schema %I: every refresh
 // extract(… from …) does not. From 17 on, REFRESH empties the search_path; before, it is the worker's.
 const searchPathTrapSQL = `
 , reads (name, relation) as (
-  select s.name, s.oid
+  select s.name, coalesce(s.source, s.oid)
     from scheduled s
    where s.oid is not null
   union

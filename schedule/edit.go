@@ -45,6 +45,13 @@ type Settings struct {
 	SearchPath      *string
 	Paused          *bool
 	Columns         *Columns
+
+	// Of a merge table; a pointer to "" means all rows, one to 0 never.
+	MergeWindow *string        // refresh the rows for which this is true
+	FullEvery   *time.Duration // with MergeWindow: refresh all rows that often
+
+	merge  *Merge  // what AddMerge was given
+	source *string // the canonical name of its view
 }
 
 // kind is the one way in which the settings say when to refresh; "": none.
@@ -94,18 +101,22 @@ func (s *Store) arguments(settings Settings) pgx.NamedArgs {
 		"priority":          settings.Priority,
 		"search_path":       settings.SearchPath,
 		"paused":            settings.Paused,
-		"columns":           settings.Columns != nil,
 		"columns_query":     nil,
 		"columns_call":      nil,
 		"batch_rows":        nil,
 		"lanes":             nil,
 		"now":               s.now(),
 	}
+	args["of"], args["source"], args["key"], args["create"] = MaterializedView, settings.source, []string(nil), false
+	args["merge_window"], args["full_every"] = settings.MergeWindow, seconds(settings.FullEvery)
+	if settings.merge != nil {
+		args["of"], args["key"], args["create"] = MergeTable, settings.merge.Key, settings.merge.Create
+	}
 	if w := settings.Window; w != nil && *w != (Window{}) {
 		args["window_start"], args["window_end"] = w.Start.String(), w.End.String()
 	}
 	if c := settings.Columns; c != nil {
-		args["columns_query"], args["columns_call"], args["batch_rows"], args["lanes"] = c.Query, c.Call, c.BatchRows, c.Lanes
+		args["of"], args["columns_query"], args["columns_call"], args["batch_rows"], args["lanes"] = MaterializedColumns, c.Query, c.Call, c.BatchRows, c.Lanes
 	}
 	return args
 }
@@ -172,7 +183,7 @@ insert into mvsched.materialized_view_refresh_schedule as s
        (materialized_view_name, refresh_interval, refresh_delay, cron, after_parents, on_change, max_lag, timezone, debounce,
         at_most_every, jitter, window_start, window_end, retries, suspend_after, on_parent_failure, skip_unchanged,
         max_staleness, maximum_execution_duration, lock_timeout, strategy, vacuum, queue, priority, search_path, paused_at,
-        kind, columns_query, columns_call, batch_rows, lanes)
+        kind, columns_query, columns_call, batch_rows, lanes, merge_source, merge_key, merge_window, full_interval, next_full_at)
 values (@view, make_interval(secs => @every::float8), make_interval(secs => @after::float8), @cron::text,
         coalesce(@kind::text = 'after_parents', false), coalesce(@kind::text = 'on_change', false),
         make_interval(secs => @max_lag::float8), coalesce(@timezone::text, 'UTC'),
@@ -184,8 +195,10 @@ values (@view, make_interval(secs => @every::float8), make_interval(secs => @aft
         make_interval(secs => nullif(@lock_timeout::float8, 0)), coalesce(@strategy::text, 'auto'),
         coalesce(@vacuum::text, 'auto'), coalesce(@queue::text, 'default'), coalesce(@priority::integer, 0),
         nullif(@search_path::text, ''), case when @paused::boolean then coalesce(@now::timestamptz, now()) end,
-        case when @columns::boolean then 'columns' else 'view' end, @columns_query::text, @columns_call::text,
-        coalesce(@batch_rows::integer, 100), coalesce(@lanes::smallint, 1))
+        @of::text, @columns_query::text, @columns_call::text, coalesce(@batch_rows::integer, 100), coalesce(@lanes::smallint, 1),
+        @source::text, @key::text[], nullif(@merge_window::text, ''), make_interval(secs => nullif(@full_every::float8, 0)),
+        case when @merge_window::text is null then null when @create::boolean then now()
+             else now() + make_interval(secs => nullif(@full_every::float8, 0)) end)
     on conflict (materialized_view_name) do nothing
 returning s.id`
 
@@ -371,7 +384,11 @@ update mvsched.materialized_view_refresh_schedule s
        lanes = coalesce(@lanes::smallint, s.lanes),
        paused_at = case when @paused::boolean is null then s.paused_at
                         when @paused::boolean then coalesce(s.paused_at, @now::timestamptz, now()) end,
-       paused_reason = case when @paused::boolean is distinct from false then s.paused_reason end
+       paused_reason = case when @paused::boolean is distinct from false then s.paused_reason end,
+       merge_window = nullif(coalesce(@merge_window::text, s.merge_window), ''),
+       full_interval = make_interval(secs => nullif(coalesce(@full_every::float8, extract(epoch from s.full_interval)::float8), 0)),
+       next_full_at = case when @full_every::float8 is null then s.next_full_at
+                           else now() + make_interval(secs => nullif(@full_every::float8, 0)) end
  where s.id = @id`
 
 // Set changes of the views' schedules what settings give, all of them or none.
@@ -397,6 +414,9 @@ func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) (e
 // refusedSetting gives settings their names that only the server can judge, or only together with what is there already.
 func refusedSetting(err error, settings Settings) error {
 	var pgErr *pgconn.PgError
+	if refused := refusedDefinition(err); refused != nil && (settings.MergeWindow != nil || settings.merge != nil) {
+		return refused
+	}
 	jitter := "as it is"
 	if settings.Jitter != nil {
 		jitter = FormatDuration(*settings.Jitter)

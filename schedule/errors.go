@@ -21,7 +21,7 @@ func (e *InvalidError) Error() string {
 // Identities of what can be wrong with a view or a schedule; a *ViewError carries the view.
 var (
 	ErrNoView       = errors.New("does not exist")
-	ErrNotAView     = errors.New("is not a materialized view")
+	ErrNotAView     = errors.New("is not a materialized view, nor a table that is scheduled as one")
 	ErrNotScheduled = errors.New("has no schedule")
 	ErrScheduled    = errors.New("is scheduled already")
 	ErrNoParents    = errors.New("reads no other materialized view")

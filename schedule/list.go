@@ -20,7 +20,8 @@ select s.id, coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
        extract(epoch from s.maximum_execution_duration)::float8, extract(epoch from s.lock_timeout)::float8,
        s.strategy, s.vacuum, s.queue, s.priority, s.search_path, s.next_run_at, s.paused_at, s.paused_reason, s.suspended_at,
        s.suspended_reason, s.consecutive_failures, extract(epoch from s.predicted_duration)::float8,
-       extract(epoch from s.reachable_lag)::float8, s.kind
+       extract(epoch from s.reachable_lag)::float8, s.kind, s.merge_source, s.merge_key, s.merge_window,
+       extract(epoch from s.full_interval)::float8
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
  cross join lateral (
@@ -36,12 +37,12 @@ func (s *Store) List(ctx context.Context) ([]Schedule, error) {
 
 func scanSchedule(row pgx.CollectableRow) (sc Schedule, err error) {
 	var timeout, maxStaleness float64
-	var every, after, maxLag, debounce, atMostEvery, jitter, start, end, lockTimeout, predicted, reachable *float64
+	var every, after, maxLag, debounce, atMostEvery, jitter, start, end, lockTimeout, predicted, reachable, fullEvery *float64
 	err = row.Scan(&sc.ID, &sc.View, &sc.Kind, &every, &after, &sc.Cron, &maxLag, &sc.Timezone, &debounce, &atMostEvery,
 		&jitter, &start, &end, &sc.Retries, &sc.SuspendAfter, &sc.OnParentFailure, &sc.SkipUnchanged, &maxStaleness,
 		&timeout, &lockTimeout, &sc.Strategy, &sc.Vacuum, &sc.Queue, &sc.Priority, &sc.SearchPath, &sc.NextRunAt,
 		&sc.PausedAt, &sc.PausedReason, &sc.SuspendedAt, &sc.SuspendedReason, &sc.ConsecutiveFailures, &predicted, &reachable,
-		&sc.Materialization)
+		&sc.Materialization, &sc.MergeSource, &sc.MergeKey, &sc.MergeWindow, &fullEvery)
 	if err != nil {
 		return Schedule{}, err
 	}
@@ -49,6 +50,7 @@ func scanSchedule(row pgx.CollectableRow) (sc Schedule, err error) {
 	sc.Debounce, sc.AtMostEvery, sc.Jitter = durationOrNil(debounce), durationOrNil(atMostEvery), durationOrNil(jitter)
 	sc.MaxStaleness, sc.Timeout, sc.LockTimeout = duration(maxStaleness), duration(timeout), durationOrNil(lockTimeout)
 	sc.PredictedDuration, sc.ReachableLag = durationOrNil(predicted), durationOrNil(reachable)
+	sc.FullEvery = durationOrNil(fullEvery)
 	if start != nil && end != nil {
 		sc.Window = &Window{Start: TimeOfDay(duration(*start)), End: TimeOfDay(duration(*end))}
 	}

@@ -164,7 +164,7 @@ const locateSQL = `
 with here as materialized (
   select mvsched.database_identity() as identity
 ), lost as materialized (
-  select s.id, s.database_identity
+  select s.id, s.database_identity, s.view_oid
     from mvsched.materialized_view_refresh_schedule s, here
    where s.next_run_at <= coalesce($1::timestamptz, now())
      and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
@@ -172,16 +172,20 @@ with here as materialized (
           or s.view_oid is not null
              and not exists (select from pg_catalog.pg_class c where c.oid = s.view_oid and mvsched.can_be(c.relkind, s.kind))
           or s.view_oid is null
-             and mvsched.resolve_view(null, null, s.materialized_view_name, here.identity) is not null)
+             and mvsched.resolve_view(null, null, s.materialized_view_name, here.identity) is not null
+          or s.kind = 'merge' and s.merge_source_oid is distinct from mvsched.resolve_source(s.merge_source_oid, s.merge_source))
    limit 10000
      for no key update of s skip locked
 )
 update mvsched.materialized_view_refresh_schedule s
    set view_oid = mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity),
+       merge_source_oid = case when s.kind = 'merge' then
+         mvsched.resolve_source(case when s.database_identity = here.identity then s.merge_source_oid end, s.merge_source) end,
        database_identity = here.identity
   from lost, here
  where s.id = lost.id
-returning s.materialized_view_name, s.view_oid is not null,
+returning case when s.kind = 'merge' and s.view_oid = lost.view_oid then s.merge_source else s.materialized_view_name end,
+          s.view_oid is not null and (s.kind <> 'merge' or s.merge_source_oid is not null),
           lost.database_identity is not null and lost.database_identity <> here.identity`
 
 // outlookSQL counts without a lock: a row that somebody holds counts as due, and the claim will skip it. An execution

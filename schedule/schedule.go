@@ -77,6 +77,9 @@ const (
 	MaxQueueName    = 63
 )
 
+// MaxExpression bounds a window, in bytes.
+const MaxExpression = 4000
+
 // What the table has where nobody says otherwise.
 const (
 	DefaultRetries      = 3
@@ -119,6 +122,12 @@ type Schedule struct {
 	ConsecutiveFailures int
 	PredictedDuration   *time.Duration // with MaxLag: what its next slot was planned with; nil: nothing is known yet
 	ReachableLag        *time.Duration // with MaxLag: the shortest that could be kept; nil: nothing is known yet
+
+	// Of a merge table.
+	MergeSource *string // the plain view that it is kept equal to, canonical
+	MergeKey    []string
+	MergeWindow *string        // nil: all rows
+	FullEvery   *time.Duration // nil: never beyond the window
 }
 
 // Unreachable reports whether the schedule's MaxLag cannot be kept, as far as history tells.

@@ -2721,6 +2721,18 @@ comment on function mvsched.refresh_succeeded(bigint, oid, text, text, text, tex
 -- rows outside of it stay as they are, unless the view now has in its window what they were, or the table what has left it.
 ------------------------------------------------------------------------------------------------------------------------
 
+create function mvsched.resolve_source(source oid, name text) returns oid
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+begin
+  return coalesce((select c.oid from pg_class c where c.oid = source and c.relkind = 'v'),
+                  (select c.oid from pg_class c where c.oid = mvsched.find_relation(name) and c.relkind = 'v'));
+end
+$$;
+comment on function mvsched.resolve_source(oid, text) is
+  'The plain view that a merge table is kept equal to: by its OID as long as it exists, which follows a rename, else by its name';
+
 create function mvsched.merge_columns(relation oid, source oid) returns text[]
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
@@ -2992,7 +3004,8 @@ begin
     raise exception 'row security of table % applies to role %', relation, quote_ident(current_user) using errcode = 'insufficient_privilege';
   end if;
 
-  source := (select mvsched.relation_name(c.oid) from pg_class c where c.oid = s.merge_source_oid and c.relkind = 'v');
+  s.merge_source_oid := mvsched.resolve_source(s.merge_source_oid, s.merge_source);
+  source := mvsched.relation_name(s.merge_source_oid);
   if source is null then
     raise exception 'view % does not exist', s.merge_source using errcode = 'undefined_table';
   end if;

@@ -85,7 +85,7 @@ func explain(err error) (code int, problem, hint string) {
 		version   *schedule.SchemaVersionError
 		usage     *usageError
 		invalid   *schedule.InvalidError
-		columns   *schedule.ColumnsError
+		refused   *schedule.DefinitionError
 		view      *schedule.ViewError
 		noServer  *throwaway.NotFoundError
 		refreshes *refreshesError
@@ -117,8 +117,8 @@ func explain(err error) (code int, problem, hint string) {
 		return exitUsage, usage.problem, usage.hint
 	case errors.As(err, &invalid):
 		return exitUsage, invalid.Error(), invalid.Hint
-	case errors.As(err, &columns):
-		return exitUsage, columns.Problem, columns.Hint
+	case errors.As(err, &refused):
+		return exitUsage, refused.Problem, refused.Hint
 	case errors.As(err, &view):
 		return exitUsage, view.Error(), viewHint(view)
 	case errors.As(err, &refreshes), errors.As(err, &findings):
@@ -195,7 +195,7 @@ func viewHint(e *schedule.ViewError) string {
 	case errors.Is(e.Err, schedule.ErrNoView):
 		return "name it as in SQL (schema.view, \"Quoted\".\"Name\"); an unqualified name is looked up in the search_path"
 	case errors.Is(e.Err, schedule.ErrNotAView):
-		return "mvsched refreshes what `create materialized view` made"
+		return "mvsched refreshes what `create materialized view` made, and tables that were added with --merge-from"
 	case errors.Is(e.Err, schedule.ErrNotScheduled):
 		return "schedule it with `mvsched add VIEW --every 5m`"
 	case errors.Is(e.Err, schedule.ErrScheduled):

@@ -39,6 +39,8 @@ type settingsFlags struct {
 	priority        int
 	searchPath      string
 	paused          bool
+	mergeWindow     string
+	fullEvery       string
 }
 
 // register adds the flags that configure how a view is refreshed: those that `refresh` has too.
@@ -82,6 +84,9 @@ func (f *settingsFlags) registerSchedule(a *app, cmd *cobra.Command) {
 	flags.StringVar(&f.vacuum, "vacuum", "", "vacuum and analyze the view after its refresh: auto, never or always (default auto)")
 	flags.IntVar(&f.priority, "priority", 0, "higher goes first: one step is worth a minute of waiting")
 	flags.BoolVar(&f.paused, "paused", false, "keep it from being refreshed until it is resumed")
+	flags.StringVar(&f.mergeWindow, "window", "",
+		`of a merge table: refresh only the rows for which this is true: "day >= current_date - 7"; "" for all`)
+	flags.StringVar(&f.fullEvery, "full-every", "", `of a merge table with a window: refresh all rows that often; "never"`)
 	completeWith(cmd, "vacuum", string(schedule.VacuumAuto), string(schedule.VacuumNever), string(schedule.VacuumAlways))
 }
 
@@ -142,7 +147,14 @@ func (f *settingsFlags) settings(cmd *cobra.Command) (s schedule.Settings, err e
 	if given("paused") {
 		s.Paused = &f.paused
 	}
-	return s, nil
+	if given("window") {
+		if len(f.mergeWindow) > schedule.MaxExpression {
+			return s, &usageError{problem: fmt.Sprintf("--window: it is longer than %d bytes", schedule.MaxExpression)}
+		}
+		s.MergeWindow = &f.mergeWindow
+	}
+	s.FullEvery, err = resettable(given("full-every"), "full-every", f.fullEvery, "never", schedule.MaxDuration)
+	return s, err
 }
 
 // spec reads the flags that say when to refresh: one of them at the most.

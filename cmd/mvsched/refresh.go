@@ -44,6 +44,7 @@ Of several views each comes after those among them that it reads; where one of t
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&opts.how.Ancestors, "ancestors", false, "first refresh the materialized views that they read")
 	cmd.Flags().BoolVar(&opts.how.Force, "force", false, "also when nothing has changed, where the schedule says to skip that")
+	cmd.Flags().BoolVar(&opts.how.Whole, "full", false, "all rows of a merge table, not only those in its window")
 	jobsFlag(cmd, &opts.jobs)
 	superuserFlag(cmd, &opts.allowSuperuser)
 	return cmd

@@ -27,15 +27,10 @@ type standingJSON struct {
 	SizeBytes           int64        `json:"size_bytes"`
 	Running             *runningJSON `json:"running"`
 	Kind                string       `json:"kind"`
-	Columns             *columnsJSON `json:"columns"`
-}
-
-// columnsJSON is of a table with materialized columns.
-type columnsJSON struct {
-	RowsLeft      *int64   `json:"rows_left"`
-	RowsPerSecond *float64 `json:"rows_per_second"`
-	SecondsLeft   *float64 `json:"seconds_left"`
-	RowsSetAside  *int64   `json:"rows_set_aside"`
+	RowsLeft            *int64       `json:"rows_left"`
+	RowsPerSecond       *float64     `json:"rows_per_second"`
+	SecondsLeft         *float64     `json:"seconds_left"`
+	RowsSetAside        *int64       `json:"rows_set_aside"`
 }
 
 type runningJSON struct {
@@ -179,11 +174,7 @@ func toStandingJSON(s schedule.Standing) standingJSON {
 			j.Running.BlockedBy = append(j.Running.BlockedBy, blockerJSON{PID: b.PID, User: b.User})
 		}
 	}
-	if s.Materialization == schedule.MaterializedColumns {
-		j.Columns = &columnsJSON{
-			RowsLeft: s.RowsLeft, RowsPerSecond: s.RowsPerSecond, SecondsLeft: secondsOf(s.TimeLeft()), RowsSetAside: s.RowsSetAside,
-		}
-	}
+	j.RowsLeft, j.RowsPerSecond, j.SecondsLeft, j.RowsSetAside = s.RowsLeft, s.RowsPerSecond, secondsOf(s.TimeLeft()), s.RowsSetAside
 	return j
 }
 

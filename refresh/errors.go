@@ -79,11 +79,11 @@ func Hint(e schedule.Execution) string {
 	if e.ErrorName == nil {
 		return ""
 	}
-	return strings.ReplaceAll(hint(e), "VIEW", shellWord(e.View))
+	return strings.ReplaceAll(hint(e), "VIEW", ShellWord(e.View))
 }
 
-// shellWord is s as a shell takes it for one word.
-func shellWord(s string) string {
+// ShellWord is s as a shell takes it for one word.
+func ShellWord(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool {
 		return r != '.' && r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
 	}) {

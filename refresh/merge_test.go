@@ -106,3 +106,135 @@ func TestMergeTableIsItsView(t *testing.T) {
 		})
 	}
 }
+
+// A reader who would have to wait for a lock for more than 50 ms gets an error.
+func TestMergeTableReaders(t *testing.T) {
+	b := setup(t)
+	b.Exec(`create table public.base as select id, 0 as version from generate_series(1, 2000) id`)
+	b.Exec(`create view public.source as select id, version from public.base where id % 7 <> version % 7`)
+	b.Exec(`create table public.copy (id int primary key, version int)`)
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, kind, merge_source, merge_key, refresh_interval)
+		values ('public.copy', 'merge', 'public.source', '{id}', '1 hour')`)
+
+	stop, read := make(chan struct{}), make(chan int)
+	go func() {
+		reads := 0
+		defer func() { read <- reads }()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			tx, err := b.Pool.Begin(b.Context())
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			var versions, wrong int
+			_, err = tx.Exec(b.Context(), `set local lock_timeout = '50ms'`)
+			if err == nil {
+				err = tx.QueryRow(b.Context(), `select count(distinct version), count(*) filter (where id % 7 = version % 7)
+					+ abs(count(*) - (select count(*) from generate_series(1, 2000) id where id % 7 <> (select max(version) % 7 from public.copy)))
+					from public.copy`).Scan(&versions, &wrong)
+			}
+			if err != nil || versions > 1 || wrong > 0 && versions > 0 {
+				b.Errorf("a reader saw %d versions, %d wrong rows, %v", versions, wrong, err)
+			}
+			_ = tx.Rollback(b.Context())
+			reads++
+		}
+	}()
+	writing := make(chan struct{})
+	go func() { // while it is refreshed, others write what it reads
+		defer close(writing)
+		for range 60 {
+			b.Exec(`update public.base set version = version + 1`)
+		}
+	}()
+	for range 20 {
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now()`)
+		if e := b.runDue()["public.copy"]; e.Status != schedule.Succeeded {
+			t.Errorf("%+v %s", e, text(e.ErrorMessage))
+		}
+	}
+	<-writing
+	close(stop)
+	if reads := <-read; reads < 20 {
+		t.Errorf("only %d reads", reads)
+	}
+}
+
+func TestMergeTableUnchanged(t *testing.T) {
+	b := setup(t)
+	if !b.TellsChanges() {
+		return
+	}
+	b.merge("")
+	b.set("sales_by_day", "skip_unchanged = true")
+	b.Exec(`create materialized view public.total as select sum(amount) from public.sales_by_day`)
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, after_parents) values ('public.total', true)`)
+	b.Aside(`insert into public.sales values ('2026-01-01', 'a', 'x', 1)`)
+	if e := b.runDue(); e["public.sales_by_day"].Status != schedule.Succeeded || e["public.total"].Status != schedule.Succeeded {
+		t.Fatalf("%+v", e)
+	}
+	b.Check("1", `select sum from public.total`)
+
+	fingerprint := func() string {
+		return b.Value(`select coalesce(mvsched.fingerprint('public.sales_by_day'::regclass), 'unknown')`)
+	}
+	last := fingerprint()
+	if last == "unknown" || last != fingerprint() {
+		t.Errorf("nothing has changed: %s, then %s", last, fingerprint())
+	}
+	differs := func(what string) {
+		t.Helper()
+		now := fingerprint()
+		if now == last || now == "unknown" {
+			t.Errorf("%s, and the fingerprint is %s", what, now)
+		}
+		last = now
+	}
+	b.Aside(`update public.sales set amount = 2`)
+	differs("what the view reads has changed")
+	b.set("sales_by_day", "merge_window = 'true'")
+	differs("the window has changed")
+	b.Exec(`create or replace view public.sales_by_day_source as select day, country, note, amount + 1 as amount from public.sales`)
+	differs("the view has changed")
+	b.Exec(`create view public.other as select * from public.sales_by_day_source`)
+	b.set("sales_by_day", "merge_source = 'public.other'")
+	differs("it is another view")
+
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() where kind = 'merge'`)
+	if e := b.runDue()["public.total"]; e.Status != schedule.Succeeded {
+		t.Errorf("what reads the table: %+v", e)
+	}
+	b.Check("3", `select sum from public.total`)
+}
+
+func TestMergeTableIsFullAtTimes(t *testing.T) {
+	b := setup(t)
+	b.merge("day >= date '2026-01-02'")
+	b.Exec(`insert into public.sales values ('2026-01-01', 'a', 'x', 1), ('2026-01-02', 'a', 'x', 1)`)
+	how := func() string {
+		e := b.refreshMerge()
+		if e.Status != schedule.Succeeded {
+			t.Fatalf("%+v %s", e, text(e.ErrorMessage))
+		}
+		return *e.MethodReason
+	}
+	if got := how(); got != schedule.BecauseWindow {
+		t.Errorf("a first refresh is %s", got)
+	}
+	b.Check("1", `select count(*) from public.sales_by_day`)
+	b.set("sales_by_day", "full_interval = '1 day', next_full_at = now()")
+	if got := how(); got != schedule.BecauseWhole {
+		t.Errorf("a full one is due, and it is %s", got)
+	}
+	b.Check("2", `select count(*) from public.sales_by_day`)
+	b.Check("true", `select next_full_at between now() + interval '23 hours' and now() + interval '25 hours'
+		from mvsched.materialized_view_refresh_schedule`)
+	if got := how(); got != schedule.BecauseWindow {
+		t.Errorf("after it comes one that is %s", got)
+	}
+}

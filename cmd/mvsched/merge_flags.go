@@ -48,18 +48,23 @@ func (f *mergeFlags) merge(cmd *cobra.Command, s schedule.Settings, views []sche
 	if err != nil {
 		return nil, named(err, "--merge-from")
 	}
-	merge := &schedule.Merge{Source: source, Create: f.create}
-	for _, text := range splitColumns(f.key) {
+	key, err := parseKey(f.key)
+	return &schedule.Merge{Source: source, Key: key, Create: f.create}, err
+}
+
+// parseKey reads the columns of a key, as in SQL.
+func parseKey(list string) (key []string, err error) {
+	for _, text := range splitColumns(list) {
 		column, err := schedule.ParseViewName(text)
-		if err == nil && column.Schema != "" || err == nil && slices.Contains(merge.Key, column.Name) {
+		if err == nil && column.Schema != "" || err == nil && slices.Contains(key, column.Name) {
 			err = &schedule.InvalidError{Value: text, Problem: "it is no column, or named twice", Hint: `write columns as in SQL: day,"Country"`}
 		}
 		if err != nil {
 			return nil, named(err, "--key")
 		}
-		merge.Key = append(merge.Key, column.Name)
+		key = append(key, column.Name)
 	}
-	return merge, nil
+	return key, nil
 }
 
 // splitColumns splits a list of names as SQL has them: a comma within double quotes is part of a name.

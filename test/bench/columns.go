@@ -86,7 +86,7 @@ func (b *bench) measureColumns(ctx context.Context, out io.Writer) error {
 		{"`--from`, 1 worker", "≥ 1", set("--from", query, "--parallel", "1"), drain(1)},
 		{"`--from`, 2 workers", "≥ 1.5 (on 2 cores)", set("--from", query, "--parallel", "2"), drain(2)},
 	}
-	wall := make([][]float64, len(ways))
+	wall, cpu := make([][]float64, len(ways)), make([][]float64, len(ways))
 	for round := range b.rounds + 1 {
 		for turn := range ways {
 			i := (turn + round) % len(ways)
@@ -98,11 +98,19 @@ func (b *bench) measureColumns(ctx context.Context, out io.Writer) error {
 				`checkpoint`); err != nil {
 				return err
 			}
+			m, err := b.newMeter(ctx)
+			if err != nil {
+				return err
+			}
 			began := time.Now()
 			if err := ways[i].do(ctx); err != nil {
 				return err
 			}
 			took := time.Since(began)
+			spent, err := m.read(ctx)
+			if err != nil {
+				return err
+			}
 			var left int
 			if err := b.admin.QueryRow(ctx, `select count(*) from event_seat_state_change where materialized_at is null`).Scan(&left); err != nil {
 				return err
@@ -111,13 +119,16 @@ func (b *bench) measureColumns(ctx context.Context, out io.Writer) error {
 				return fmt.Errorf("%s left %d rows", ways[i].name, left)
 			}
 			if round > 0 { // the first fills caches
-				wall[i] = append(wall[i], took.Seconds())
+				wall[i], cpu[i] = append(wall[i], took.Seconds()), append(cpu[i], spent.Seconds())
 			}
 		}
 	}
-	lines := [][]string{{"", "rows/s", "of the loop's", "target"}}
+	lines := [][]string{{"", "rows/s", "of the loop's", "target", "server CPU, s", "of the loop's"}}
 	for i, w := range ways {
-		lines = append(lines, []string{w.name, fmt.Sprintf("%.0f", float64(rows)/median(wall[i])), spread("%.2f", ratios(wall[0], wall[i])), w.target})
+		lines = append(lines, []string{
+			w.name, fmt.Sprintf("%.0f", float64(rows)/median(wall[i])), spread("%.2f", ratios(wall[0], wall[i])), w.target,
+			fmt.Sprintf("%.2f", median(cpu[i])), spread("%.2f", ratios(cpu[i], cpu[0])),
+		})
 	}
 	table(out, fmt.Sprintf("Materialized columns: the article's, a backlog of %d rows", rows), lines)
 	return nil

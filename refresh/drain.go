@@ -37,16 +37,16 @@ func scanDrained(row pgx.CollectableRow) (d drained, err error) {
 // it, from which on a rescuer waits for the next. What is committed stays, however the execution ends. The success is not
 // recorded here: that is one more transaction, with one more batch (sendRefresh).
 //
-// The error is that of a batch, whose transaction is left for the record of the failure as far as sent says.
-func (r *refresher) drain(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) (done sent, err error) {
+// The error is that of a batch, whose transaction is left for the record of the failure as far as sent says; limit is the
+// time that it had.
+func (r *refresher) drain(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) (done sent, limit time.Duration, err error) {
 	end := time.Now().Add(claim.Timeout)
 	rows := min(max(claim.BatchRows, 1), maxBatchRows)
 	progress := schedule.Progress{ExecutionID: claim.ExecutionID}
 	var counted time.Time
 	for {
-		limit := time.Until(end)
-		if limit <= 0 {
-			return sent{}, errDrainTime
+		if limit = time.Until(end); limit <= 0 {
+			return sent{}, limit, errDrainTime
 		}
 		countAgain := time.Since(counted) >= countInterval
 		if countAgain {
@@ -55,7 +55,7 @@ func (r *refresher) drain(ctx context.Context, conn *pgx.Conn, claim schedule.Cl
 		began := time.Now()
 		batch, done, err := sendBatch(ctx, conn, claim, limit, batchArgs(claim, rows, countAgain))
 		if err != nil {
-			return done, err
+			return done, limit, err
 		}
 		progress.Batches++
 		progress.Done += batch.done
@@ -64,9 +64,9 @@ func (r *refresher) drain(ctx context.Context, conn *pgx.Conn, claim schedule.Cl
 		r.progress(claim, progress)
 		switch {
 		case batch.picked == 0:
-			return sent{}, nil
+			return sent{}, limit, nil
 		case progress.SetAside >= maxPoisoned:
-			return sent{}, fmt.Errorf("%w: %d rows of %s", errPoisoned, progress.SetAside, claim.View)
+			return sent{}, limit, fmt.Errorf("%w: %d rows of %s", errPoisoned, progress.SetAside, claim.View)
 		case batch.poisoned == 0: // looking for rows to set aside takes its time, which says nothing
 			rows = nextBatchRows(rows, time.Since(began))
 		}

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/mvsched/mvsched/schedule"
 )
 
@@ -151,4 +153,70 @@ func TestDrain_lanes_share_the_rows(t *testing.T) {
 	b.drained()
 	b.Check("3", `select count(distinct backend) from public.written`)
 	b.Check("{0,1,2}", `select array_agg(lane order by lane) from mvsched.materialized_view_refresh_schedule_execution`)
+}
+
+func TestDrain_keeps_what_it_has_done(t *testing.T) {
+	slow := `select item.id, item.x::bigint * 2 as y from batch join public.item on item.id = batch.id where pg_sleep(0.002) is not null`
+	for _, test := range []struct {
+		name      string
+		interfere func(b *bundle)
+		want      schedule.Status
+		reason    string
+	}{
+		{"at_its_time_limit", func(b *bundle) { b.set("item", `maximum_execution_duration = '1 s'`) }, schedule.TimedOut, schedule.ReasonTimeLimit},
+		{"when_it_is_cancelled", func(b *bundle) {
+			go func() {
+				b.Await("true", `select exists (select from mvsched.materialized_view_refresh_schedule_execution where rows_done > 0)`)
+				b.Exec(`insert into mvsched.materialized_view_refresh_cancel (execution_id)
+					select id from mvsched.materialized_view_refresh_schedule_execution`)
+			}()
+		}, schedule.Cancelled, schedule.ReasonRequested},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := setup(t)
+			b.items(5000)
+			b.columns(slow)
+			test.interfere(b)
+			done := b.runDue()["public.item"]
+			if done.Status != test.want || text(done.Reason) != test.reason {
+				t.Errorf("it ended as %s (%s): %s", done.Status, text(done.Reason), text(done.ErrorMessage))
+			}
+			b.Check("true", `select rows_done > 0 and rows_done = (select count(*) from public.item where materialized_at is not null)
+				from mvsched.materialized_view_refresh_schedule_execution order by id limit 1`)
+		})
+	}
+}
+
+// Whoever looks for dead runs leaves one alone that is between two batches, and takes it over when none has begun for its grace.
+func TestDrain_between_two_batches(t *testing.T) {
+	b := setup(t)
+	b.items(10)
+	b.columns(itemQuery)
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
+		(materialized_view_refresh_schedule_id, view_name, view_oid, started_at)
+		select id, materialized_view_name, view_oid, now() - interval '1 minute' from mvsched.materialized_view_refresh_schedule`)
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = null, last_attempted_at = now() - interval '1 minute', open_execution_id = (
+		select id from mvsched.materialized_view_refresh_schedule_execution)`)
+	batch := func() {
+		b.Exec(`begin; select mvsched.begin_refresh(e.id, e.view_oid, 'columns', '1 minute', '5 s', e.started_at)
+				from mvsched.materialized_view_refresh_schedule_execution e;
+			savepoint s;
+			select mvsched.materialize_batch(e.id, e.materialized_view_refresh_schedule_id, e.view_oid, 3, false, true)
+				from mvsched.materialized_view_refresh_schedule_execution e where e.status = 'running';
+			commit`, pgx.QueryExecModeSimpleProtocol)
+	}
+	batch()
+	if _, err := b.store.Tend(t.Context(), schedule.TendOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	b.Check("running", `select status from mvsched.materialized_view_refresh_schedule_execution`)
+	b.Check("3", `select rows_done from mvsched.materialized_view_refresh_schedule_execution`)
+
+	b.Exec(`update mvsched.materialized_view_refresh_schedule_execution set batch_at = now() - interval '4 seconds'`)
+	if _, err := b.store.Tend(t.Context(), schedule.TendOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	b.Check("abandoned worker_lost", `select status || ' ' || reason from mvsched.materialized_view_refresh_schedule_execution`)
+	b.runDue()
+	b.drained()
 }

@@ -59,7 +59,8 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 	limit, cancel := context.WithTimeout(ctx, claim.Timeout+backstopDelay)
 	defer cancel()
 	if claim.Materialization == schedule.MaterializedColumns {
-		if sent, err := r.drain(limit, conn, claim); err != nil {
+		if sent, limit, err := r.drain(limit, conn, claim); err != nil {
+			claim.Timeout = limit // of the batch that has failed: what is left of the drain's
 			record, err = r.failed(ctx, conn, claim, chosen, sent, err)
 			return record, false, err
 		}

@@ -1440,8 +1440,8 @@ comment on type mvsched.columns_target is 'A table with materialized columns, an
 create function mvsched.rows_changed(target oid) returns bigint
   language sql volatile
   set search_path = pg_catalog, pg_temp as $$
-  select sum(pg_catalog.pg_stat_get_xact_tuples_updated(r.oid))::bigint
-    from (select target as oid union select p.relid::oid from pg_catalog.pg_partition_tree(target) p) r
+  select coalesce(sum(pg_catalog.pg_stat_get_xact_tuples_updated(p.relid)), pg_catalog.pg_stat_get_xact_tuples_updated(target))::bigint
+    from pg_catalog.pg_partition_tree(target) p
 $$;
 comment on function mvsched.rows_changed(oid) is 'How many row updates this transaction has made in a table and its partitions';
 
@@ -1466,17 +1466,19 @@ declare
   before  bigint := mvsched.rows_changed(target.oid);
   start   bigint := before;
   changed bigint := before;
+  call    text   := 'select ' || target.call;
 begin
+  if not mvsched.has_backlog(target.oid) then
+    return 0;
+  end if;
+  perform set_config('search_path', target.path, true);
   loop
-    exit when not mvsched.has_backlog(target.oid);
-    perform set_config('search_path', target.path, true);
-    execute 'select ' || target.call;
-    perform set_config('search_path', 'pg_catalog, pg_temp', true);
+    execute call;
     changed := mvsched.rows_changed(target.oid);
-    exit when changed = before or pg_catalog.clock_timestamp() >= until;
+    exit when changed operator(pg_catalog.=) before or pg_catalog.clock_timestamp() operator(pg_catalog.>=) until;
     before := changed;
   end loop;
-  return changed - start;
+  return changed operator(pg_catalog.-) start;
 end
 $$;
 comment on function mvsched.call_for(mvsched.columns_target, timestamptz) is

@@ -96,7 +96,7 @@ func (f *columnsFlags) newSettings(a *app, cmd *cobra.Command, s *schedule.Setti
 func (a *app) readQuery(name string) (string, error) {
 	in := a.stdin
 	if name != "-" {
-		file, err := os.Open(name)
+		file, err := os.Open(name) //nolint:gosec // the file that the user names
 		if err != nil {
 			return "", &usageError{problem: "--from: " + cause(err), hint: "name a file with one query, or - for stdin"}
 		}

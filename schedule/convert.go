@@ -112,7 +112,7 @@ with old as (
   union all
   select 'swap', 7, '', format('update mvsched.materialized_view_refresh_schedule set %s where id = %s',
            case when old.forth then format('kind = ''merge'', merge_source = %L, merge_key = %L, next_run_at = now()', old.source, $2::text[])
-                else 'kind = ''view'', merge_source = null, merge_key = null, merge_window = null, full_interval = null, next_full_at = null' end,
+                else 'kind = ''view'', merge_source = null, merge_key = null, merge_window = null, full_interval = null, next_full_at = null, next_run_at = now()' end,
            old.schedule_id)
     from old
 )
@@ -232,7 +232,13 @@ func (s *Store) Convert(ctx context.Context, c Conversion) error {
 	case refused != nil:
 		return refused
 	case errors.As(err, &pgErr) && pgErr.Code == pgerrcode.DependentObjectsStillExist:
-		return &DefinitionError{Problem: "something other than views depends on " + c.View, Hint: strings.ReplaceAll(pgErr.Detail, "\n", "; ")}
+		// Its name is another one by then.
+		gone := c.Swap[0][strings.LastIndex(c.Swap[0], " ")+1:]
+		view, _ := ParseViewName(c.View)
+		return &DefinitionError{
+			Problem: "something other than views depends on " + c.View,
+			Hint:    strings.NewReplacer(gone, quoteIdentifier(view.Name), "\n", "; ").Replace(pgErr.Detail),
+		}
 	case err != nil:
 		return fmt.Errorf("converting %s: %w", c.View, err)
 	}

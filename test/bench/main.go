@@ -19,6 +19,7 @@ type options struct {
 	views   int
 	bigMB   int
 	columns int
+	rows    int
 	figures string
 	plots   string
 	binary  string // of mvsched; "": build it
@@ -38,6 +39,7 @@ func figures() []figure {
 		{"serve", (*bench).measureServe},
 		{"big", (*bench).measureBig},
 		{"columns", (*bench).measureColumns},
+		{"merge", (*bench).measureMerge},
 	}
 }
 
@@ -51,13 +53,14 @@ func main() {
 	flag.IntVar(&o.views, "views", 200, "how many tiny views a burst has")
 	flag.IntVar(&o.bigMB, "big", 200, "megabytes of the big view")
 	flag.IntVar(&o.columns, "columns", 40_000, "rows of the backlog of materialized columns")
+	flag.IntVar(&o.rows, "rows", 1_000_000, "rows of the merge table")
 	flag.StringVar(&o.figures, "figures", strings.Join(names, ","), "what to measure")
 	flag.StringVar(&o.plots, "plots", "", "draw plots into this directory")
 	flag.StringVar(&o.binary, "mvsched", "", "the program to measure; built when it is not given")
 	flag.BoolVar(&o.quick, "quick", false, "a small round of everything, to see that it works; its figures mean nothing")
 	flag.Parse()
 	if o.quick {
-		o.rounds, o.views, o.bigMB, o.columns = 1, 16, 2, 1000
+		o.rounds, o.views, o.bigMB, o.columns, o.rows = 1, 16, 2, 1000, 10_000
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

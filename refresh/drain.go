@@ -25,10 +25,11 @@ const (
 // drained is what one batch has done.
 type drained struct {
 	picked, done, poisoned, left int64
+	low                          *string // the key below which the next batch may begin
 }
 
 func scanDrained(row pgx.CollectableRow) (d drained, err error) {
-	err = row.Scan(&d.picked, &d.done, &d.poisoned, &d.left)
+	err = row.Scan(&d.picked, &d.done, &d.poisoned, &d.left, &d.low)
 	return d, err
 }
 
@@ -44,16 +45,17 @@ func (r *refresher) drain(ctx context.Context, conn *pgx.Conn, claim schedule.Cl
 	rows := min(max(claim.BatchRows, 1), maxBatchRows)
 	progress := schedule.Progress{ExecutionID: claim.ExecutionID}
 	var counted time.Time
+	below := "" // where the next batch begins; "": with the newest row
 	for {
 		if limit = time.Until(end); limit <= 0 {
 			return sent{}, limit, errDrainTime
 		}
 		countAgain := time.Since(counted) >= countInterval
 		if countAgain {
-			counted = time.Now()
+			counted, below = time.Now(), ""
 		}
 		began := time.Now()
-		batch, done, err := sendBatch(ctx, conn, claim, limit, batchArgs(claim, rows, countAgain))
+		batch, done, err := sendBatch(ctx, conn, claim, limit, batchArgs(claim, rows, countAgain, below))
 		if err != nil {
 			return done, limit, err
 		}
@@ -63,12 +65,18 @@ func (r *refresher) drain(ctx context.Context, conn *pgx.Conn, claim schedule.Cl
 		progress.Left = batch.left
 		r.progress(claim, progress)
 		switch {
+		case batch.picked == 0 && below != "":
+			below = ""
+			continue
 		case batch.picked == 0:
 			return sent{}, limit, nil
 		case progress.SetAside >= maxPoisoned:
 			return sent{}, limit, fmt.Errorf("%w: %d rows of %s", errPoisoned, progress.SetAside, claim.View)
 		case batch.poisoned == 0: // looking for rows to set aside takes its time, which says nothing
 			rows = nextBatchRows(rows, time.Since(began))
+		}
+		if below = ""; batch.low != nil {
+			below = *batch.low
 		}
 	}
 }
@@ -105,16 +113,16 @@ func sendBatch(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, limit 
 }
 
 const materializeSQL = `
-select b.picked, b.done, b.poisoned, coalesce(b.left_over, 0)
-  from mvsched.materialize_batch($1, $2, $3, $4, nullif($6, '')::boolean, $5) b`
+select b.picked, b.done, b.poisoned, coalesce(b.left_over, 0), b.low
+  from mvsched.materialize_batch($1, $2, $3, $4, nullif($7, '')::boolean, $5, nullif($6, '')) b`
 
 // batchArgs are those of materializeSQL but the last.
-func batchArgs(claim schedule.Claim, rows int, countAgain bool) []string {
+func batchArgs(claim schedule.Claim, rows int, countAgain bool, below string) []string {
 	var scheduleID int64
 	if claim.ScheduleID != nil {
 		scheduleID = *claim.ScheduleID
 	}
 	return []string{
-		executionOf(claim), strconv.FormatInt(scheduleID, 10), oidOf(claim), strconv.Itoa(rows), strconv.FormatBool(countAgain),
+		executionOf(claim), strconv.FormatInt(scheduleID, 10), oidOf(claim), strconv.Itoa(rows), strconv.FormatBool(countAgain), below,
 	}
 }

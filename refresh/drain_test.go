@@ -201,7 +201,7 @@ func TestDrain_between_two_batches(t *testing.T) {
 		b.Exec(`begin; select mvsched.begin_refresh(e.id, e.view_oid, 'columns', '1 minute', '5 s', e.started_at)
 				from mvsched.materialized_view_refresh_schedule_execution e;
 			savepoint s;
-			select mvsched.materialize_batch(e.id, e.materialized_view_refresh_schedule_id, e.view_oid, 3, false, true)
+			select mvsched.materialize_batch(e.id, e.materialized_view_refresh_schedule_id, e.view_oid, 3, false, true, null)
 				from mvsched.materialized_view_refresh_schedule_execution e where e.status = 'running';
 			commit`, pgx.QueryExecModeSimpleProtocol)
 	}

@@ -170,7 +170,7 @@ func refreshStatement(claim schedule.Claim, method schedule.Method) (sql string,
 		return `select mvsched.merge($1, $2)`,
 			[]string{oidOf(claim), strconv.FormatBool(claim.Whole)}
 	case schedule.MethodColumns: // what has come since the drain's last look
-		return materializeSQL, append(batchArgs(claim, maxBatchRows, true), "")
+		return materializeSQL, append(batchArgs(claim, maxBatchRows, true, ""), "")
 	case schedule.MethodConcurrently:
 		return "refresh materialized view concurrently " + view, nil
 	default:

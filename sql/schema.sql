@@ -1706,13 +1706,16 @@ end
 $$;
 comment on function mvsched.forget_poison(mvsched.columns_target) is 'Forgets rows that are not set aside any more: they were tried again, or are gone';
 
-create function mvsched.next_batch(target mvsched.columns_target, wanted integer, careful boolean,
-                                   out picked bigint, out done bigint, out poisoned bigint)
+-- A snapshot that somebody holds keeps the index entries of rows that were materialized meanwhile, all of them above what is
+-- left. So a batch begins below the one before it, and only now and then from the top.
+create function mvsched.next_batch(target mvsched.columns_target, wanted integer, careful boolean, below text,
+                                   out picked bigint, out done bigint, out poisoned bigint, out low text)
   language plpgsql
   set search_path = pg_catalog, pg_temp as $$
 declare
   ids text[];
 begin
+  done := 0;
   poisoned := 0;
   if target.call is not null then
     if coalesce(careful, false) then
@@ -1724,11 +1727,15 @@ begin
     return;
   end if;
 
-  execute format('select array(select t.%1$I::text from %2$s t where t.materialized_at is null order by t.%1$I desc limit %3$s for no key update skip locked)',
-                 target.key, target.name, wanted)
+  execute format('select array(select t.%1$I::text from %2$s t where t.materialized_at is null and %4$s order by t.%1$I desc limit %3$s for no key update skip locked)',
+                 target.key, target.name, wanted,
+                 case when below is null then 'true' else format('t.%I < %L::%s', target.key, below, mvsched.column_type(target.oid, target.key)) end)
      into ids;
   picked := cardinality(ids);
-  if picked = 0 then
+  low := ids[picked];
+  if picked = 0 and below is not null then
+    return; -- there may be some above
+  elsif picked = 0 then
     select f.* into picked, done, poisoned from mvsched.fill_batch(target, wanted, careful) f;
     return;
   end if;
@@ -1739,11 +1746,11 @@ begin
   end if;
 end
 $$;
-comment on function mvsched.next_batch(mvsched.columns_target, integer, boolean) is 'One batch: of rows that have never been materialized first';
+comment on function mvsched.next_batch(mvsched.columns_target, integer, boolean, text) is 'One batch: of rows that have never been materialized first';
 
 create function mvsched.materialize_batch(
-  execution bigint, schedule bigint, relation oid, wanted integer, careful boolean, count_again boolean,
-  out picked bigint, out done bigint, out poisoned bigint, out left_over bigint)
+  execution bigint, schedule bigint, relation oid, wanted integer, careful boolean, count_again boolean, below text,
+  out picked bigint, out done bigint, out poisoned bigint, out low text, out left_over bigint)
   language plpgsql as $$
 #variable_conflict use_variable
 declare
@@ -1765,8 +1772,8 @@ begin
     raise exception 'the schedule of % has been removed, or is of another kind now', mvsched.relation_name(relation)
       using errcode = 'undefined_object';
   end if;
-  select b.* into picked, done, poisoned from mvsched.next_batch(target, wanted, careful) b;
-  if picked = 0 then
+  select b.* into picked, done, poisoned, low from mvsched.next_batch(target, wanted, careful, below) b;
+  if picked = 0 and below is null then
     perform mvsched.forget_poison(target);
   end if;
   update mvsched.materialized_view_refresh_schedule_execution e
@@ -1779,8 +1786,8 @@ begin
   perform pg_catalog.set_config('search_path', path, true);
 end
 $$;
-comment on function mvsched.materialize_batch(bigint, bigint, oid, integer, boolean, boolean) is
-  'The middle of each transaction of a drain: one batch, and the note of it in the execution. Careful: rows that are to blame for an error are looked for; null: only if that costs little. Nothing picked: there is nothing left to do';
+comment on function mvsched.materialize_batch(bigint, bigint, oid, integer, boolean, boolean, text) is
+  'The middle of each transaction of a drain: one batch, and the note of it in the execution. Careful: rows that are to blame for an error are looked for; null: only if that costs little. Below: only rows with a key below this, null: all; low is what to begin the next one below. Nothing picked of all: there is nothing left to do';
 
 create function mvsched.invalidate_chunk(schedule bigint, condition text, below text, chunk integer,
                                          out looked_at bigint, out changed bigint, out low text)

@@ -1445,9 +1445,12 @@ create function mvsched.rows_changed(target oid) returns bigint
 $$;
 comment on function mvsched.rows_changed(oid) is 'How many row updates this transaction has made in a table and its partitions';
 
+-- In the middle of a drain the statistics are those of its beginning: by them any row is one to be materialized, and reading
+-- the table from its start finds one at once. Hence no sequential scans, here and where rows are picked and counted.
 create function mvsched.has_backlog(target oid) returns boolean
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off as $$
 declare
   found_one boolean;
 begin
@@ -1605,7 +1608,8 @@ comment on function mvsched.call_by_blocks(mvsched.columns_target) is
 
 create function mvsched.rows_left(target oid) returns bigint
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off as $$
 declare
   most     constant bigint := 20000;
   counted  bigint;
@@ -1706,6 +1710,23 @@ end
 $$;
 comment on function mvsched.forget_poison(mvsched.columns_target) is 'Forgets rows that are not set aside any more: they were tried again, or are gone';
 
+create function mvsched.pick_rows(target mvsched.columns_target, wanted integer, below text) returns text[]
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off as $$
+declare
+  ids text[];
+begin
+  execute format('select array(select t.%1$I::text from %2$s t where t.materialized_at is null and %4$s order by t.%1$I desc limit %3$s for no key update skip locked)',
+                 target.key, target.name, wanted,
+                 case when below is null then 'true' else format('t.%I < %L::%s', target.key, below, mvsched.column_type(target.oid, target.key)) end)
+     into ids;
+  return ids;
+end
+$$;
+comment on function mvsched.pick_rows(mvsched.columns_target, integer, text) is
+  'Locks the next so many rows that are to be materialized and that nobody else has, and returns their keys, the newest first';
+
 -- A snapshot that somebody holds keeps the index entries of rows that were materialized meanwhile, all of them above what is
 -- left. So a batch begins below the one before it, and only now and then from the top.
 create function mvsched.next_batch(target mvsched.columns_target, wanted integer, careful boolean, below text,
@@ -1727,10 +1748,7 @@ begin
     return;
   end if;
 
-  execute format('select array(select t.%1$I::text from %2$s t where t.materialized_at is null and %4$s order by t.%1$I desc limit %3$s for no key update skip locked)',
-                 target.key, target.name, wanted,
-                 case when below is null then 'true' else format('t.%I < %L::%s', target.key, below, mvsched.column_type(target.oid, target.key)) end)
-     into ids;
+  ids := mvsched.pick_rows(target, wanted, below);
   picked := cardinality(ids);
   low := ids[picked];
   if picked = 0 and below is not null then

@@ -50,7 +50,7 @@ func (b *bundle) sell(r *rand.Rand) {
 	case 1:
 		b.Exec(fmt.Sprintf(`update public.sales set note = %s, amount = %s where country = %s`, note(), amount(), country()))
 	case 2:
-		b.Exec(fmt.Sprintf(`delete from public.sales where random() < 0.1`))
+		b.Exec(`delete from public.sales where random() < 0.1`)
 	default:
 		for range 10 {
 			b.Exec(fmt.Sprintf(`insert into public.sales values (%s, %s, %s, %s)

@@ -121,6 +121,7 @@ type pageRow struct {
 	Tone     tone
 	Failures cell
 	Queue    string // "" for the default one
+	Kind     string // "" for a view
 	Age      cell
 	DataAsOf cell
 	Target   cell
@@ -261,6 +262,9 @@ func newPageRow(id int, s schedule.Standing, at time.Time, thrift thrift) pageRo
 		Failures: integerCell("consecutive_failures", s.ConsecutiveFailures, fmt.Sprintf("%d× in a row", s.ConsecutiveFailures)),
 		Age:      secondsCell("age_seconds", s.Age, age(s.Age)), DataAsOf: nothing, Target: nothing, Ended: nothing, Took: nothing, Inserted: nothing,
 		Next: instantCell("next_run_at", s.NextRunAt, dash(nextRun(s))), Size: integerCell("size_bytes", s.SizeBytes, byteSize(s.SizeBytes)),
+	}
+	if kind := kindOf(s.Materialization); kind != string(schedule.MaterializedView) {
+		r.Kind = kind
 	}
 	if s.Queue != "default" {
 		r.Queue = label(s.Queue)

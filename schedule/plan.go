@@ -17,6 +17,7 @@ type Outlook struct {
 	LookAgain *time.Duration  // until something of the round may be claimed that waits for a retry or a second look; nil: nothing
 	Next      []time.Duration // until the next schedules become due, the first of them, in this order
 	Ripe      *time.Duration  // until requests are to be answered; nil: there are none
+	Changed   int             // so many schedules have just got a slot, since what they read has changed
 	Watching  bool            // there are schedules whose sources have to be looked at for changes
 	Open      bool            // an execution is running, or has ended and is still to be settled
 	Unbegun   *time.Duration  // until the first claim is given up whose refresh has not begun; nil: none is within a few seconds
@@ -125,7 +126,7 @@ update mvsched.materialized_view_refresh_schedule s
 // columns no guess is needed: it is looked whether there are rows to be materialized.
 const changesSQL = `
 with watched as materialized (
-  select s.id
+  select s.id, s.debounce
     from mvsched.materialized_view_refresh_schedule s
     left join lateral (
           select e.fingerprint, e.refreshed_at
@@ -148,15 +149,35 @@ with watched as materialized (
   -- One instant for all, so that those that read one another go in order; and not before it was seen: that takes its time.
   select coalesce($1::timestamptz, clock_timestamp()) as now
     from (select count(*) from watched) counted
+), changed as (
+  update mvsched.materialized_view_refresh_schedule s
+     set next_run_at = coalesce(planned.next_run_at, slot.at), next_run_offset = coalesce(planned.next_run_offset, interval '0'),
+         next_run_reason = null
+    from watched
+   cross join noticed
+   cross join lateral (select noticed.now + coalesce(watched.debounce, interval '0') as at) slot
+    left join lateral (
+          select p.next_run_at, p.next_run_offset
+            from mvsched.materialized_view_refresh_schedule x
+           cross join lateral mvsched.planned(x, slot.at) p
+           where x.id = watched.id and num_nonnulls(x.jitter, x.window_start) > 0
+        ) planned on true
+   where s.id = watched.id
+  returning noticed.now, s.next_run_at <= noticed.now as due
 )
-update mvsched.materialized_view_refresh_schedule s
-   set next_run_at = p.next_run_at, next_run_offset = p.next_run_offset, next_run_reason = null
-  from watched
- cross join noticed
- cross join lateral (select x from mvsched.materialized_view_refresh_schedule x where x.id = watched.id) it (schedule)
- cross join lateral mvsched.planned(it.schedule,
-        noticed.now + coalesce((it.schedule).debounce, interval '0')) p
- where s.id = watched.id`
+select count(*), count(*) filter (where changed.due), max(changed.now) from changed`
+
+// notice adds to a look what has been found to be changed behind it.
+func (o *Outlook) notice(row pgx.Row) error {
+	var due int
+	var now *time.Time
+	err := row.Scan(&o.Changed, &due, &now)
+	o.Due += due
+	if now != nil {
+		o.Now = *now
+	}
+	return err
+}
 
 // locateSQL finds the views of due schedules whose stored OID does not count: it was stored in another database (a
 // restore), or its view has been dropped and created again. Only due ones: nobody else is going to use the OID.
@@ -318,9 +339,6 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			commitSoFar(batch) // a claim passes over what it finds being settled
 			batch.Queue(planSQL, s.now(), due)
 			batch.Queue(requestsSQL, s.now())
-			if opts.Look {
-				batch.Queue(changesSQL, s.now())
-			}
 			batch.Queue(locateSQL, s.now()).Query(collect(&outlook.Moved, scanMoved))
 			batch.Queue(outlookSQL, opts.Round, opts.Limit, s.now(), opts.Queues).QueryRow(func(row pgx.Row) error {
 				var lookAgain, ripe, unbegun *float64
@@ -334,6 +352,10 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 				}
 				return err
 			})
+			if opts.Look { // last, and by itself: what it makes due can begin at once
+				commitSoFar(batch)
+				batch.Queue(changesSQL, s.now()).QueryRow(outlook.notice)
+			}
 		})
 		outlook.Unplanned = outlook.Unplanned || unplanned
 		stale = stale && !held

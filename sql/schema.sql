@@ -164,12 +164,13 @@ create function mvsched.database_identity() returns text
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan as $$
-declare
-  database oid := (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database());
 begin
-  return pg_catalog.concat((select c.system_identifier from pg_catalog.pg_control_system() c), '/', database);
-exception when insufficient_privilege then
-  return pg_catalog.concat('?/', database);
+  if pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'execute') then
+    return (select pg_catalog.concat(c.system_identifier, '/', d.oid)
+              from pg_catalog.pg_control_system() c, pg_catalog.pg_database d
+             where d.datname = pg_catalog.current_database());
+  end if;
+  return (select pg_catalog.concat('?/', d.oid) from pg_catalog.pg_database d where d.datname = pg_catalog.current_database());
 end
 $$;
 comment on function mvsched.database_identity() is
@@ -492,7 +493,7 @@ begin
         using errcode = 'undefined_table', hint = 'It is not in the search_path. Write schema.view.';
     else
       -- Taken all the same: a restore may load schedules before the views. It shows as "missing" until the view is there.
-      new.materialized_view_name := format('%I.%I', parts[1], parts[2]);
+      new.materialized_view_name := (mvsched.names_in(null, new.materialized_view_name))[1];
       raise warning '% % does not exist', what, new.materialized_view_name;
     end if;
     new.view_oid := relation;
@@ -617,8 +618,9 @@ $$;
 comment on function mvsched.find_schedule(text, oid, name[]) is
   'The schedule that a name, written as in SQL, means: of the relation that it stands for in the caller''s session (find_relation), or under that name in one of the schemas (current_schemas); null when there is none';
 
+-- Stable, as is the subtraction: called immutable it could not be put in the place of its call.
 create function mvsched.slot(next_run_at timestamptz, next_run_offset interval, next_run_reason text) returns timestamptz
-  language sql immutable as $$
+  language sql stable as $$
   select case when next_run_reason operator(pg_catalog.=) 'request' then next_run_at else next_run_at operator(pg_catalog.-) next_run_offset end
 $$;
 comment on function mvsched.slot(timestamptz, interval, text) is
@@ -752,6 +754,27 @@ revoke execute on function mvsched.request_refresh(text) from public;
 -- Executions
 ------------------------------------------------------------------------------------------------------------------------
 
+-- One function for what would be eight CHECKs: those the server reads anew from their text for every statement (0.2 ms a
+-- refresh).
+create function mvsched.makes_sense(
+  status text, reason text, started_at timestamptz, ended_at timestamptz, terminated_at timestamptz, method text,
+  data_as_of timestamptz, error_name text, error_message text, rows_inserted bigint, rows_deleted bigint)
+  returns boolean language plpgsql immutable
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  return (status = 'running') = (ended_at is null)
+     and (ended_at is null or ended_at >= started_at)
+     and (terminated_at is null or status in ('timed_out', 'cancelled', 'abandoned'))
+     and (status <> 'skipped' or reason is not null)
+     and (status not in ('running', 'succeeded') or (error_name is null and error_message is null))
+     and (data_as_of is null or status in ('succeeded', 'skipped'))
+     and (status <> 'succeeded' or (method is not null and data_as_of is not null))
+     and ((rows_inserted is null and rows_deleted is null) or coalesce(method <> 'plain', true));
+end
+$$;
+comment on function mvsched.makes_sense(text, text, timestamptz, timestamptz, timestamptz, text, timestamptz, text, text, bigint, bigint) is
+  'Whether an execution can be: running until it ended, and not before it started; terminated only from outside; skipped for a reason; succeeded without an error, with method and data; rows counted but for a plain refresh';
+
 create table mvsched.materialized_view_refresh_schedule_execution (
   id                      bigint                    generated always as identity,
   materialized_view_refresh_schedule_id bigint,
@@ -786,14 +809,8 @@ create table mvsched.materialized_view_refresh_schedule_execution (
   rows_done                             bigint,
   rows_left                             bigint,
   constraint materialized_view_refresh_schedule_execution_pkey primary key (id),
-  constraint running_until_it_ended check ((status = 'running') = (ended_at is null)),
-  constraint ended_after_it_started check (ended_at >= started_at),
-  constraint terminated_only_from_outside check (terminated_at is null or status in ('timed_out', 'cancelled', 'abandoned')),
-  constraint skipped_for_a_reason check (status <> 'skipped' or reason is not null),
-  constraint succeeded_without_an_error check (status not in ('running', 'succeeded') or (error_name is null and error_message is null)),
-  constraint data_only_from_success check (data_as_of is null or status in ('succeeded', 'skipped')),
-  constraint succeeded_with_method_and_data check (status <> 'succeeded' or (method is not null and data_as_of is not null)),
-  constraint no_rows_of_a_plain_refresh check ((rows_inserted is null and rows_deleted is null) or method <> 'plain')
+  constraint execution_makes_sense check (mvsched.makes_sense(
+    status, reason, started_at, ended_at, terminated_at, method, data_as_of, error_name, error_message, rows_inserted, rows_deleted))
 );
 comment on table mvsched.materialized_view_refresh_schedule_execution is
   'One row a refresh: inserted by the claim as running, ended exactly once, never changed after that. A run is alive exactly as long as its transaction holds the lock on this row';
@@ -884,58 +901,68 @@ create trigger announce_execution
 -- What reads what
 ------------------------------------------------------------------------------------------------------------------------
 
-create view mvsched.materialized_view_dependency as
-with recursive reads as (
-  -- one step: the query of a view or materialized view names another one
-  select distinct r.ev_class as reader, d.refobjid as source, c.relkind = 'v' as plain
-    from pg_catalog.pg_rewrite r
-    join pg_catalog.pg_depend d
-      on d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid = r.oid
-     and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjid <> r.ev_class
-    join pg_catalog.pg_class c
-      on c.oid = d.refobjid and (c.relkind in ('v', 'm') or c.oid in (select t.oid from mvsched.materialization t where t.kind <> 'view'))
-   where r.rulename = '_RETURN'
-     and r.ev_class >= 16384
-   union
-  -- or a merge table is kept equal to a view
-  select t.oid, t.source, true
-    from mvsched.materialization t
-   where t.source is not null
-), reach as (
-  -- down through plain views to the first materialized ones; union ends cycles and keeps diamonds small
-  select m.oid as child, reads.source, reads.plain
-    from mvsched.materialization m
-    join reads on reads.reader = m.oid
-  union
-  select reach.child, reads.source, reads.plain
+-- What is called here has a plan of its own, and callers take it for a thousand rows whatever the catalog's statistics say: after
+-- many views were created at once they know of none, and each join that expects none is a loop within a loop. Every step
+-- looks up the next one by an index.
+create function mvsched.dependencies() returns table (parent oid, child oid)
+  language sql stable rows 1000
+  set search_path = pg_catalog, pg_temp as $$
+  with recursive tables as materialized (
+    select m.oid, m.source
+      from mvsched.materialization m
+     where m.kind <> 'view'
+  ), reach as (
+    -- down from a materialized view, or from the plain one that a merge table is kept equal to, through plain ones, to the first
+    -- materializations; union ends cycles and keeps diamonds small. Where it begins, a view is only what leads on.
+    (select c.oid as child, c.oid as source, true as plain
+       from pg_class c
+      where c.relkind = 'm' and c.oid >= 16384
+     union all
+     select tables.oid, tables.source, true
+       from tables
+      where tables.source is not null)
+    union
+    select reach.child, c.oid, c.relkind = 'v'
+      from reach
+      join pg_rewrite r on r.ev_class = reach.source and r.rulename = '_RETURN'
+      join pg_depend d
+        on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass and d.refobjid <> r.ev_class
+      join pg_class c on c.oid = d.refobjid and (c.relkind in ('v', 'm') or c.oid in (select tables.oid from tables))
+     where reach.plain
+  )
+  select reach.source, reach.child
     from reach
-    join reads on reads.reader = reach.source
-   where reach.plain
-)
-select reach.source as parent, reach.child
-  from reach
- where not reach.plain;
+   where not reach.plain
+$$;
+comment on function mvsched.dependencies() is 'What materialized_view_dependency shows';
+
+create view mvsched.materialized_view_dependency as
+select d.parent, d.child
+  from mvsched.dependencies() d;
 comment on view mvsched.materialized_view_dependency is
   'One row for each materialization (parent) that the query of another (child) reads, directly or through plain views, from the catalog as it is now. What a function''s body reads is not in the catalog';
 comment on column mvsched.materialized_view_dependency.parent is 'OID of the materialized view, or table, that is read';
 comment on column mvsched.materialized_view_dependency.child is 'OID of the materialized view, or merge table, whose query reads it';
 
 create view mvsched.materialized_view_reads as
--- Materialized, the dependencies are worked out once; else a planner that expects few views does it for each of them.
+-- Put together by sorting, not by a join: see mvsched.dependencies.
 with reads as materialized (
-  select d.child, pg_catalog.array_agg(p.name order by p.name) as parents
-    from mvsched.materialized_view_dependency d
-    join pg_catalog.pg_class c on c.oid = d.parent
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-   cross join lateral (select mvsched.view_name(c.oid, n.nspname, c.relname) as name) p
-   group by d.child
+  select line.child, pg_catalog.array_agg(line.parent order by line.parent) filter (where line.parent is not null) as parents
+    from (select d.child, mvsched.view_name(c.oid, n.nspname, c.relname) as parent
+            from mvsched.materialized_view_dependency d
+            join pg_catalog.pg_class c on c.oid = d.parent
+            join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+          union all
+          select m.oid, null
+            from mvsched.materialization m) line
+   group by line.child
 )
 select c.oid                                                                            as view_oid,
        mvsched.view_name(c.oid, n.nspname, c.relname) collate pg_catalog."default"      as view_name,
        coalesce(reads.parents, '{}')                                                    as parents
-  from mvsched.materialization c
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  left join reads on reads.child = c.oid;
+  from reads
+  join pg_catalog.pg_class c on c.oid = reads.child
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace;
 comment on view mvsched.materialized_view_reads is 'One row for each materialization, scheduled or not: materialized_view_dependency by names';
 comment on column mvsched.materialized_view_reads.view_oid is 'The materialized view, or table';
 comment on column mvsched.materialized_view_reads.view_name is 'Its canonical name';
@@ -1987,85 +2014,47 @@ declare
   refreshed oid[];
   slots     timestamptz[];
 begin
+  -- Mostly there is one success, after which nothing is to be decided.
   with ended as materialized (
-    select s.id, e.status, e.reason, e.scheduled_at, e.trigger, e.ended_at,
-           coalesce(e.status = 'succeeded' and e.method_reason = 'whole', false) as was_whole,
-           not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false) as new_data,
-           -- It leaves the slots of a clock where they are, also when it is answered a second time.
-           coalesce(e.trigger = 'change' and num_nonnulls(s.refresh_interval, s.cron) > 0
-                    and e.scheduled_at < s.next_run_at - s.next_run_offset, false) as request,
-           scheduled and (e.reason = 'never_started' or e.reason = 'shutdown' or e.reason = 'worker_lost' and e.attempt < 3)
-             as due_again,
-           scheduled and (e.status in ('failed', 'timed_out') or e.reason = 'worker_lost' and e.attempt >= 3) as failed,
-           case when scheduled and e.attempt <= s.retries
-                     and (e.reason = 'lock_busy' or e.status = 'failed' and mvsched.may_pass(e.error_name))
-                then e.ended_at + make_interval(secs => least(300, 2 ^ (e.attempt - 1)) * (0.8 + 0.4 * random())) end as retry_at,
-           case when scheduled and (s.after_parents or s.on_change)
-                     and (e.status in ('failed', 'timed_out', 'cancelled', 'abandoned') or e.reason = 'lock_busy')
-                then e.ended_at + make_interval(mins => least(60, 2 ^ least(s.consecutive_failures, 6))::integer) end as call_again_at
+    select s.id, e.scheduled_at, not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false) as new_data,
+           coalesce(e.method_reason = 'whole', false) as was_whole
       from mvsched.materialized_view_refresh_schedule s
-      left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
-     -- A schedule that was changed meanwhile counts anew.
-     cross join lateral (select e.trigger <> 'manual' and coalesce(s.spec_changed_at <= e.started_at, true)) of (scheduled)
+      join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
      where s.open_execution_id is not null
-       and e.status is distinct from 'running'
+       and e.status = 'succeeded'
      order by s.open_execution_id
      limit 1000
        for no key update of s skip locked
-  ), judged as materialized (
-    select ended.*, ended.failed and next.reason is distinct from 'retry' as slot_failed, next.at as next_at, next.reason as next_reason
-      from ended
-      join mvsched.materialized_view_refresh_schedule s using (id)
-     cross join lateral (
-            select case when ended.due_again and coalesce(ended.scheduled_at < s.next_run_at, true) then 'again'
-                        when coalesce(ended.retry_at < s.next_run_at, ended.retry_at is not null) then 'retry'
-                        when ended.call_again_at is not null then 'call' end) choice (made)
-     cross join lateral (
-            select case choice.made when 'again' then ended.scheduled_at when 'retry' then ended.retry_at
-                                    when 'call' then ended.call_again_at end as at,
-                   choice.made as reason) next
   ), settled as (
     update mvsched.materialized_view_refresh_schedule s
        set open_execution_id = null,
-           consecutive_failures = case when judged.status = 'succeeded' then 0
-                                       when judged.slot_failed then least(s.consecutive_failures + 1, 1000000)
-                                       else s.consecutive_failures end,
-           suspended_at = case when judged.status = 'succeeded' then null
-                               when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
-                                 then coalesce(s.suspended_at, now())
-                               else s.suspended_at end,
-           suspended_reason = case when judged.status = 'succeeded' then null
-                                   when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
-                                     then coalesce(s.suspended_reason, s.consecutive_failures + 1 || ' failed slots in a row')
-                                   else s.suspended_reason end,
-           next_full_at = case when judged.was_whole then now() + s.full_interval else s.next_full_at end,
-           start_grace = case
-             when judged.status = 'succeeded' then interval '3 seconds'
-             when judged.reason = 'never_started' then least(s.start_grace * 2, interval '5 minutes')
-             else s.start_grace
-           end,
-           next_run_at = least(coalesce(judged.next_at, s.next_run_at), case when judged.next_at > '9999-12-31 00:00+00' then '9999-12-31 00:00+00'::timestamptz end),
-           next_run_offset = case judged.next_reason
-             when 'again' then case when judged.request then judged.scheduled_at - (s.next_run_at - s.next_run_offset) else interval '0' end
-             when 'retry' then judged.next_at - judged.scheduled_at
-             when 'call' then interval '0'
-             else s.next_run_offset
-           end,
-           next_run_reason = case when judged.next_reason = 'retry' then 'retry'
-                                  when judged.next_reason = 'again' and judged.request then 'request'
-                                  when judged.next_at is null then s.next_run_reason end
-      from judged
-     where s.id = judged.id
-    returning s.view_oid, judged.status, judged.scheduled_at, judged.new_data
+           consecutive_failures = 0,
+           suspended_at = null,
+           suspended_reason = null,
+           start_grace = interval '3 seconds',
+           next_full_at = case when ended.was_whole then now() + s.full_interval else s.next_full_at end
+      from ended
+     where s.id = ended.id
+    returning s.view_oid, ended.scheduled_at, ended.new_data
   )
   select array_agg(settled.view_oid), array_agg(settled.scheduled_at)
     into refreshed, slots
     from settled
-   where settled.status = 'succeeded' and settled.new_data;
+   where settled.new_data;
+
+  if exists (
+    select
+      from mvsched.materialized_view_refresh_schedule s
+      left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
+     where s.open_execution_id is not null
+       and coalesce(e.status, '') not in ('running', 'succeeded')) then
+    perform mvsched.settle_others();
+  end if;
 
   -- In the slot of their parent, so that what waits for that slot waits for them too. Who holds a row here keeps its view
   -- waiting until the next look at the schedules.
-  if refreshed is not null then
+  if refreshed is not null and exists (
+       select from mvsched.materialized_view_refresh_schedule c where c.after_parents and c.next_run_at is null) then
     with woken as materialized (
       -- A slot of its own after the one before, even if a parent had two runs in one. The ancestors end cycles.
       select c.id, min(greatest(coalesce(parent.slot, now()), last.scheduled_at + interval '1 microsecond')) as slot
@@ -2098,6 +2087,76 @@ end
 $$;
 comment on function mvsched.settle() is
   'Carries the end of executions into their schedules, and makes schedules due that wait for new data in what they read';
+
+create function mvsched.settle_others() returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+begin
+  with ended as materialized (
+    select s.id, e.status, e.reason, e.scheduled_at, e.trigger, e.ended_at,
+           -- It leaves the slots of a clock where they are, also when it is answered a second time.
+           coalesce(e.trigger = 'change' and num_nonnulls(s.refresh_interval, s.cron) > 0
+                    and e.scheduled_at < s.next_run_at - s.next_run_offset, false) as request,
+           scheduled and (e.reason = 'never_started' or e.reason = 'shutdown' or e.reason = 'worker_lost' and e.attempt < 3)
+             as due_again,
+           scheduled and (e.status in ('failed', 'timed_out') or e.reason = 'worker_lost' and e.attempt >= 3) as failed,
+           case when scheduled and e.attempt <= s.retries
+                     and (e.reason = 'lock_busy' or e.status = 'failed' and mvsched.may_pass(e.error_name))
+                then e.ended_at + make_interval(secs => least(300, 2 ^ (e.attempt - 1)) * (0.8 + 0.4 * random())) end as retry_at,
+           case when scheduled and (s.after_parents or s.on_change)
+                     and (e.status in ('failed', 'timed_out', 'cancelled', 'abandoned') or e.reason = 'lock_busy')
+                then e.ended_at + make_interval(mins => least(60, 2 ^ least(s.consecutive_failures, 6))::integer) end as call_again_at
+      from mvsched.materialized_view_refresh_schedule s
+      left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
+     -- A schedule that was changed meanwhile counts anew.
+     cross join lateral (select e.trigger <> 'manual' and coalesce(s.spec_changed_at <= e.started_at, true)) of (scheduled)
+     where s.open_execution_id is not null
+       and coalesce(e.status, '') not in ('running', 'succeeded')
+     order by s.open_execution_id
+     limit 1000
+       for no key update of s skip locked
+  ), judged as materialized (
+    select ended.*, ended.failed and next.reason is distinct from 'retry' as slot_failed, next.at as next_at, next.reason as next_reason
+      from ended
+      join mvsched.materialized_view_refresh_schedule s using (id)
+     cross join lateral (
+            select case when ended.due_again and coalesce(ended.scheduled_at < s.next_run_at, true) then 'again'
+                        when coalesce(ended.retry_at < s.next_run_at, ended.retry_at is not null) then 'retry'
+                        when ended.call_again_at is not null then 'call' end) choice (made)
+     cross join lateral (
+            select case choice.made when 'again' then ended.scheduled_at when 'retry' then ended.retry_at
+                                    when 'call' then ended.call_again_at end as at,
+                   choice.made as reason) next
+  )
+  update mvsched.materialized_view_refresh_schedule s
+     set open_execution_id = null,
+         consecutive_failures = case when judged.slot_failed then least(s.consecutive_failures + 1, 1000000)
+                                     else s.consecutive_failures end,
+         suspended_at = case when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
+                               then coalesce(s.suspended_at, now())
+                             else s.suspended_at end,
+         suspended_reason = case when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
+                                   then coalesce(s.suspended_reason, s.consecutive_failures + 1 || ' failed slots in a row')
+                                 else s.suspended_reason end,
+         start_grace = case when judged.reason = 'never_started' then least(s.start_grace * 2, interval '5 minutes')
+                            else s.start_grace end,
+         next_run_at = least(coalesce(judged.next_at, s.next_run_at), case when judged.next_at > '9999-12-31 00:00+00' then '9999-12-31 00:00+00'::timestamptz end),
+         next_run_offset = case judged.next_reason
+           when 'again' then case when judged.request then judged.scheduled_at - (s.next_run_at - s.next_run_offset) else interval '0' end
+           when 'retry' then judged.next_at - judged.scheduled_at
+           when 'call' then interval '0'
+           else s.next_run_offset
+         end,
+         next_run_reason = case when judged.next_reason = 'retry' then 'retry'
+                                when judged.next_reason = 'again' and judged.request then 'request'
+                                when judged.next_at is null then s.next_run_reason end
+    from judged
+   where s.id = judged.id;
+end
+$$;
+comment on function mvsched.settle_others() is
+  'Carries the end of executions that were no success into their schedules: failures counted, tried again, suspended';
 
 -- A view waits for each ancestor whose slot is not later than its own, once: the slot of an ancestor moves past it when
 -- the ancestor is claimed, and a later run is not waited for. In a round (a one-shot run), what was due when it began
@@ -2211,20 +2270,33 @@ $$;
 comment on function mvsched.failed_ancestor(oid, timestamptz) is
   'The first of a view''s ancestors that has failed since that instant and not succeeded after that; null: none';
 
-create view mvsched.refreshable as
-select c.oid, m.kind, n.nspname as schema_name, c.relname as relation_name, c.relispopulated as populated,
+create view mvsched.refreshable_relation as
+select c.oid, c.relkind, n.nspname as schema_name, c.relname as relation_name, c.relispopulated as populated,
        -- Usable by CONCURRENTLY is a valid, immediate unique index on columns only and without a predicate.
        exists (select
                  from pg_catalog.pg_index i
                 where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indimmediate
                   and i.indpred is null and i.indexprs is null) as unique_index,
        pg_catalog.has_database_privilege(c.relowner, pg_catalog.current_database(), 'TEMP') as owner_temp
-  from mvsched.materialization m
-  join pg_catalog.pg_class c on c.oid = m.oid
+  from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace;
-comment on view mvsched.refreshable is 'What the choice of a method needs of everything that can be refreshed';
+comment on view mvsched.refreshable_relation is 'What the choice of a method needs of a relation, for who knows that it is a materialization';
+comment on column mvsched.refreshable_relation.oid is 'The materialized view, or table';
+comment on column mvsched.refreshable_relation.relkind is 'm, or that of a table';
+comment on column mvsched.refreshable_relation.schema_name is 'Its schema';
+comment on column mvsched.refreshable_relation.relation_name is 'Its name';
+comment on column mvsched.refreshable_relation.populated is 'It has contents: CONCURRENTLY needs some';
+comment on column mvsched.refreshable_relation.unique_index is 'It has a unique index that CONCURRENTLY can use';
+comment on column mvsched.refreshable_relation.owner_temp is 'Its owner may create temporary tables, as CONCURRENTLY has to';
+
+create view mvsched.refreshable as
+select m.kind, r.*
+  from mvsched.materialization m
+  join mvsched.refreshable_relation r on r.oid = m.oid;
+comment on view mvsched.refreshable is 'The same of everything that is a materialization';
 comment on column mvsched.refreshable.oid is 'The materialized view, or table';
 comment on column mvsched.refreshable.kind is 'view, merge, columns';
+comment on column mvsched.refreshable.relkind is 'm, or that of a table';
 comment on column mvsched.refreshable.schema_name is 'Its schema';
 comment on column mvsched.refreshable.relation_name is 'Its name';
 comment on column mvsched.refreshable.populated is 'It has contents: CONCURRENTLY needs some';
@@ -2419,7 +2491,7 @@ declare
   taken      integer     := 0;
   candidate  record;
   s          mvsched.materialized_view_refresh_schedule;
-  v          mvsched.refreshable;
+  v          mvsched.refreshable_relation;
   last       mvsched.materialized_view_refresh_schedule_execution;
   known      mvsched.materialized_view_refresh_schedule_execution;
   claimed    mvsched.claim;
@@ -2434,9 +2506,11 @@ declare
   looked_at  timestamptz := clock_timestamp(); -- once: within a transaction the server reads its counters once
   sure       boolean;
 begin
-  wanted := least(wanted, mvsched.free_runs());
-  if wanted <= 0 then
-    return;
+  if (select settings.max_concurrent_refreshes is not null from mvsched.settings where settings.singleton) then
+    wanted := least(wanted, mvsched.free_runs());
+    if wanted <= 0 then
+      return;
+    end if;
   end if;
   loop
     seen := 0;
@@ -2456,9 +2530,6 @@ begin
        order by w.next_run_at - make_interval(mins => w.priority, secs => coalesce(g.path_seconds, 0)), w.id
     loop
       seen := seen + 1;
-      continue when exists (
-        select from mvsched.materialized_view_refresh_schedule_execution e
-         where e.status = 'running' and e.view_oid = candidate.view_oid and e.lane = 0);
       continue when coalesce(cardinality(candidate.ancestors), 0) > 0 and exists (
         select from mvsched.awaited(candidate.view_oid, candidate.slot, round, instant, queues, true));
 
@@ -2468,12 +2539,15 @@ begin
          and mvsched.slot(x.next_run_at, x.next_run_offset, x.next_run_reason) = candidate.slot
          and x.paused_at is null and x.suspended_at is null and x.open_execution_id is null
          and x.database_identity = here
+         and not exists (
+               select from mvsched.materialized_view_refresh_schedule_execution e
+                where e.status = 'running' and e.view_oid = x.view_oid and e.lane = 0)
          for no key update skip locked;
       continue when not found;
-      select x.* into v from mvsched.refreshable x where x.oid = s.view_oid;
+      select x.* into v from mvsched.refreshable_relation x where x.oid = s.view_oid and mvsched.can_be(x.relkind, s.kind);
       continue when not found and s.view_oid is not null;
 
-      if mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) > instant then
+      if s.window_start is not null and mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) > instant then
         s := mvsched.planned(s, case when s.refresh_interval is null then instant else
                s.next_run_at - s.next_run_offset + make_interval(secs =>
                  ceil(extract(epoch from instant - (s.next_run_at - s.next_run_offset)) / extract(epoch from s.refresh_interval))::float8
@@ -2675,7 +2749,9 @@ begin
   end if;
 
   -- Before the refresh takes its snapshot: what its parents get meanwhile may be in it, or not.
-  perform pg_catalog.set_config('mvsched.data_of_parents', coalesce(mvsched.data_of_parents(view)::text, ''), true);
+  perform pg_catalog.set_config('mvsched.data_of_parents',
+    case when exists (select from mvsched.materialized_view_graph g where g.view_oid = view)
+         then coalesce(mvsched.data_of_parents(view)::text, '') else '' end, true);
 
   -- The counters include what this session has not reported yet; only the difference is the refresh's.
   perform pg_catalog.set_config('mvsched.rows_inserted_before', pg_catalog.pg_stat_get_xact_tuples_inserted(view)::text, true),

@@ -19,7 +19,7 @@ const majorSQL = `current_setting('server_version_num')::integer / 10000`
 
 // provokedElsewhere are the checks with tests of their own.
 var provokedElsewhere = []string{
-	"may_not_refresh", "no_schema_usage", "owner_without_temp", // TestDoctorOnRights
+	"may_not_refresh", "no_schema_usage", "owner_without_temp", "may_not_merge", // TestDoctorOnRights
 	"bloat",                                                                              // TestDoctorOnBloat
 	"columns_gone", "columns_without_index", "materialized_at_indexed", "rows_set_aside", // TestDoctorOnColumns
 }
@@ -30,6 +30,9 @@ func TestDoctorFindings(t *testing.T) {
 	const analyzed = `create materialized view public.v as select i as id, i %% 2 as half, %s as n from generate_series(1, 100) i;
 		create unique index v_id on public.v (id); analyze public.v`
 	plain := fmt.Sprintf(analyzed, "0")
+	const merge = `create table public.copy (id int); create view public.source as select 1 as id;
+		insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, kind, merge_source, merge_key, refresh_interval)
+		values ('public.copy', 'merge', 'public.source', '{id}', '1 hour')`
 	unprovoked := slices.DeleteFunc(schedule.CheckNames(), func(name string) bool { return slices.Contains(provokedElsewhere, name) })
 	for _, test := range []struct {
 		check    string
@@ -180,6 +183,18 @@ func TestDoctorFindings(t *testing.T) {
 			arrange: plain + `; {v every 1h}; update mvsched.materialized_view_refresh_schedule
 				set queue = 'heavy', next_run_at = now() - interval '11 minutes', last_attempted_at = now() - interval '2 hours'`,
 			fix: "mvsched run --queue heavy",
+		},
+		{
+			check: "merge_source_missing", severity: "error", message: "view public.source, which the table is kept equal to", view: "public.copy",
+			arrange: merge + `; drop view public.source`,
+		},
+		{
+			check: "merge_key_not_unique", severity: "error", message: "no unique index on its key (id)", view: "public.copy",
+			arrange: merge, fix: "create unique index on public.copy (id);",
+		},
+		{
+			check: "merge_key_nullable", severity: "advice", message: "column id of its key may be NULL", view: "public.copy",
+			arrange: merge, fix: "alter table public.copy alter column id set not null;",
 		},
 		{
 			check: "cycle", severity: "warning", message: "public.v, public.w; no order",
@@ -410,6 +425,17 @@ func TestDoctorOnRights(t *testing.T) {
 	b.Exec(usage)
 	if unprivileged.finding("no_schema_usage", "s.v") != nil {
 		t.Error("no_schema_usage after its fix")
+	}
+	b.Exec(`create table s.copy (id int primary key)`)
+	b.Exec(`create view s.source as select 1 as id`)
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, kind, merge_source, merge_key, refresh_interval)
+	values ('s.copy', 'merge', 's.source', '{id}', '1 hour')`)
+	rights := fmt.Sprintf("grant select, insert, update, delete on s.copy to %s; grant select on s.source to %[1]s;", role)
+	unprivileged.found(schedule.Finding{Severity: "error", Check: "may_not_merge", View: "s.copy", Message: "write the table, nor read view s.source"}, rights)
+	b.Exec(`grant select, insert, update, delete on s.copy to ` + role)
+	b.Exec(`grant select on s.source to ` + role)
+	if unprivileged.finding("may_not_merge", "s.copy") != nil {
+		t.Error("may_not_merge after its fix")
 	}
 	b.Exec(fix)
 	if unprivileged.finding("may_not_refresh", "s.v") != nil {

@@ -2998,7 +2998,7 @@ $$;
 comment on function mvsched.execute(text, text, boolean) is 'Runs a statement under this search_path, and returns its answer';
 
 create function mvsched.merge_statement(
-  relation text, source text, query text, columns text[], key text[], equalities text[], inside text, slow boolean) returns text
+  relation text, source text, query text, columns text[], fixed text[], key text[], equalities text[], inside text, slow boolean) returns text
   language plpgsql immutable
   set search_path = pg_catalog, pg_temp as $$
 declare
@@ -3006,7 +3006,8 @@ declare
   at       integer[] := array(select array_position(columns, k.name) from unnest(key) with ordinality as k (name, n) order by k.n);
   list     text      := (select string_agg('c' || i, ', ' order by i) from generate_subscripts(columns, 1) i);
   numbered text      := (select string_agg(format('%s as c%s', columns[i], i), ', ' order by i) from generate_subscripts(columns, 1) i);
-  changes  text      := (select string_agg(format('%s = d.c%s', columns[i], i), ', ' order by i) from generate_subscripts(columns, 1) i);
+  changes  text      := (select string_agg(format('%s = d.c%s', columns[i], i), ', ' order by i) from generate_subscripts(columns, 1) i
+                          where columns[i] <> all (fixed));
   here     text      := (select string_agg(format('t.c%s %s s.c%1$s', at[k], equalities[k]), ' and ' order by k) from generate_subscripts(at, 1) k);
   same     text      := 't.tableoid operator(pg_catalog.=) d.part and t.ctid operator(pg_catalog.=) d.tid';
   windowed boolean   := inside <> '';
@@ -3030,36 +3031,38 @@ begin
     'inserted as (insert into ', relation, ' (', array_to_string(columns, ', '), ') overriding system value select ', list,
     ' from diff where found and tid is null and (select pg_catalog.count(*) from updated) operator(pg_catalog.>=) 0',
     case when windowed then concat(' on conflict (', array_to_string(key, ', '), ') do update set ',
-      (select string_agg(format('%s = excluded.%1$s', c), ', ' order by n) from unnest(columns) with ordinality as u (c, n))) end,
-    ' returning ', case when windowed then 'xmax::pg_catalog.text operator(pg_catalog.<>) ''0''' else 'false' end, ' as was_there)',
+      (select string_agg(format('%s = excluded.%1$s', c), ', ' order by n) from unnest(columns) with ordinality as u (c, n) where c <> all (fixed))) end,
+    ' returning 1)',
     ' select pg_catalog.json_build_object(''viewed'', (select pg_catalog.count(*) from source),',
     ' ''stored'', (select pg_catalog.count(*) from ', relation, inside, '),',
     ' ''gone'', (select pg_catalog.count(*) from diff where found is null),',
     ' ''new'', (select pg_catalog.count(*) from diff where found and tid is null),',
     ' ''nulls'', (select pg_catalog.count(*) from diff where found and tid is null and (c', array_to_string(at, ' is null or c'), ' is null)),',
     ' ''deleted'', (select pg_catalog.count(*) from deleted), ''updated'', (select pg_catalog.count(*) from updated),',
-    ' ''inserted'', (select pg_catalog.count(*) from inserted), ''there'', (select pg_catalog.count(*) from inserted where was_there))');
+    ' ''inserted'', (select pg_catalog.count(*) from inserted), ''there'', ',
+    case when windowed then concat('(select pg_catalog.count(*) from diff s where found and tid is null and exists (select from ', relation, ' t where ',
+      (select string_agg(format('t.%s %s s.c%s', key[k], equalities[k], at[k]), ' and ' order by k) from generate_subscripts(at, 1) k), '))') else '0' end, ')');
 end
 $$;
-comment on function mvsched.merge_statement(text, text, text, text[], text[], text[], text, boolean) is
-  'The statement that makes a table equal to a view, and returns what it has counted';
+comment on function mvsched.merge_statement(text, text, text, text[], text[], text[], text[], text, boolean) is
+  'The statement that makes a table equal to a view, and returns what it has counted. Columns that are fixed cannot be updated';
 
 create function mvsched.refuse_key(source text, inside text, key text[], path text, is_null boolean) returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp as $$
 declare
   columns text := array_to_string(key, ', ');
-  found   json := mvsched.execute(concat(
+  value   json := mvsched.execute(concat(
     'select pg_catalog.to_json(pg_catalog.left(pg_catalog.concat_ws('', '', ',
     (select string_agg(format('coalesce(%s::pg_catalog.text, ''NULL'')', k.name), ', ' order by k.n) from unnest(key) with ordinality as k (name, n)),
     '), 200)) from ', source, inside,
     case when is_null then concat(case when inside = '' then ' where (' else ' and (' end, array_to_string(key, ' is null or '), ' is null)')
          else concat(' group by ', columns, ' having pg_catalog.count(*) operator(pg_catalog.>) 1') end, ' limit 1'), path);
 begin
-  if found is not null and is_null then
-    raise exception 'view % has a row with a NULL in its key: (%) = (%)', source, columns, found #>> '{}' using errcode = 'not_null_violation';
-  elsif found is not null then
-    raise exception 'view % has two rows with the same key: (%) = (%)', source, columns, found #>> '{}' using errcode = 'cardinality_violation';
+  if value is not null and is_null then
+    raise exception 'view % has a row with a NULL in its key: (%) = (%)', source, columns, value #>> '{}' using errcode = 'not_null_violation';
+  elsif value is not null then
+    raise exception 'view % has two rows with the same key: (%) = (%)', source, columns, value #>> '{}' using errcode = 'cardinality_violation';
   end if;
 end
 $$;
@@ -3087,6 +3090,7 @@ declare
   query    text;
   columns  text[];
   key      text[];
+  fixed    text[];
   equal    text[];
   inside   text := '';
   plan     json;
@@ -3115,6 +3119,8 @@ begin
   columns := mvsched.merge_columns(view, s.merge_source_oid);
   key := array(select quote_ident(k.name) from unnest(s.merge_key) with ordinality as k (name, n) order by k.n);
   equal := mvsched.merge_equalities(view, s.merge_key);
+  -- Of two equal keys of such a type the bytes are equal too.
+  fixed := array(select quote_ident(a.attname) from pg_attribute a where a.attrelid = view and a.attidentity = 'a' and a.attname::text = any (s.merge_key));
   if not key <@ columns then
     raise exception 'the key (%) is not in table % and view %', array_to_string(key, ', '), relation, source using errcode = 'undefined_column';
   elsif equal is null then
@@ -3138,7 +3144,7 @@ begin
 
   begin
     select * into n
-      from json_to_record(mvsched.execute(mvsched.merge_statement(relation, source, query, columns, key, equal, inside, slow), path))
+      from json_to_record(mvsched.execute(mvsched.merge_statement(relation, source, query, columns, fixed, key, equal, inside, slow), path))
            as (viewed bigint, stored bigint, gone bigint, new bigint, nulls bigint, deleted bigint, updated bigint, inserted bigint, there bigint);
     if n.nulls > 0 then
       raise exception 'view % has a NULL in its key (%)', source, array_to_string(key, ', ') using errcode = 'not_null_violation';

@@ -220,3 +220,22 @@ func TestDrain_between_two_batches(t *testing.T) {
 	b.runDue()
 	b.drained()
 }
+
+// Rows that somebody holds, or that a function leaves out, are not asked for all the time.
+func TestDrain_that_can_do_nothing_waits(t *testing.T) {
+	b := setup(t)
+	b.items(10)
+	b.columns(itemQuery)
+	release := b.Hold(`select from public.item for update`)
+	if done := b.runDue()["public.item"]; done.Status != schedule.Succeeded || *done.RowsInserted != 0 {
+		t.Errorf("it ended as %s (%s)", done.Status, text(done.ErrorMessage))
+	}
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set last_attempted_at = now() - interval '30 seconds'`)
+	if again := b.runDue(); len(again) > 0 {
+		t.Errorf("it ran again: %v", again)
+	}
+	release()
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set last_attempted_at = now() - interval '1 minute'`)
+	b.runDue()
+	b.drained()
+}

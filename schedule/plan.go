@@ -123,7 +123,8 @@ update mvsched.materialized_view_refresh_schedule s
 // changesSQL makes views due whose sources have changed since their last refresh, or that have not been refreshed for
 // max_staleness: not everything can be seen. The counters in a fingerprint come late, so a change that follows a refresh
 // closely is mostly one that this has seen already; hence the pause between two of them. Of a table with materialized
-// columns no guess is needed: it is looked whether there are rows to be materialized.
+// columns no guess is needed: it is looked whether there are rows to be materialized. Where a run has found some and done
+// none, since somebody holds them or a function leaves them out, the next one has a minute.
 const changesSQL = `
 with watched as materialized (
   select s.id, s.debounce
@@ -137,7 +138,14 @@ with watched as materialized (
         ) known on true
    where s.on_change and s.next_run_at is null and s.open_execution_id is null
      and s.paused_at is null and s.suspended_at is null
-     and s.last_attempted_at + coalesce(s.at_most_every, case s.kind when 'columns' then interval '1 second' else interval '10 seconds' end)
+     and s.last_attempted_at + coalesce(s.at_most_every, case
+           when s.kind <> 'columns' then interval '10 seconds'
+           when (select e.rows_inserted
+                   from mvsched.materialized_view_refresh_schedule_execution e
+                  where e.materialized_view_refresh_schedule_id = s.id
+                  order by e.id desc
+                  limit 1) = 0 then interval '1 minute'
+           else interval '1 second' end)
          <= coalesce($1::timestamptz, now())
      and case s.kind
          when 'columns' then mvsched.has_work(s.id, s.view_oid)

@@ -69,7 +69,7 @@ func TestMergeTableIsATable(t *testing.T) {
 		"what it generates": {`create table public.copy (n int generated always as identity, id int unique, name text, mail text,
 			upper text generated always as (upper(name)) stored)`, ""},
 		"identity from the view": {`create table public.copy (id int generated always as identity primary key, name text, mail text)`, "id > 0"},
-		"names": {`create table public.copy (id int primary key, name text, mail text)`, ""},
+		"names":                  {`create table public.copy (id int primary key, name text, mail text)`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)

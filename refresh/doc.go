@@ -27,6 +27,19 @@
 // the same lock, after a rollback to the savepoint, and no rescuer can come between. When the connection is lost nobody
 // guesses: the row tells, over another connection, once the server is done with it.
 //
+// # Drains
+//
+// The columns of a table (docs/columns.md) are materialized by one such transaction after the other, each with a batch in
+// place of the REFRESH and, but for the last, without the record:
+//
+//	begin; begin_refresh(…); savepoint; materialize_batch(…); commit      until a batch finds nothing
+//	begin; begin_refresh(…); savepoint; materialize_batch(…); refresh_succeeded(…); commit
+//
+// Each notes its time in the execution. Between two of them nobody holds the row, and a rescuer leaves it alone for the
+// grace that a claim has, counted from there. It must not go by xmax then: a transaction that locks a row and writes it
+// leaves its lock in the new version. A batch that fails is sent again behind the savepoint, and so under the same lock, for
+// the server to find the rows that are to blame.
+//
 // # Limits
 //
 // The server's limits come first: statement_timeout ends a refresh at its time limit with a definite answer. The

@@ -213,6 +213,16 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 	return settled, nil
 }
 
+// progressed tells how far a drain has come. From the first batch on, others may help with it.
+func (r *run) progressed(claim schedule.Claim, progress schedule.Progress) {
+	if r.Progressed != nil {
+		r.Progressed(progress)
+	}
+	if claim.Lane == 0 && claim.Lanes > 1 && progress.Batches == 1 {
+		r.wake()
+	}
+}
+
 func (r *run) blocker(execution int64) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

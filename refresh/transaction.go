@@ -33,6 +33,8 @@ type refresher struct {
 
 	// blocker tells who was seen in the way of an execution, "" when nobody was.
 	blocker func(execution int64) string
+
+	progress func(schedule.Claim, schedule.Progress) // of a drain
 }
 
 // refresh refreshes the claimed view on conn. It returns the record of how that ended, and whether that has been settled
@@ -57,6 +59,13 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 
 	limit, cancel := context.WithTimeout(ctx, claim.Timeout+backstopDelay)
 	defer cancel()
+	if claim.Materialization == schedule.MaterializedColumns {
+		if sent, limit, err := r.drain(limit, conn, claim); err != nil {
+			claim.Timeout = limit // of the batch that has failed: what is left of the drain's
+			record, err = r.failed(ctx, conn, claim, chosen, sent, err)
+			return record, false, err
+		}
+	}
 	sent, err := sendRefresh(limit, conn, claim, chosen)
 	if sent.committed && err != nil {
 		leaveUsable(ctx, conn)
@@ -129,86 +138,72 @@ const (
 // it in the middle. An error of what follows the commit leaves committed true.
 func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chosen schedule.Choice) (done sent, err error) {
 	method := chosen.Method
-	execution, oid := strconv.FormatInt(claim.ExecutionID, 10), strconv.FormatUint(uint64(claim.OID), 10)
-
-	var batch pgconn.Batch
-	type reader = func(*pgconn.ResultReader) error
-	var readers []reader // of the result of each statement
-	queue := func(read reader, sql string, args ...string) {
-		values := make([][]byte, len(args))
-		for i, arg := range args {
-			values[i] = []byte(arg)
-		}
-		batch.ExecParams(sql, values, nil, nil, nil)
-		readers = append(readers, read)
-	}
-	pass := func(result *pgconn.ResultReader) error {
-		_, err := result.Close()
-		return err
-	}
-	reach := func(point *bool) reader {
-		return func(result *pgconn.ResultReader) error {
-			err := pass(result)
-			*point = err == nil
-			return err
-		}
-	}
-	// Read committed always: under repeatable read a refresh can succeed and store old data.
-	queue(pass, `begin isolation level read committed`)
-	queue(pass, `select mvsched.begin_refresh($1, $2, $3, $4, $5, $6)`,
-		execution, oid, string(method), interval(claim.Timeout), interval(lockTimeout(claim, method)),
-		claim.ClaimedAt.UTC().Format(time.RFC3339Nano))
-	queue(reach(&done.savepoint), `savepoint `+savepoint)
-	if claim.SearchPath != nil {
-		queue(pass, `select pg_catalog.set_config('search_path', $1, true)`, *claim.SearchPath)
-	}
-	if claim.Parameters != nil {
-		queue(pass, parametersSQL, *claim.Parameters)
-	}
+	var p pipeline
+	begin(&p, claim, method, claim.Timeout, &done)
 	statement, args := refreshStatement(claim, method)
-	queue(pass, statement, args...)
+	p.queue(pass, statement, args...)
 	if claim.Parameters != nil {
-		queue(pass, noParametersSQL, *claim.Parameters)
+		p.queue(pass, noParametersSQL, *claim.Parameters)
 	}
 	// REFRESH runs as the view's owner. What follows runs as us, and must not see the owner's path.
-	queue(pass, `set local search_path = pg_catalog, pg_temp`)
-	queue(func(result *pgconn.ResultReader) (err error) {
-		done.record, err = pgx.CollectExactlyOneRow(pgx.RowsFromResultReader(conn.TypeMap(), result), schedule.ScanExecution)
-		return err
-	}, `select `+schedule.ExecutionColumns+`
-		  from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`,
-		execution, oid, claim.Schema, claim.Name, string(method), chosen.Because)
-	queue(reach(&done.committed), `commit`)
-	if claim.ScheduleID != nil {
-		before, settle, after := schedule.SettleStatements(*claim.ScheduleID)
-		for _, sql := range before {
-			queue(pass, sql)
-		}
-		queue(func(result *pgconn.ResultReader) (err error) {
-			done.madeDue, err = pgx.CollectExactlyOneRow(pgx.RowsFromResultReader(conn.TypeMap(), result), pgx.RowTo[*time.Time])
-			return err
-		}, settle)
-		queue(pass, after)
-	}
-
-	results := conn.PgConn().ExecBatch(ctx, &batch)
-	for i := 0; results.NextResult(); i++ {
-		err = errors.Join(err, readers[i](results.ResultReader()))
-	}
-	if closed := results.Close(); closed != nil {
-		err = closed
-	}
+	p.queue(pass, `set local search_path = pg_catalog, pg_temp`)
+	succeed(&p, conn, claim, chosen, &done)
+	err = p.send(ctx, conn)
 	return done, err
 }
 
-// refreshStatement is what stands between the savepoint and the record: the one thing in which a materialized view and a
-// merge table differ.
+// begin queues what comes first in every transaction of a refresh: its limits, the lock on the execution, the savepoint.
+func begin(p *pipeline, claim schedule.Claim, method schedule.Method, limit time.Duration, done *sent) {
+	// Read committed always: under repeatable read a refresh can succeed and store old data.
+	p.queue(pass, `begin isolation level read committed`)
+	p.queue(pass, `select mvsched.begin_refresh($1, $2, $3, $4, $5, $6)`,
+		executionOf(claim), oidOf(claim), string(method), interval(limit), interval(lockTimeout(claim, method)),
+		claim.ClaimedAt.UTC().Format(time.RFC3339Nano))
+	p.queue(reach(&done.savepoint), `savepoint `+savepoint)
+	configure(p, claim)
+}
+
+// configure queues what is set for the materialization's own statement alone.
+func configure(p *pipeline, claim schedule.Claim) {
+	if claim.SearchPath != nil {
+		p.queue(pass, `select pg_catalog.set_config('search_path', $1, true)`, *claim.SearchPath)
+	}
+	if claim.Parameters != nil {
+		p.queue(pass, parametersSQL, *claim.Parameters)
+	}
+}
+
+// succeed queues the record of success, the commit, and what it means for the schedule.
+func succeed(p *pipeline, conn *pgx.Conn, claim schedule.Claim, chosen schedule.Choice, done *sent) {
+	p.queue(one(conn, &done.record, schedule.ScanExecution), `select `+schedule.ExecutionColumns+`
+		  from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`,
+		executionOf(claim), oidOf(claim), claim.Schema, claim.Name, string(chosen.Method), chosen.Because)
+	p.queue(reach(&done.committed), `commit`)
+	if claim.ScheduleID == nil {
+		return
+	}
+	before, settle, after := schedule.SettleStatements(*claim.ScheduleID)
+	for _, sql := range before {
+		p.queue(pass, sql)
+	}
+	p.queue(one(conn, &done.madeDue, pgx.RowTo[*time.Time]), settle)
+	p.queue(pass, after)
+}
+
+func executionOf(claim schedule.Claim) string { return strconv.FormatInt(claim.ExecutionID, 10) }
+
+func oidOf(claim schedule.Claim) string { return strconv.FormatUint(uint64(claim.OID), 10) }
+
+// refreshStatement is what stands between the savepoint and the record: the one thing in which the kinds of
+// materializations differ.
 func refreshStatement(claim schedule.Claim, method schedule.Method) (sql string, args []string) {
 	view := schedule.ViewName{Schema: claim.Schema, Name: claim.Name}.Identifier().Sanitize()
 	switch method {
 	case schedule.MethodMerge:
 		return `select mvsched.merge($1, $2)`,
-			[]string{strconv.FormatUint(uint64(claim.OID), 10), strconv.FormatBool(claim.Whole)}
+			[]string{oidOf(claim), strconv.FormatBool(claim.Whole)}
+	case schedule.MethodColumns: // what has come since the drain's last look
+		return materializeSQL, append(batchArgs(claim, maxBatchRows, true, ""), "")
 	case schedule.MethodConcurrently:
 		return "refresh materialized view concurrently " + view, nil
 	default:
@@ -226,8 +221,11 @@ func interval(d time.Duration) string {
 func (r *refresher) ending(ctx context.Context, err error, claim schedule.Claim, method schedule.Method) schedule.Ending {
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) {
-		if ctx.Err() != nil { // nothing was sent, or nothing more is known
+		switch {
+		case ctx.Err() != nil: // nothing was sent, or nothing more is known
 			return stopped(ctx, schedule.Ending{Method: method})
+		case errors.Is(err, errDrainTime):
+			return schedule.Ending{Status: schedule.TimedOut, Reason: schedule.ReasonTimeLimit, Method: method, ErrorMessage: err.Error()}
 		}
 		return schedule.Ending{Status: schedule.Failed, Method: method, ErrorMessage: err.Error()}
 	}

@@ -38,6 +38,9 @@ type Worker struct {
 	Started func(schedule.Claim)
 	Ended   func(schedule.Execution)
 	Usual   bool
+
+	// Progressed, when given, is told after every batch of a drain, from several goroutines.
+	Progressed func(schedule.Progress)
 }
 
 // RunDue refreshes everything that is due when it is called, each view once, and returns the executions by id. It
@@ -160,6 +163,6 @@ func (w *Worker) newRun(work context.Context, source source) *run {
 		requests: make(chan struct{}, 1), active: map[int64]*activeRefresh{},
 		janitor: newJanitor(w, log), watch: time.NewTicker(watchInterval),
 	}
-	r.refresher = refresher{store: w.Store, log: log, floor: new(schedule.Floor), blocker: r.blocker}
+	r.refresher = refresher{store: w.Store, log: log, floor: new(schedule.Floor), blocker: r.blocker, progress: r.progressed}
 	return r
 }

@@ -27,6 +27,10 @@ type standingJSON struct {
 	SizeBytes           int64        `json:"size_bytes"`
 	Running             *runningJSON `json:"running"`
 	Kind                string       `json:"kind"`
+	RowsLeft            *int64       `json:"rows_left"`
+	RowsPerSecond       *float64     `json:"rows_per_second"`
+	SecondsLeft         *float64     `json:"seconds_left"`
+	RowsSetAside        *int64       `json:"rows_set_aside"`
 }
 
 type runningJSON struct {
@@ -171,6 +175,7 @@ func toStandingJSON(s schedule.Standing) standingJSON {
 			j.Running.BlockedBy = append(j.Running.BlockedBy, blockerJSON{PID: b.PID, User: b.User})
 		}
 	}
+	j.RowsLeft, j.RowsPerSecond, j.SecondsLeft, j.RowsSetAside = s.RowsLeft, s.RowsPerSecond, secondsOf(s.TimeLeft()), s.RowsSetAside
 	return j
 }
 

@@ -25,6 +25,9 @@ type Claim struct {
 
 	Materialization Materialization
 	Whole           bool // of a merge table: all rows, not only those in its window
+	BatchRows       int  // of columns: how many rows the first batch has
+	Lane            int  // of columns: 0, or one beside the first of the same drain
+	Lanes           int  // of columns: how many there may be
 
 	// What the catalog said at the claim. OID is 0 when there is no such view any more.
 	OID         uint32
@@ -86,7 +89,7 @@ func positionOf(dueAt *time.Time, id *int64) *Position {
 const claimSQL = `
 select c.execution_id, c.claimed_at, c.schedule_id, c.view_name, c.scheduled_at, c.attempt, c.time_limit, c.lock_limit, c.strategy,
        c.search_path, c.settings, c.view_oid, c.schema_name, c.relation_name, c.populated, c.unique_index, c.owner_temp, c.renamed, c.usual,
-       c.skipped, c.kind, c.whole, c.first_due_at, c.first_due_id
+       c.skipped, c.kind, c.whole, c.batch_rows, c.lane, c.lanes, c.first_due_at, c.first_due_id
   from mvsched.claim($1, $2, $3, $4, $5, $6, $7, $8) c`
 
 const asyncCommitSQL = `set local synchronous_commit = off`
@@ -175,6 +178,7 @@ select execution.id, execution.started_at, schedule.id, execution.view_name, nul
        v.oid::bigint, v.schema_name::text, v.relation_name::text, v.populated, v.unique_index, v.owner_temp, false,
        case when $5::boolean then mvsched.usual_seconds(execution.view_name) end, execution.reason,
        v.kind, $10::boolean or schedule.merge_window is null or coalesce(schedule.next_full_at <= now(), false),
+       coalesce(schedule.batch_rows::integer, 0), 0, coalesce(schedule.lanes::integer, 1),
        null::timestamptz, null::bigint
   from execution
   left join schedule on true
@@ -218,7 +222,8 @@ func scanClaim(row pgx.CollectableRow) (c Claim, err error) {
 	var firstDueID *int64
 	err = row.Scan(&c.ExecutionID, &c.ClaimedAt, &c.ScheduleID, &c.View, &c.ScheduledAt, &c.Attempt, &timeout, &lockTimeout,
 		&c.Strategy, &c.SearchPath, &c.Parameters, &oid, &c.Schema, &c.Name, &c.Populated, &c.UniqueIndex, &c.OwnerTemp,
-		&c.Renamed, &usual, &skipped, &c.Materialization, &c.Whole, &firstDueAt, &firstDueID)
+		&c.Renamed, &usual, &skipped, &c.Materialization, &c.Whole, &c.BatchRows, &c.Lane, &c.Lanes,
+		&firstDueAt, &firstDueID)
 	c.FirstDue = positionOf(firstDueAt, firstDueID)
 	if skipped != nil {
 		c.Skipped = *skipped

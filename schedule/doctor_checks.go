@@ -25,6 +25,10 @@ var checks = []check{
 	{"max_lag_behind_parent", lagBehindParentSQL},
 	{"changes_unseen", changesUnseenSQL},
 	{"queue_unserved", queueUnservedSQL},
+	{"columns_gone", columnsGoneSQL},
+	{"columns_without_index", columnsWithoutIndexSQL},
+	{"materialized_at_indexed", columnsIndexedSQL},
+	{"rows_set_aside", rowsSetAsideSQL},
 	{"merge_source_missing", mergeSourceSQL},
 	{"merge_key_not_unique", mergeUniqueSQL},
 	{"merge_key_nullable", mergeNullableSQL},
@@ -33,7 +37,7 @@ var checks = []check{
 
 // viewsSQL is what the checks begin with. What a check does not mention, the server does not compute.
 //
-//	views      all materializations; word is the name as a shell takes it
+//	views      all materializations but tables with materialized columns, whose checks are their own (columnsSQL); word is the name as a shell takes it
 //	scheduled  schedules with their views, null where there is none
 //	usable     the unique indexes that CONCURRENTLY can use, and whether a NULL has been seen in their keys
 //	lately     the last 50 successes of each schedule
@@ -44,6 +48,7 @@ with recursive views as (
     from mvsched.materialization m
     join pg_catalog.pg_class c on c.oid = m.oid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+   where m.kind <> 'columns'
 ), scheduled as materialized (
   select s.id, s.kind, s.merge_source, s.merge_key, v.source, s.strategy, s.refresh_interval, s.refresh_delay, s.cron, s.on_change, s.max_lag, s.reachable_lag, s.skip_unchanged,
          s.max_staleness, s.requested_at, s.paused_at, s.suspended_at, s.suspended_reason, s.materialized_view_name,
@@ -56,6 +61,7 @@ with recursive views as (
           select mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity) as oid offset 0) found
     left join views v on v.oid = found.oid
    cross join lateral (select coalesce(v.name, s.materialized_view_name) as name) named
+   where s.kind <> 'columns'
 ), usable as (
   select i.indrelid, i.indexrelid, format('%I.%I', v.nspname, c.relname) as name,
          exists (

@@ -20,7 +20,8 @@ const majorSQL = `current_setting('server_version_num')::integer / 10000`
 // provokedElsewhere are the checks with tests of their own.
 var provokedElsewhere = []string{
 	"may_not_refresh", "no_schema_usage", "owner_without_temp", "may_not_merge", // TestDoctorOnRights
-	"bloat", // TestDoctorOnBloat
+	"bloat",                                                                              // TestDoctorOnBloat
+	"columns_gone", "columns_without_index", "materialized_at_indexed", "rows_set_aside", // TestDoctorOnColumns
 }
 
 // TestDoctorFindings brings each finding about, and where there is a fix, applies it as printed.

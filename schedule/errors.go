@@ -26,9 +26,10 @@ var (
 	ErrNotScheduled = errors.New("has no schedule")
 	ErrScheduled    = errors.New("is scheduled already")
 	ErrNoParents    = errors.New("reads no other materialized view")
+	ErrNoColumns    = errors.New("has no schedule that materializes columns")
 )
 
-// ViewError says of which view one of ErrNoView, ErrNotAView, ErrNotScheduled, ErrScheduled and ErrNoParents is true.
+// ViewError says of which view one of ErrNoView, ErrNotAView, ErrNotScheduled, ErrScheduled, ErrNoParents and ErrNoColumns is true.
 type ViewError struct {
 	View string
 	Err  error

@@ -66,7 +66,7 @@ const standingColumns = `
        st.last_execution_id, st.last_status, st.last_reason, st.last_method, st.last_scheduled_at,
        st.last_started_at, st.last_ended_at, st.last_rows_inserted, st.last_rows_deleted,
        st.last_error_name, st.last_error_message, st.consecutive_failures, st.queue, coalesce(st.size_bytes, 0),
-       st.parents, st.succeeded_at, st.kind`
+       st.parents, st.succeeded_at, st.kind, st.rows_left, st.rows_per_second, st.rows_set_aside`
 
 // With thousands of views the planner would have it compiled first, which takes many times as long as the answer.
 const noCompilingSQL = `set local jit = off`
@@ -119,7 +119,8 @@ func scanStanding(row pgx.CollectableRow) (st Standing, err error) {
 	err = row.Scan(&st.View, &st.State, &st.DataAsOf, &age, &maxLag, &reachable, &st.NextRunAt, &nextIn, &runningFor, &usual,
 		&lastID, &lastStatus, &last.Reason, &last.Method, &last.ScheduledAt, &lastStarted, &last.EndedAt,
 		&last.RowsInserted, &last.RowsDeleted, &last.ErrorName, &last.ErrorMessage,
-		&st.ConsecutiveFailures, &st.Queue, &st.SizeBytes, &st.Parents, &st.SucceededAt, &st.Materialization)
+		&st.ConsecutiveFailures, &st.Queue, &st.SizeBytes, &st.Parents, &st.SucceededAt, &st.Materialization,
+		&st.RowsLeft, &st.RowsPerSecond, &st.RowsSetAside)
 	if err != nil {
 		return Standing{}, err
 	}

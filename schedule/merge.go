@@ -23,7 +23,7 @@ type Merge struct {
 	Create bool
 }
 
-// DefinitionError is what the server says against a definition of a merge table.
+// DefinitionError is what the server says against the definition of a merge table, or of columns.
 type DefinitionError struct {
 	Problem string
 	Hint    string // may be empty

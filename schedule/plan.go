@@ -124,7 +124,9 @@ update mvsched.materialized_view_refresh_schedule s
 
 // changesSQL makes views due whose sources have changed since their last refresh, or that have not been refreshed for
 // max_staleness: not everything can be seen. The counters in a fingerprint come late, so a change that follows a refresh
-// closely is mostly one that this has seen already; hence the pause between two of them.
+// closely is mostly one that this has seen already; hence the pause between two of them. Of a table with materialized
+// columns no guess is needed: it is looked whether there are rows to be materialized. Where a run has found some and done
+// none, since somebody holds them or a function leaves them out, the next one has a minute.
 const changesSQL = `
 with watched as materialized (
   select s.id, s.debounce
@@ -138,9 +140,19 @@ with watched as materialized (
         ) known on true
    where s.on_change and s.next_run_at is null and s.open_execution_id is null
      and s.paused_at is null and s.suspended_at is null
-     and s.last_attempted_at + coalesce(s.at_most_every, interval '10 seconds') <= coalesce($1::timestamptz, now())
-     and (coalesce(known.refreshed_at + s.max_staleness <= coalesce($1::timestamptz, now()), true)
-          or mvsched.fingerprint(s.view_oid) <> coalesce(known.fingerprint, ''))
+     and s.last_attempted_at + coalesce(s.at_most_every, case
+           when s.kind <> 'columns' then interval '10 seconds'
+           when (select e.rows_inserted
+                   from mvsched.materialized_view_refresh_schedule_execution e
+                  where e.materialized_view_refresh_schedule_id = s.id
+                  order by e.id desc
+                  limit 1) = 0 then interval '1 minute'
+           else interval '1 second' end)
+         <= coalesce($1::timestamptz, now())
+     and case s.kind
+         when 'columns' then mvsched.has_work(s.id, s.view_oid)
+         else coalesce(known.refreshed_at + s.max_staleness <= coalesce($1::timestamptz, now()), true)
+              or mvsched.fingerprint(s.view_oid) <> coalesce(known.fingerprint, '') end
    limit 1000
      for no key update of s skip locked
 ), noticed as materialized (
@@ -240,7 +252,7 @@ with clock as materialized (
 ), running as materialized (
   select count(*) as executions,
          extract(epoch from min(coalesce(e.batch_at, e.started_at) + e.start_grace)
-           filter (where e.xmax::text = '0' and coalesce(e.batch_at, e.started_at) + e.start_grace < clock_timestamp() + interval '4 seconds')
+           filter (where (e.xmax::text = '0' or e.batch_at is not null) and coalesce(e.batch_at, e.started_at) + e.start_grace < clock_timestamp() + interval '4 seconds')
            - clock_timestamp())::float8 as unbegun
     from mvsched.materialized_view_refresh_schedule_execution e
    where e.status = 'running'
@@ -256,9 +268,10 @@ select clock.now, coalesce(first.next_run_at, clock.now), coalesce(first.id, 0),
                     from due
                    where not exists (select
                                        from mvsched.materialized_view_refresh_schedule_execution e
-                                      where e.status = 'running' and e.view_oid = due.view_oid)
+                                      where e.status = 'running' and e.view_oid = due.view_oid and e.lane = 0)
                      and due.id not in (select waiting.id from waiting)
                    limit $2) claimable)
+           + (select count(*) from mvsched.free_lanes($4::text[]))
          else 0 end,
        exists (select from waiting),
        coalesce((select bool_or(waiting.for_an_end) from waiting), false) or not room.any and exists (select from due),
@@ -422,7 +435,7 @@ select coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
    and mvsched.in_window(coalesce($1::timestamptz, now()), s.window_start, s.window_end, s.timezone) <= coalesce($1::timestamptz, now())
    and not exists (select
                      from mvsched.materialized_view_refresh_schedule_execution e
-                    where e.status = 'running' and e.view_oid = v.oid)
+                    where e.status = 'running' and e.view_oid = v.oid and e.lane = 0)
    and ($3::text[] is null or s.queue = any ($3::text[]))
  order by coalesce(s.next_run_at, now()) - make_interval(mins => s.priority), s.id
  limit nullif($2::integer, 0)`

@@ -178,6 +178,7 @@ const (
 	ReasonUnchanged      = "unchanged"            // skipped: nothing that its query reads has changed
 	ReasonUpstreamFailed = "upstream_failed"      // skipped: a view that it reads has failed since it last ran
 	ReasonLockBusy       = "lock_busy"            // skipped: the lock was not to be had within lock_timeout
+	ReasonRowsSetAside   = "rows_set_aside"       // succeeded: but some rows could not be materialized
 	ReasonOutlasted      = "outlasted_prediction" // succeeded: took longer than its max_lag was planned with
 	ReasonShutdown       = "shutdown"             // cancelled: its worker was told to stop; the slot stays due
 	ReasonRequested      = "requested"            // cancelled: somebody asked for it; not tried again
@@ -239,6 +240,9 @@ type Standing struct {
 	ConsecutiveFailures int
 	Queue               string
 	Materialization     Materialization
+	RowsLeft            *int64   // of columns: rows to be materialized; nil: of another kind, or it cannot be told at once
+	RowsPerSecond       *float64 // of columns: while they are being materialized
+	RowsSetAside        *int64   // of columns: rows that could not be materialized
 	SizeBytes           int64
 	Parents             []string // canonical names of the materialized views that it reads; nil: the view is gone
 }
@@ -246,6 +250,15 @@ type Standing struct {
 // Unreachable reports whether the view's MaxLag cannot be kept, as far as history tells.
 func (s Standing) Unreachable() bool {
 	return s.MaxLag != nil && s.ReachableLag != nil && *s.ReachableLag > *s.MaxLag
+}
+
+// TimeLeft is how long the rows that are left will take at the rate of now; nil: they are not being materialized.
+func (s Standing) TimeLeft() *time.Duration {
+	if s.RowsLeft == nil || s.RowsPerSecond == nil || *s.RowsPerSecond <= 0 {
+		return nil
+	}
+	left := time.Duration(float64(*s.RowsLeft) / *s.RowsPerSecond * float64(time.Second))
+	return &left
 }
 
 // State is the first of these that holds for a scheduled view.

@@ -89,6 +89,18 @@ create domain mvsched.expression as text
   constraint expression_is_short check (pg_catalog.octet_length(value) between 1 and 4000);
 comment on domain mvsched.expression is 'From 1 to 4000 bytes of SQL';
 
+create domain mvsched.query as text
+  constraint query_is_short check (pg_catalog.octet_length(value) between 1 and 1000000);
+comment on domain mvsched.query is 'From 1 to 1,000,000 bytes of SQL';
+
+create domain mvsched.batch_rows as integer
+  constraint batch_rows_is_in_reach check (value between 1 and 10000);
+comment on domain mvsched.batch_rows is 'From 1 to 10,000';
+
+create domain mvsched.lanes as smallint
+  constraint lanes_are_few check (value between 1 and 64);
+comment on domain mvsched.lanes is 'From 1 to 64';
+
 create domain mvsched.queue_name as text
   constraint queue_name_is_one check (pg_catalog.octet_length(value) between 1 and 63);
 comment on domain mvsched.queue_name is 'Up to 63 bytes, and not empty';
@@ -375,6 +387,11 @@ create table mvsched.materialized_view_refresh_schedule (
   merge_window               mvsched.expression,
   full_interval              mvsched.duration,
   next_full_at               mvsched.instant,
+  columns_query              mvsched.query,
+  columns_call               mvsched.expression,
+  columns_list               text[],
+  batch_rows                 mvsched.batch_rows     not null default 100,
+  lanes                      mvsched.lanes          not null default 1,
   constraint materialized_view_refresh_schedule_pkey primary key (id),
   constraint materialized_view_refresh_schedule_name_key unique (materialized_view_name),
   constraint schedule_has_exactly_one_spec check (
@@ -440,6 +457,11 @@ comment on column mvsched.materialized_view_refresh_schedule.merge_key is 'Of a 
 comment on column mvsched.materialized_view_refresh_schedule.merge_window is 'Of a merge table: refresh the rows for which this is true, a boolean expression over its columns, and leave the others alone. It runs with the rights of the worker''s role';
 comment on column mvsched.materialized_view_refresh_schedule.full_interval is 'Of a merge table with a window: from one refresh of all rows to the next at least; null: only when somebody asks';
 comment on column mvsched.materialized_view_refresh_schedule.next_full_at is 'Of a merge table with a window: the first refresh from this instant on is one of all rows; null: none is planned';
+comment on column mvsched.materialized_view_refresh_schedule.columns_query is 'Of a table with materialized columns: a query over batch(id) that gives id and the columns. It runs with the rights of the worker''s role';
+comment on column mvsched.materialized_view_refresh_schedule.columns_call is 'Or the call of a function, which materializes some rows each time. It runs with the rights of the worker''s role';
+comment on column mvsched.materialized_view_refresh_schedule.columns_list is 'The columns that columns_query gives, without id; written by a trigger. One that is new is filled alone';
+comment on column mvsched.materialized_view_refresh_schedule.batch_rows is 'Of columns_query: how many rows the first batch of a run has; the others are as large as keeps them short';
+comment on column mvsched.materialized_view_refresh_schedule.lanes is 'Of columns_query: how many workers may be at the table at the same time, each with rows of its own';
 
 -- The claim reads this one, queue by queue in order of next_run_at, and nothing else.
 create index materialized_view_refresh_schedule_due
@@ -891,6 +913,8 @@ create table mvsched.materialized_view_refresh_schedule_execution (
   start_grace             mvsched.start_grace       not null default interval '3 seconds',
   lane                    smallint                  not null default 0,
   batch_at                              mvsched.instant,
+  rows_done                             bigint,
+  rows_left                             bigint,
   constraint materialized_view_refresh_schedule_execution_pkey primary key (id),
   constraint execution_makes_sense check (mvsched.makes_sense(
     status, reason, started_at, ended_at, terminated_at, method, data_as_of, error_name, error_message, rows_inserted, rows_deleted))
@@ -898,7 +922,7 @@ create table mvsched.materialized_view_refresh_schedule_execution (
 comment on table mvsched.materialized_view_refresh_schedule_execution is
   'One row a refresh: inserted by the claim as running, ended exactly once, never changed after that. A run is alive exactly as long as its transaction holds the lock on this row';
 comment on column mvsched.materialized_view_refresh_schedule_execution.id is 'Identity, one a claim: with started_at the token that every later step is fenced by, since a crash can take an id back';
-comment on column mvsched.materialized_view_refresh_schedule_execution.materialized_view_refresh_schedule_id is 'The schedule, which may have been removed since; null: the view was not scheduled';
+comment on column mvsched.materialized_view_refresh_schedule_execution.materialized_view_refresh_schedule_id is 'The schedule, which may have been removed since; null: the view was not scheduled, or it is a lane beside the first one, which belongs to no slot';
 comment on column mvsched.materialized_view_refresh_schedule_execution.view_name is 'The view''s canonical name at the claim';
 comment on column mvsched.materialized_view_refresh_schedule_execution.view_oid is 'The view''s OID at the claim; null: there was no such view';
 comment on column mvsched.materialized_view_refresh_schedule_execution.status is 'running, or how it ended: succeeded, failed, timed_out, cancelled, skipped, abandoned';
@@ -926,6 +950,8 @@ comment on column mvsched.materialized_view_refresh_schedule_execution.worker is
 comment on column mvsched.materialized_view_refresh_schedule_execution.start_grace is 'How long after started_at, or the last batch, an execution that no transaction has locked is left alone';
 comment on column mvsched.materialized_view_refresh_schedule_execution.lane is 'Which of those that may run at the same time for one table; 0 where only one may';
 comment on column mvsched.materialized_view_refresh_schedule_execution.batch_at is 'When its last batch was committed; null: it does not work in batches, or has not committed any';
+comment on column mvsched.materialized_view_refresh_schedule_execution.rows_done is 'How many rows its batches have materialized; null: it does not work in batches';
+comment on column mvsched.materialized_view_refresh_schedule_execution.rows_left is 'How many rows of the table were left after the last one, in all lanes; beyond 20,000 the planner guesses';
 
 -- The guard of guards: whatever the code does, a second running execution of one view cannot exist.
 create unique index materialized_view_refresh_schedule_execution_running
@@ -1403,6 +1429,655 @@ comment on function mvsched.busy_since() is
   'Since when some session of this database has not been idle, as far as this role may see: what it has committed meanwhile, as in a CALL, may not be in the counters. Null: none; -infinity: it may not look';
 
 ------------------------------------------------------------------------------------------------------------------------
+-- Materialized columns
+--
+-- A table with a column materialized_at and columns that a query, or a function of the user's, computes. Null means: to be
+-- computed. One transaction takes one batch of such rows: the newest first, locked, those that somebody holds left out;
+-- then it computes and writes them. These are two statements, each with a snapshot of its own: what the query reads of
+-- the locked rows is what they are now, and not what they were before somebody's change that the lock has waited for.
+--
+-- A row that cannot be computed gets materialized_at = '-infinity': it is set aside, out of the way of the query, of a
+-- function of whatever kind, and of the partial index. Null again, by mvsched invalidate or by hand, and it is tried again.
+--
+-- The text of query and function runs with the rights of the worker, under its search_path or the schedule's. Everything
+-- else runs under a safe one.
+------------------------------------------------------------------------------------------------------------------------
+
+create table mvsched.materialization_poison (
+  materialized_view_refresh_schedule_id bigint          not null,
+  row_key                               text            not null,
+  execution_id                          bigint          not null,
+  error_name                            text            not null,
+  error_message                         text            not null,
+  set_aside_at                          mvsched.instant not null default pg_catalog.clock_timestamp(),
+  constraint materialization_poison_pkey primary key (materialized_view_refresh_schedule_id, row_key)
+);
+comment on table mvsched.materialization_poison is
+  'One row a row of a table whose columns could not be materialized, and why. That row has materialized_at = ''-infinity''; with null it is tried again';
+comment on column mvsched.materialization_poison.materialized_view_refresh_schedule_id is 'The schedule of the table';
+comment on column mvsched.materialization_poison.row_key is 'The key of the row, as text';
+comment on column mvsched.materialization_poison.execution_id is 'The execution that set it aside';
+comment on column mvsched.materialization_poison.error_name is 'The SQLSTATE of the error';
+comment on column mvsched.materialization_poison.error_message is 'The primary message of the error';
+comment on column mvsched.materialization_poison.set_aside_at is 'When it was set aside';
+
+create table mvsched.materialization_fill (
+  id                                    bigint          generated always as identity,
+  materialized_view_refresh_schedule_id bigint          not null,
+  columns                               text[]          not null,
+  condition                             text,
+  below                                 text,
+  requested_at                          mvsched.instant not null default pg_catalog.clock_timestamp(),
+  constraint materialization_fill_pkey primary key (id)
+);
+comment on table mvsched.materialization_fill is
+  'Columns that are to be computed anew while the others, and materialized_at, stay: one that was added, or mvsched invalidate --columns. From the newest row down, behind the rows that have never been materialized';
+comment on column mvsched.materialization_fill.id is 'Identity: the oldest is first';
+comment on column mvsched.materialization_fill.materialized_view_refresh_schedule_id is 'The schedule of the table';
+comment on column mvsched.materialization_fill.columns is 'The columns';
+comment on column mvsched.materialization_fill.condition is 'Of which rows: a boolean expression; null: of all';
+comment on column mvsched.materialization_fill.below is 'Rows whose key is below this are still to be done; null: all';
+comment on column mvsched.materialization_fill.requested_at is 'When it was asked for';
+
+create function mvsched.columns_key(target oid) returns name
+  language sql stable
+  set search_path = pg_catalog, pg_temp as $$
+  select a.attname
+    from pg_catalog.pg_index i
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] and a.attnotnull
+   where i.indrelid = target and i.indisunique and i.indisvalid and i.indimmediate and i.indnkeyatts = 1
+     and i.indpred is null and i.indexprs is null
+   order by i.indisprimary desc, a.attname = 'id' desc, i.indexrelid
+   limit 1
+$$;
+comment on function mvsched.columns_key(oid) is
+  'The column that names a row of a table: its primary key, or another unique one that is not null; null: there is none of one column';
+
+create function mvsched.column_type(target oid, name name) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp as $$
+  select pg_catalog.format_type(a.atttypid, a.atttypmod)
+    from pg_catalog.pg_attribute a
+   where a.attrelid = target and a.attname = name and a.attnum > 0 and not a.attisdropped
+$$;
+comment on function mvsched.column_type(oid, name) is 'The type of a column, as SQL writes it under a search_path without schemas; null: there is no such column';
+
+create function mvsched.over_batch(target oid, query text) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on as $$
+  -- A line of its own for the end: the query may close with a comment. A semicolon at the end is no part of it.
+  select format(E'with batch (id) as materialized (\n  select k.id::%s from pg_catalog.unnest($1::pg_catalog.text[]) k (id)\n), computed as materialized (\n  select * from (\n%s\n) q\n)\n',
+                k.type, regexp_replace(query, '\s*;(\s|;|--[^\n]*(\n|$))*$', ''))
+    from (select mvsched.column_type(target, mvsched.columns_key(target)) as type) k
+   where k.type is not null
+$$;
+comment on function mvsched.over_batch(oid, text) is
+  'The beginning of a statement that computes columns: batch(id), the keys given as text[] in $1, and the query''s rows in computed; null where the table has no key';
+
+create function mvsched.query_columns(target oid, query text) returns text[]
+  language plpgsql stable as $$
+declare
+  path    pg_catalog.text := pg_catalog.current_setting('search_path');
+  sql     pg_catalog.text;
+  columns pg_catalog.text[];
+begin
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  -- A row of nulls, which has names all the same; the query itself is planned and not run.
+  sql := mvsched.over_batch(target, query)
+    || 'select pg_catalog.row_to_json(r) from (select computed.* from (values (1)) one left join computed on false) r';
+  perform pg_catalog.set_config('search_path', path, true);
+  execute 'select array(select pg_catalog.json_object_keys((' || sql || ')))' into columns using '{}'::pg_catalog.text[];
+  return columns;
+end
+$$;
+comment on function mvsched.query_columns(oid, text) is
+  'The columns that a query over batch(id) gives, in their order; raises what is wrong with it. It runs with the caller''s rights and search_path';
+
+create function mvsched.blames_row(state text) returns boolean
+  language sql immutable
+  set search_path = pg_catalog, pg_temp as $$
+  select left(state, 2) = any (array['21', '22', '23', '2F', '38', '39', '44', '54', 'P0'])
+$$;
+comment on function mvsched.blames_row(text) is
+  'Whether an error, by its SQLSTATE, may be the doing of one row: of data, constraints, functions. A missing table, a lock or a full disk are not';
+
+create function mvsched.only_row(copies bigint, id text) returns boolean
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  if copies > 1 then
+    raise exception 'the query gives more than one row for id %', id using errcode = 'cardinality_violation';
+  end if;
+  return true;
+end
+$$;
+comment on function mvsched.only_row(bigint, text) is 'True, or raises: a query over batch(id) gives an id more than once';
+
+-- What a batch needs to know of its table; it is looked up once a batch, so that a definition that changes under way is
+-- the one of the next batch.
+create type mvsched.columns_target as (
+  schedule_id  bigint,
+  execution_id bigint,
+  oid          oid,
+  name         text,
+  key          name,
+  query        text,
+  call         text,
+  columns      text[],
+  filling      boolean,
+  path         text
+);
+comment on type mvsched.columns_target is 'A table with materialized columns, and how they are computed';
+
+-- How many rows of a table this transaction has changed. For a partitioned one they are counted where they are.
+create function mvsched.rows_changed(target oid) returns bigint
+  language sql volatile
+  set search_path = pg_catalog, pg_temp as $$
+  select coalesce(sum(pg_catalog.pg_stat_get_xact_tuples_updated(p.relid)), pg_catalog.pg_stat_get_xact_tuples_updated(target))::bigint
+    from pg_catalog.pg_partition_tree(target) p
+$$;
+comment on function mvsched.rows_changed(oid) is 'How many row updates this transaction has made in a table and its partitions';
+
+-- In the middle of a drain the statistics are those of its beginning: by them any row is one to be materialized, and reading
+-- the table from its start finds one at once. Hence no sequential scans, here and where rows are picked and counted.
+create function mvsched.has_backlog(target oid) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off as $$
+declare
+  found_one boolean;
+begin
+  execute format('select exists (select from %s t where t.materialized_at is null)', mvsched.relation_name(target)) into found_one;
+  return found_one;
+end
+$$;
+comment on function mvsched.has_backlog(oid) is 'Whether a table has rows that are to be materialized';
+
+-- As long as it is quick, and there is something to do: the cost of a transaction is shared by several calls. A call that
+-- changes nothing cannot do more now: somebody holds the rows, or the function leaves them out.
+create function mvsched.call_for(target mvsched.columns_target, until timestamptz) returns bigint
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  before  bigint := mvsched.rows_changed(target.oid);
+  start   bigint := before;
+  changed bigint := before;
+  call    text   := 'select ' || target.call;
+begin
+  if not mvsched.has_backlog(target.oid) then
+    return 0;
+  end if;
+  perform set_config('search_path', target.path, true);
+  loop
+    execute call;
+    changed := mvsched.rows_changed(target.oid);
+    exit when changed operator(pg_catalog.=) before or pg_catalog.clock_timestamp() operator(pg_catalog.>=) until;
+    before := changed;
+  end loop;
+  return changed operator(pg_catalog.-) start;
+end
+$$;
+comment on function mvsched.call_for(mvsched.columns_target, timestamptz) is
+  'Calls the function of a table again and again, until that instant or until there is nothing left to do; how many row updates that made';
+
+create function mvsched.materialize_rows(target mvsched.columns_target, ids text[]) returns bigint
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  done bigint;
+  sql  text := mvsched.over_batch(target.oid, target.query) || format( -- null where a function is called
+    'update %s t set %s from (select b.id, c.copies, %s from batch b left join (select computed.*, pg_catalog.count(*) over (partition by computed.id) as copies from computed) c on c.id operator(pg_catalog.=) b.id) r where t.%I operator(pg_catalog.=) r.id and mvsched.only_row(r.copies, r.id::pg_catalog.text)',
+    target.name,
+    concat_ws(', ', case when not target.filling then 'materialized_at = pg_catalog.now()' end,
+              (select string_agg(format('%1$I = r.%1$I', c), ', ') from unnest(target.columns) c)),
+    (select string_agg(format('c.%I', c), ', ') from unnest(target.columns) c),
+    target.key);
+begin
+  if target.call is not null then
+    execute format('update %s set materialized_at = null where %I = any ($1::%s[]) and materialized_at = ''-infinity''',
+                   target.name, target.key, mvsched.column_type(target.oid, target.key)) using ids;
+    return mvsched.call_for(target, 'infinity');
+  end if;
+  perform set_config('search_path', target.path, true);
+  execute sql using ids;
+  get diagnostics done = row_count;
+  return done;
+end
+$$;
+comment on function mvsched.materialize_rows(mvsched.columns_target, text[]) is
+  'Computes and writes the columns of these rows, which this transaction has locked; a function is shown these alone, which are hidden from it. A row that the query leaves out gets nulls';
+
+create function mvsched.set_aside(target mvsched.columns_target, id text, state text, message text) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  execute format('update %s set materialized_at = ''-infinity'' where %I = $1::%s', target.name, target.key,
+                 mvsched.column_type(target.oid, target.key)) using id;
+  insert into mvsched.materialization_poison (materialized_view_refresh_schedule_id, row_key, execution_id, error_name, error_message)
+  values (target.schedule_id, id, target.execution_id, state, left(message, 1000))
+  on conflict (materialized_view_refresh_schedule_id, row_key) do update
+     set execution_id = excluded.execution_id, error_name = excluded.error_name, error_message = excluded.error_message,
+         set_aside_at = excluded.set_aside_at;
+end
+$$;
+comment on function mvsched.set_aside(mvsched.columns_target, text, text, text) is 'Sets one row aside that cannot be computed';
+
+-- One try costs a subtransaction; so this is for a batch that has failed. Of n rows with one that cannot be computed, it
+-- takes about 2 log n tries, and all rows but that one are materialized.
+create function mvsched.materialize_by_halves(target mvsched.columns_target, ids text[], out done bigint, out poisoned bigint)
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  half    integer := cardinality(ids) / 2;
+  state   text;
+  message text;
+  part    record;
+begin
+  begin
+    done := mvsched.materialize_rows(target, ids);
+    poisoned := 0;
+    return;
+  exception when others or assert_failure then -- a cancel is not among them
+    get stacked diagnostics state = returned_sqlstate, message = message_text;
+    if not mvsched.blames_row(state) then
+      raise;
+    end if;
+  end;
+  if half = 0 then
+    perform mvsched.set_aside(target, ids[1], state, message);
+    done := 0;
+    poisoned := 1;
+    return;
+  end if;
+  done := 0;
+  poisoned := 0;
+  for part in
+    select h.* from (values (ids[:half]), (ids[half + 1:])) parts (ids)
+     cross join lateral mvsched.materialize_by_halves(target, parts.ids) h
+  loop
+    done := done + part.done;
+    poisoned := poisoned + part.poisoned;
+  end loop;
+end
+$$;
+comment on function mvsched.materialize_by_halves(mvsched.columns_target, text[]) is
+  'As materialize_rows, but rows that cannot be computed are found by halving, and set aside';
+
+
+-- A function takes the rows that it likes. So all are hidden from it, and shown block by block, in one transaction:
+-- nobody else sees any of that. Where there are too many to hide, that is left to people.
+create function mvsched.call_by_blocks(target mvsched.columns_target, out done bigint, out poisoned bigint)
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  most  constant integer := 100000;
+  block constant integer := 100;
+  until timestamptz := clock_timestamp() + interval '10 seconds';
+  ids   text[];
+  part  record;
+  i     integer := 0;
+begin
+  execute format('select array(select t.%1$I::text from %2$s t where t.materialized_at is null order by t.%1$I desc limit %3$s for no key update)',
+                 target.key, target.name, most + 1) into ids;
+  done := 0;
+  poisoned := 0;
+  if cardinality(ids) > most then
+    raise exception '% fails at one of more than % rows, which are too many to find out which one it is', target.call, most
+      using errcode = 'program_limit_exceeded', hint = 'A query (--from) finds it however many there are.';
+  end if;
+  execute format('update %s set materialized_at = ''-infinity'' where materialized_at is null', target.name);
+  while i < cardinality(ids) and clock_timestamp() < until loop
+    part := mvsched.materialize_by_halves(target, ids[i + 1:i + block]);
+    done := done + part.done;
+    poisoned := poisoned + part.poisoned;
+    i := i + block;
+  end loop;
+  execute format('update %s set materialized_at = null where %I = any ($1::%s[]) and materialized_at = ''-infinity''',
+                 target.name, target.key, mvsched.column_type(target.oid, target.key)) using ids[i + 1:];
+end
+$$;
+comment on function mvsched.call_by_blocks(mvsched.columns_target) is
+  'As call_for, but rows at which the function fails are found by showing it a few of them at a time, and set aside';
+
+create function mvsched.rows_left(target oid) returns bigint
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off as $$
+declare
+  most     constant bigint := 20000;
+  counted  bigint;
+  estimate json;
+begin
+  execute format('select count(*) from (select from %s t where t.materialized_at is null limit %s) pending', mvsched.relation_name(target), most)
+     into counted;
+  if counted = most then
+    execute format('explain (format json) select from %s t where t.materialized_at is null', mvsched.relation_name(target)) into estimate;
+    counted := greatest(counted, (estimate -> 0 -> 'Plan' ->> 'Plan Rows')::bigint);
+  end if;
+  return counted;
+end
+$$;
+comment on function mvsched.rows_left(oid) is
+  'How many rows of a table are to be materialized: up to 20,000 they are counted, from there on the planner guesses';
+
+create function mvsched.rows_left_now(target oid) returns bigint
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set lock_timeout = '10ms' as $$
+begin
+  return mvsched.rows_left(target);
+exception when others then
+  return null; -- somebody holds the table, or this role may not read it
+end
+$$;
+comment on function mvsched.rows_left_now(oid) is 'The same for who only looks: null where that cannot be told at once';
+
+create function mvsched.fill_batch(target mvsched.columns_target, wanted integer, careful boolean,
+                                   out picked bigint, out done bigint, out poisoned bigint)
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  fill     mvsched.materialization_fill;
+  key_type text := mvsched.column_type(target.oid, target.key);
+  below    text := 'true';
+  ids      text[];
+  low      text;
+  part     record;
+begin
+  picked := 0;
+  done := 0;
+  poisoned := 0;
+  -- The row is this lane's until the commit: another one finds none, and is done.
+  select f.* into fill
+    from mvsched.materialization_fill f
+   where f.materialized_view_refresh_schedule_id = target.schedule_id
+   order by f.id
+   limit 1
+     for no key update skip locked;
+  if not found then
+    return;
+  end if;
+  target.filling := true;
+  target.columns := array(select c from unnest(fill.columns) c where c = any (target.columns)); -- those that it still has
+  if fill.below is not null then
+    below := format('t.%I operator(pg_catalog.<) %L::%s', target.key, fill.below, key_type);
+  end if;
+  -- A window of keys, whatever the condition says of them, so that a rare one does not make it a long transaction.
+  execute format('select min(k)::text, count(*) from (select t.%1$I as k from %2$s t where %3$s order by t.%1$I desc limit %4$s) keys',
+                 target.key, target.name, below, wanted)
+     into low, picked;
+  if picked = 0 or cardinality(target.columns) = 0 then
+    delete from mvsched.materialization_fill f where f.id = fill.id;
+    picked := 1; -- there may be another one
+    return;
+  end if;
+  -- Not skip locked: a row that is passed over here would not come again. And it waits for who materializes a row by the
+  -- query of before.
+  perform set_config('search_path', target.path, true);
+  execute format('select array(select t.%1$I::pg_catalog.text from %2$s t where t.%1$I operator(pg_catalog.>=) %3$L::%4$s and %5$s and (%6$s'
+                 || E'\n) and t.materialized_at is distinct from ''-infinity'' for no key update)',
+                 target.key, target.name, low, key_type, below, coalesce(fill.condition, 'true'))
+     into ids;
+  perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  if coalesce(careful, true) then
+    select h.* into done, poisoned from mvsched.materialize_by_halves(target, ids) h;
+  else
+    done := mvsched.materialize_rows(target, ids);
+  end if;
+  update mvsched.materialization_fill f set below = low where f.id = fill.id;
+end
+$$;
+comment on function mvsched.fill_batch(mvsched.columns_target, integer, boolean) is
+  'Computes some columns of the next so many rows of a table that materialization_fill asks for';
+
+create function mvsched.forget_poison(target mvsched.columns_target) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  if exists (select from mvsched.materialization_poison p where p.materialized_view_refresh_schedule_id = target.schedule_id) then
+    execute format('delete from mvsched.materialization_poison p where p.materialized_view_refresh_schedule_id = $1
+                       and not exists (select from %s t where t.%I = p.row_key::%s and t.materialized_at = ''-infinity'')',
+                   target.name, target.key, mvsched.column_type(target.oid, target.key)) using target.schedule_id;
+  end if;
+end
+$$;
+comment on function mvsched.forget_poison(mvsched.columns_target) is 'Forgets rows that are not set aside any more: they were tried again, or are gone';
+
+create function mvsched.pick_rows(target mvsched.columns_target, wanted integer, below text) returns text[]
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off as $$
+declare
+  ids text[];
+begin
+  execute format('select array(select t.%1$I::text from %2$s t where t.materialized_at is null and %4$s order by t.%1$I desc limit %3$s for no key update skip locked)',
+                 target.key, target.name, wanted,
+                 case when below is null then 'true' else format('t.%I < %L::%s', target.key, below, mvsched.column_type(target.oid, target.key)) end)
+     into ids;
+  return ids;
+end
+$$;
+comment on function mvsched.pick_rows(mvsched.columns_target, integer, text) is
+  'Locks the next so many rows that are to be materialized and that nobody else has, and returns their keys, the newest first';
+
+-- A snapshot that somebody holds keeps the index entries of rows that were materialized meanwhile, all of them above what is
+-- left. So a batch begins below the one before it, and only now and then from the top.
+create function mvsched.next_batch(target mvsched.columns_target, wanted integer, careful boolean, below text,
+                                   out picked bigint, out done bigint, out poisoned bigint, out low text)
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  ids text[];
+begin
+  done := 0;
+  poisoned := 0;
+  if target.call is not null then
+    if coalesce(careful, false) then
+      select h.* into done, poisoned from mvsched.call_by_blocks(target) h;
+    else
+      done := mvsched.call_for(target, clock_timestamp() + interval '100 milliseconds');
+    end if;
+    picked := done + poisoned;
+    return;
+  end if;
+
+  ids := mvsched.pick_rows(target, wanted, below);
+  picked := cardinality(ids);
+  low := ids[picked];
+  if picked = 0 and below is not null then
+    return; -- there may be some above
+  elsif picked = 0 then
+    select f.* into picked, done, poisoned from mvsched.fill_batch(target, wanted, careful) f;
+    return;
+  end if;
+  if coalesce(careful, true) then
+    select h.* into done, poisoned from mvsched.materialize_by_halves(target, ids) h;
+  else
+    done := mvsched.materialize_rows(target, ids);
+  end if;
+end
+$$;
+comment on function mvsched.next_batch(mvsched.columns_target, integer, boolean, text) is 'One batch: of rows that have never been materialized first';
+
+create function mvsched.materialize_batch(
+  execution bigint, schedule bigint, relation oid, wanted integer, careful boolean, count_again boolean, below text,
+  out picked bigint, out done bigint, out poisoned bigint, out low text, out left_over bigint)
+  language plpgsql as $$
+#variable_conflict use_variable
+declare
+  path   pg_catalog.text := pg_catalog.current_setting('search_path');
+  target mvsched.columns_target;
+begin
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  select s.id, execution, relation, mvsched.relation_name(relation), mvsched.columns_key(relation), s.columns_query, s.columns_call,
+         s.columns_list, false, path
+    into target
+    from mvsched.materialized_view_refresh_schedule s
+   where s.id = schedule and s.kind = 'columns';
+  if found and target.columns is null and target.query is not null then -- the table was not there when it was scheduled
+    perform pg_catalog.set_config('search_path', path, true);
+    target.columns := pg_catalog.array_remove(mvsched.query_columns(relation, target.query), 'id');
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  end if;
+  if target.schedule_id is null then
+    raise exception 'the schedule of % has been removed, or is of another kind now', mvsched.relation_name(relation)
+      using errcode = 'undefined_object';
+  end if;
+  select b.* into picked, done, poisoned, low from mvsched.next_batch(target, wanted, careful, below) b;
+  if picked = 0 and below is null then
+    perform mvsched.forget_poison(target);
+  end if;
+  update mvsched.materialized_view_refresh_schedule_execution e
+     set batch_at = clock_timestamp(),
+         rows_done = coalesce(e.rows_done, 0) + done,
+         rows_left = case when count_again then mvsched.rows_left(relation)
+                          else greatest(0, e.rows_left - done - poisoned) end
+   where e.id = execution
+  returning e.rows_left into left_over;
+  perform pg_catalog.set_config('search_path', path, true);
+end
+$$;
+comment on function mvsched.materialize_batch(bigint, bigint, oid, integer, boolean, boolean, text) is
+  'The middle of each transaction of a drain: one batch, and the note of it in the execution. Careful: rows that are to blame for an error are looked for; null: only if that costs little. Below: only rows with a key below this, null: all; low is what to begin the next one below. Nothing picked of all: there is nothing left to do';
+
+create function mvsched.invalidate_chunk(schedule bigint, condition text, below text, chunk integer,
+                                         out looked_at bigint, out changed bigint, out low text)
+  language plpgsql as $$
+#variable_conflict use_variable
+declare
+  path     pg_catalog.text := pg_catalog.current_setting('search_path');
+  relation pg_catalog.oid  := (select s.view_oid from mvsched.materialized_view_refresh_schedule s where s.id operator(pg_catalog.=) schedule);
+  key      pg_catalog.text := pg_catalog.quote_ident(mvsched.columns_key(relation));
+  key_type pg_catalog.text := mvsched.column_type(relation, mvsched.columns_key(relation));
+  upper    pg_catalog.text := case when below is null then 'true' else pg_catalog.format('t.%s operator(pg_catalog.<) %L::%s', key, below, key_type) end;
+begin
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  execute format('select min(k)::text, count(*) from (select t.%1$s as k from %2$s t where %3$s order by t.%1$s desc limit %4$s) keys',
+                 key, mvsched.relation_name(relation), upper, chunk)
+     into low, looked_at;
+  perform set_config('search_path', path, true);
+  execute pg_catalog.format('update %1$s t set materialized_at = null where t.%2$s operator(pg_catalog.>=) %3$L::%4$s and %5$s and t.materialized_at is not null and (%6$s'
+                            || E'\n)',
+                            mvsched.relation_name(relation), key, low, key_type, upper, condition);
+  get diagnostics changed = row_count;
+end
+$$;
+comment on function mvsched.invalidate_chunk(bigint, text, text, integer) is
+  'Has those among the next so many rows of a table materialized again for which a condition is true';
+
+create function mvsched.has_work(schedule bigint, target oid) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set lock_timeout = '100ms' as $$
+begin
+  return exists (select from mvsched.materialization_fill f where f.materialized_view_refresh_schedule_id = schedule)
+         or mvsched.has_backlog(target);
+exception
+  when lock_not_available then
+    return false; -- the next look tells
+  when others then
+    return true; -- and the run tells what is wrong
+end
+$$;
+comment on function mvsched.has_work(bigint, oid) is 'Whether there is something to do for a schedule of columns; it hardly waits for locks, and raises nothing';
+
+create function mvsched.check_columns() returns trigger
+  language plpgsql as $$
+declare
+  path    pg_catalog.text := pg_catalog.current_setting('search_path');
+  given   pg_catalog.text[];
+  wrong   pg_catalog.text;
+begin
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  if new.kind <> 'columns' then
+    raise exception 'a query or function for columns is for schedules of kind columns' using errcode = 'invalid_parameter_value';
+  elsif num_nonnulls(new.columns_query, new.columns_call) <> 1 then
+    raise exception 'columns are materialized by a query or by a function: one of the two' using errcode = 'invalid_parameter_value';
+  elsif new.columns_call is not null and new.lanes > 1 then
+    raise exception 'a function chooses its rows itself, and two calls at the same time may choose the same ones'
+      using errcode = 'invalid_parameter_value', hint = 'Use one lane, or a query.';
+  elsif new.skip_unchanged then
+    raise exception 'columns are never skipped as unchanged: where nothing is to be done, nothing is'
+      using errcode = 'invalid_parameter_value';
+  end if;
+  new.columns_list := null;
+  if new.view_oid is null then
+    perform set_config('search_path', path, true);
+    return new; -- no such table yet, as in a restore; a run says so
+  end if;
+
+  if mvsched.columns_key(new.view_oid) is null then
+    raise exception '% has no primary key of one column', new.materialized_view_name
+      using errcode = 'invalid_parameter_value', hint = 'A batch names its rows by it; or by another unique column that is not null.';
+  elsif coalesce(mvsched.column_type(new.view_oid, 'materialized_at'), '') <> 'timestamp with time zone' then
+    raise exception '% has no column materialized_at of type timestamptz', new.materialized_view_name
+      using errcode = 'invalid_parameter_value',
+            hint = format('alter table %s add column materialized_at timestamptz', new.materialized_view_name);
+  end if;
+
+  -- The program says here what its session's search_path is; a hand-written row is read under the one of its session.
+  perform set_config('search_path', coalesce(new.search_path, nullif(current_setting('mvsched.columns_path', true), ''), path), true);
+  if new.columns_call is not null then
+    execute 'explain select ' || new.columns_call; -- planned, and not run
+  else
+    given := mvsched.query_columns(new.view_oid, new.columns_query);
+  end if;
+  perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  if given is not null then
+    if 'id' <> all (given) then
+      raise exception 'the query gives no column id' using errcode = 'invalid_parameter_value', hint = 'It is the id of batch.';
+    end if;
+    given := array_remove(given, 'id');
+    if cardinality(given) = 0 then
+      raise exception 'the query gives no column but id' using errcode = 'invalid_parameter_value';
+    end if;
+    select g.name into wrong
+      from unnest(given) with ordinality g (name, n)
+      left join pg_catalog.pg_attribute a on a.attrelid = new.view_oid and a.attname = g.name and a.attnum > 0 and not a.attisdropped
+     where a.attname is null or a.attgenerated <> '' or a.attidentity = 'a' or g.name in ('materialized_at', mvsched.columns_key(new.view_oid))
+     order by g.n
+     limit 1;
+    if found then
+      raise exception 'the query gives column %, which is none of % that it could be written to', quote_ident(wrong), new.materialized_view_name
+        using errcode = 'invalid_parameter_value', hint = 'Each of its columns but id has to be a column of the table.';
+    end if;
+    new.columns_list := given;
+    if tg_op = 'UPDATE' and old.columns_list is not null and not given <@ old.columns_list then
+      insert into mvsched.materialization_fill (materialized_view_refresh_schedule_id, columns)
+      values (new.id, array(select c from unnest(given) c where c <> all (old.columns_list)));
+    end if;
+  end if;
+  perform set_config('search_path', path, true);
+  return new;
+end
+$$;
+comment on function mvsched.check_columns() is
+  'Refuses a query or function for columns that could not work, notes the columns, and has new ones filled';
+
+create function mvsched.forget_columns() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  delete from mvsched.materialization_poison p where p.materialized_view_refresh_schedule_id = old.id;
+  delete from mvsched.materialization_fill f where f.materialized_view_refresh_schedule_id = old.id;
+  return null;
+end
+$$;
+comment on function mvsched.forget_columns() is 'Removes what belongs to a schedule of columns that is removed';
+
+create trigger forget_columns
+  after delete on mvsched.materialized_view_refresh_schedule
+  for each row when (old.kind = 'columns')
+  execute function mvsched.forget_columns();
+
+create trigger check_schedule_columns -- behind check_schedule, which finds the table
+  before insert or update of materialized_view_name, kind, columns_query, columns_call, columns_list, lanes, skip_unchanged
+  on mvsched.materialized_view_refresh_schedule
+  for each row when (new.kind = 'columns' or new.columns_query is not null or new.columns_call is not null)
+  execute function mvsched.check_columns();
+
+------------------------------------------------------------------------------------------------------------------------
 -- Settle, wait, claim
 ------------------------------------------------------------------------------------------------------------------------
 
@@ -1799,6 +2474,9 @@ create type mvsched.claim as (
   skipped       text,
   kind          text,
   whole         boolean,
+  batch_rows    integer,
+  lane          integer,
+  lanes         integer,
   first_due_at  timestamptz,
   first_due_id  bigint
 );
@@ -1838,6 +2516,66 @@ end
 $$;
 comment on function mvsched.free_runs() is
   'How many refreshes may begin under settings.max_concurrent_refreshes. Where there is such a cap, it keeps other claims waiting until this transaction has ended';
+
+-- A table that a drain is at may have further lanes (schedule.lanes): other workers who drain it too. The first lane is
+-- what the slot is claimed for, and what is settled. The others come and go with it: each once in a run of the first,
+-- when that has come to know that there is work for more than one. They belong to no slot and to no schedule, so that
+-- nothing is decided by how they end; what a dead one leaves, the first one does.
+create function mvsched.free_lanes(queues text[]) returns table (schedule_id bigint, view_oid oid, lane smallint, trigger text)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+begin
+  return query
+    select s.id, e.view_oid, free.lane::smallint, e.trigger::text
+      from mvsched.materialized_view_refresh_schedule_execution e
+      join mvsched.materialized_view_refresh_schedule s on s.id = e.materialized_view_refresh_schedule_id
+     cross join lateral (
+            select generate_series(1, s.lanes - 1) as lane
+             except
+            select x.lane
+              from mvsched.materialized_view_refresh_schedule_execution x
+             where x.view_name = e.view_name and x.id > e.id and x.lane > 0) free
+     where e.status = 'running' and e.lane = 0 and e.rows_left > 2 * s.batch_rows
+       and s.kind = 'columns' and s.lanes > 1 and s.paused_at is null and (queues is null or s.queue = any (queues))
+       and not exists (select from mvsched.materialized_view_refresh_schedule_execution x
+                        where x.status = 'running' and x.view_oid = e.view_oid and x.lane = free.lane);
+end
+$$;
+comment on function mvsched.free_lanes(text[]) is 'The lanes that workers of these queues (null: of all) may take beside the first one of a drain';
+
+create function mvsched.claim_lane(worker text, wanted bigint, queues text[], with_usual boolean) returns setof mvsched.claim
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_variable
+declare
+  free    record;
+  claimed mvsched.claim;
+begin
+  for free in select f.* from mvsched.free_lanes(queues) f order by f.lane, f.schedule_id loop
+    exit when wanted <= 0;
+    select null, null, s.id, mvsched.view_name(v.oid), null, 1, extract(epoch from s.maximum_execution_duration),
+           extract(epoch from s.lock_timeout), s.strategy, s.search_path, s.settings::text, v.oid::bigint, v.schema_name, v.relation_name,
+           v.populated, v.unique_index, v.owner_temp, false,
+           case when with_usual then mvsched.usual_seconds(mvsched.view_name(v.oid)) end, null, s.kind, false, s.batch_rows, free.lane, s.lanes,
+           null, null
+      into claimed
+      from mvsched.materialized_view_refresh_schedule s
+      join mvsched.refreshable v on v.oid = free.view_oid
+     where s.id = free.schedule_id;
+    continue when not found;
+    insert into mvsched.materialized_view_refresh_schedule_execution as e (view_name, view_oid, trigger, worker, lane)
+    values (claimed.view_name, free.view_oid, free.trigger, worker, free.lane)
+    on conflict (view_oid, lane) where status = 'running' do nothing
+    returning e.id, e.started_at into claimed.execution_id, claimed.claimed_at;
+    continue when not found;
+    return next claimed;
+    wanted := wanted - 1;
+  end loop;
+end
+$$;
+comment on function mvsched.claim_lane(text, bigint, text[], boolean) is 'Claims up to so many further lanes of drains that are under way';
 
 -- What has been claimed leaves entries in the index on what is due that lead nowhere. As long as a transaction is open that
 -- could still see them, all of them would be read by every claim (20,000 of them: 0.3 s). So a claim tells where in the
@@ -1933,7 +2671,7 @@ begin
          and x.database_identity = here
          and not exists (
                select from mvsched.materialized_view_refresh_schedule_execution e
-                where e.status = 'running' and e.view_oid = x.view_oid)
+                where e.status = 'running' and e.view_oid = x.view_oid and e.lane = 0)
          for no key update skip locked;
       continue when not found;
       select x.* into v from mvsched.refreshable_relation x where x.oid = s.view_oid and mvsched.can_be(x.relkind, s.kind);
@@ -1968,7 +2706,7 @@ begin
 
       asked := exists (
         select from mvsched.materialized_view_refresh_request r where r.materialized_view_refresh_schedule_id = s.id);
-      if (s.skip_unchanged or s.on_change) and v.populated and reason is null then
+      if (s.skip_unchanged or s.on_change) and s.kind <> 'columns' and v.populated and reason is null then
         -- In this order: a session that ends in between has reported its counters by the time that they are read.
         sure := mvsched.nobody_else_here();
         print := mvsched.fingerprint(s.view_oid);
@@ -2076,6 +2814,9 @@ begin
       claimed.kind := s.kind;
       claimed.first_due_at := candidate.first_due_at;
       claimed.first_due_id := candidate.first_due_id;
+      claimed.batch_rows := s.batch_rows;
+      claimed.lane := 0;
+      claimed.lanes := s.lanes;
       claimed.whole := s.merge_window is null or coalesce(s.next_full_at <= instant, false);
       return next claimed;
       taken := taken + 1;
@@ -2084,6 +2825,9 @@ begin
     exit when taken > 0 or seen < depth;
     depth := depth * 10;
   end loop;
+  if taken < wanted then
+    return query select * from mvsched.claim_lane(worker, wanted - taken, queues, with_usual);
+  end if;
 end
 $$;
 comment on function mvsched.claim(text, integer, text[], timestamptz, timestamptz, boolean, timestamptz, bigint) is
@@ -2174,7 +2918,9 @@ begin
   return query
     update mvsched.materialized_view_refresh_schedule_execution e
        set status = 'succeeded',
-           reason = case when pg_catalog.clock_timestamp() - e.started_at > e.predicted_duration then 'outlasted_prediction' end,
+           reason = case when pg_catalog.clock_timestamp() - e.started_at > e.predicted_duration then 'outlasted_prediction'
+                         when e.rows_done is not null and exists (
+                           select from mvsched.materialization_poison p where p.execution_id = e.id) then 'rows_set_aside' end,
            ended_at = greatest(e.started_at, pg_catalog.clock_timestamp()),
            method = refresh_succeeded.method,
            method_reason = refresh_succeeded.method_reason,
@@ -2182,8 +2928,8 @@ begin
            data_as_of = least(pg_catalog.now(), nullif(pg_catalog.current_setting('mvsched.data_of_parents', true), '')::timestamptz),
            refreshed_at = pg_catalog.now(),
            tuples_written = counted.written,
-           rows_inserted = counted.inserted,
-           rows_deleted = counted.deleted,
+           rows_inserted = coalesce(e.rows_done, counted.inserted),
+           rows_deleted = coalesce(e.rows_done, counted.deleted),
            rows_kept = case when counted.deleted is not null then greatest(counted.before - counted.deleted, 0) end
       from (select case when known then pg_catalog.pg_stat_get_xact_tuples_inserted(view)
                           - pg_catalog.current_setting('mvsched.rows_inserted_before')::bigint end as inserted,
@@ -2855,6 +3601,10 @@ select s.id                                                as materialized_view_
        s.consecutive_failures,
        s.queue,
        s.kind::text                                        as kind,
+       case when s.kind = 'columns' then coalesce(drain.rows_left, mvsched.rows_left_now(v.oid)) end as rows_left,
+       drain.rows_per_second,
+       case when s.kind = 'columns' then
+         (select count(*) from mvsched.materialization_poison p where p.materialized_view_refresh_schedule_id = s.id) end as rows_set_aside,
        -- From the catalog's page count: pg_relation_size would wait behind a plain refresh.
        greatest(v.relpages, 0)::bigint * pg_catalog.current_setting('block_size')::bigint as size_bytes,
        reads.parents,
@@ -2880,6 +3630,13 @@ select s.id                                                as materialized_view_
           order by e.lane
           limit 1
        ) running on true
+  left join lateral (
+         -- What is left is left for all lanes; who has counted last knows best.
+         select (pg_catalog.array_agg(e.rows_left order by e.batch_at desc))[1] as rows_left,
+                sum(e.rows_done / nullif(extract(epoch from e.batch_at - e.started_at)::float8, 0)) as rows_per_second
+           from mvsched.materialized_view_refresh_schedule_execution e
+          where s.kind = 'columns' and e.status = 'running' and e.view_oid = v.oid and e.batch_at is not null
+       ) drain on true
   left join lateral (
          select e.*
            from mvsched.materialized_view_refresh_schedule_execution e
@@ -2920,6 +3677,9 @@ comment on column mvsched.status.last_error_message is 'Primary message of its e
 comment on column mvsched.status.consecutive_failures is 'Failed slots since the last success';
 comment on column mvsched.status.queue is 'The queue whose workers refresh the view';
 comment on column mvsched.status.kind is 'What is materialized: view, merge, columns';
+comment on column mvsched.status.rows_left is 'Of columns: how many rows are still to be materialized; beyond 20,000 the planner guesses. Null: of another kind, or somebody holds a lock on the table';
+comment on column mvsched.status.rows_per_second is 'Of columns: how fast they are being materialized, all lanes together; null: they are not';
+comment on column mvsched.status.rows_set_aside is 'Of columns: how many rows could not be materialized (mvsched.materialization_poison)';
 comment on column mvsched.status.size_bytes is 'The view''s size by the catalog''s page count, as of its last VACUUM, ANALYZE or plain refresh';
 comment on column mvsched.status.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views; null: the view is gone';
 comment on column mvsched.status.succeeded_at is 'The end of the last success under its name; null: none that is kept';

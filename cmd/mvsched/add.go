@@ -20,6 +20,7 @@ type addOptions struct {
 func newAddCmd(a *app) *cobra.Command {
 	var opts addOptions
 	var flags settingsFlags
+	var columns columnsFlags
 	var merge mergeFlags
 	var all bool
 	var schema string
@@ -42,12 +43,18 @@ with --window only those for which that is true. --create makes the table. Query
 role that refreshes.
 
 --all takes every materialized view that has no schedule, of one schema with --schema.
+
+--columns fills computed columns of a table instead, of rows whose materialized_at is null: with --from by a query over
+batch(id), with --call by calling a function until nothing is left. Without any of the above it is --on-change: whenever
+there are such rows.
 A new schedule is due at once.`,
 		Example: `  mvsched add cinema.venue_view --every 5m
   mvsched add '"Sales 2026"."By Day"' --every '1 day' --timeout 1h --strategy plain
   mvsched add cinema.report_view --cron '30 6 * * 1-5' --timezone Europe/Berlin
   mvsched add cinema.sales_view --max-lag 10m
   mvsched add cinema.top_venues_view --after-parents
+  mvsched add event_seat_state_change --columns --from event_seat_state_change_materialize.sql --parallel 2
+  mvsched add event_seat_state_change --columns --call 'materialize_event_seat_state_change()'
   mvsched add sales_by_day --merge-from sales_by_day_source --key day,country --window 'day >= current_date - 7' --every 5m
   mvsched add --all --schema cinema --every 1h`,
 		ValidArgsFunction: a.completeViews,
@@ -67,6 +74,12 @@ A new schedule is due at once.`,
 		if opts.settings, err = flags.settings(cmd); err != nil {
 			return err
 		}
+		if err := columns.newSettings(a, cmd, &opts.settings); err != nil {
+			return err
+		}
+		if opts.settings.Columns != nil && len(opts.views) != 1 {
+			return &usageError{problem: "--columns is for one table", hint: "name it: mvsched add TABLE --columns --from FILE.sql"}
+		}
 		if opts.settings.When() == "" {
 			return &usageError{
 				problem: "say when to refresh",
@@ -82,6 +95,8 @@ A new schedule is due at once.`,
 		return runAdd(ctx, a, opts)
 	})
 	flags.registerSchedule(a, cmd)
+	columns.register(cmd)
+	cmd.Flags().BoolVar(&columns.columns, "columns", false, "fill computed columns of a table, with --from or --call")
 	merge.register(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "every materialized view that has no schedule")
 	cmd.Flags().StringVar(&schema, "schema", "", "with --all: only those in this schema")

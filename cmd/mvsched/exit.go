@@ -226,6 +226,8 @@ func viewHint(e *schedule.ViewError) string {
 		return "schedule it with `mvsched add VIEW --every 5m`"
 	case errors.Is(e.Err, schedule.ErrScheduled):
 		return "change it with `mvsched set`, or add it with --if-not-exists"
+	case errors.Is(e.Err, schedule.ErrNoColumns):
+		return "`mvsched add TABLE --columns --from FILE.sql` makes one"
 	case errors.Is(e.Err, schedule.ErrNoParents):
 		return "with --after-parents it would never be refreshed again; use --every 5m (`mvsched graph` shows what reads what)"
 	default:

@@ -96,7 +96,7 @@ func (a *app) work(pool *pgxpool.Pool, store *schedule.Store, jobs int,
 	stop := func() {}
 	if a.terminal != nil && !a.quiet {
 		live := report.NewLive(a.terminal, width(a.terminal))
-		worker.Started, worker.Ended, worker.Usual = live.Started, live.Ended, true
+		worker.Started, worker.Ended, worker.Progressed, worker.Usual = live.Started, live.Ended, live.Progressed, true
 		stop = live.Stop
 	}
 	executions, err := do(worker)

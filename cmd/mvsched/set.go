@@ -11,6 +11,7 @@ import (
 
 func newSetCmd(a *app) *cobra.Command {
 	var flags settingsFlags
+	var columns columnsFlags
 	cmd := &cobra.Command{
 		Use:     "set VIEW... [flags]",
 		Short:   "Change schedules: only what is given",
@@ -34,12 +35,16 @@ A new interval counts from the last run. A refresh under way goes on with what i
 		if err := flags.fits(settings); err != nil {
 			return err
 		}
+		if settings.Columns, err = columns.settings(a, cmd); err != nil {
+			return err
+		}
 		if reflect.ValueOf(settings).IsZero() {
 			return &usageError{problem: "say what to change", hint: "see `mvsched set --help`"}
 		}
 		return runSet(ctx, a, views, settings)
 	})
 	flags.registerSchedule(a, cmd)
+	columns.register(cmd)
 	return cmd
 }
 

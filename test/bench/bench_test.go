@@ -11,11 +11,11 @@ import (
 func TestQuick(t *testing.T) {
 	var out strings.Builder
 	dir := t.TempDir()
-	o := options{rounds: 1, views: 16, bigMB: 2, figures: "burst,nothing,serve,big", plots: dir, quick: true}
+	o := options{rounds: 1, views: 16, bigMB: 2, columns: 1000, figures: "burst,nothing,serve,big,columns", plots: dir, quick: true}
 	if err := run(t.Context(), o, &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"8 at a time", "Nothing is due", "start delay", "refreshed concurrently", "| River |"} {
+	for _, want := range []string{"8 at a time", "Nothing is due", "start delay", "refreshed concurrently", "a backlog of 1000 rows", "| River |"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("there is no %q in:\n%s", want, out.String())
 		}

@@ -18,6 +18,7 @@ type options struct {
 	rounds  int
 	views   int
 	bigMB   int
+	columns int
 	rows    int
 	figures string
 	plots   string
@@ -42,6 +43,7 @@ func figures() []figure {
 		{"claimers", (*bench).measureClaimers},
 		{"graph", (*bench).measureGraph},
 		{"growth", (*bench).measureGrowth},
+		{"columns", (*bench).measureColumns},
 		{"merge", (*bench).measureMerge},
 	}
 }
@@ -51,15 +53,16 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 7, "measure everything so often, in turn")
 	flag.IntVar(&o.views, "views", 200, "how many tiny views a burst has")
 	flag.IntVar(&o.bigMB, "big", 200, "megabytes of the big view")
+	flag.IntVar(&o.columns, "columns", 40_000, "rows of the backlog of materialized columns")
 	flag.IntVar(&o.rows, "rows", 1_000_000, "rows of the merge table")
-	flag.StringVar(&o.figures, "figures", "burst,nothing,serve,big,merge", "what to measure; scale is "+scaleFigures)
+	flag.StringVar(&o.figures, "figures", "burst,nothing,serve,big,columns,merge", "what to measure; scale is "+scaleFigures)
 	flag.StringVar(&o.plots, "plots", "", "draw plots into this directory")
 	flag.StringVar(&o.binary, "mvsched", "", "the program to measure; built when it is not given")
 	flag.BoolVar(&o.quick, "quick", false, "a small round of everything, to see that it works; its figures mean nothing")
 	o.register()
 	flag.Parse()
 	if o.quick {
-		o.rounds, o.views, o.bigMB, o.rows = 1, 16, 2, 10_000
+		o.rounds, o.views, o.bigMB, o.columns, o.rows = 1, 16, 2, 1000, 10_000
 		o.quickly()
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

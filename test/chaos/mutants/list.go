@@ -74,8 +74,8 @@ var mutants = []mutant{
 	{
 		name: "no pipeline: commit sent when the refresh has answered",
 		edits: []edit{
-			{transaction, "	queue(reach(&done.committed), `commit`)\n	for _, sql := range schedule.SettleStatements() {\n		queue(pass, sql)\n	}\n", ""},
-			{transaction, "	return done, err\n}\n\n// interval is", "	if err == nil {\n		_, err = conn.Exec(ctx, `commit`)\n		done.committed = err == nil\n	}\n	return done, err\n}\n\n// interval is"},
+			{transaction, "	p.queue(reach(&done.committed), `commit`)\n	if claim.ScheduleID == nil {\n		return\n	}\n", "	if true {\n		return\n	}\n"},
+			{transaction, "	err = p.send(ctx, conn)\n	return done, err\n}\n", "	err = p.send(ctx, conn)\n	if err == nil {\n		_, err = conn.Exec(ctx, `commit`)\n		done.committed = err == nil\n	}\n	return done, err\n}\n"},
 		},
 		pkg: "./cmd/mvsched", tests: "^TestScript$/^worker_killed$",
 	},
@@ -86,7 +86,7 @@ var mutants = []mutant{
 	},
 	{
 		name:    "record in a second transaction",
-		edits:   []edit{{transaction, "	queue(pass, `set local search_path = pg_catalog, pg_temp`)\n", "	queue(pass, `commit`)\n	queue(pass, `begin`)\n	queue(pass, `set local search_path = pg_catalog, pg_temp`)\n"}},
+		edits:   []edit{{transaction, "	p.queue(pass, `set local search_path = pg_catalog, pg_temp`)\n", "	p.queue(pass, `commit`)\n	p.queue(pass, `begin`)\n	p.queue(pass, `set local search_path = pg_catalog, pg_temp`)\n"}},
 		sampled: true,
 		pkg:     "./refresh", tests: "^TestTheRecordIsDeleted$",
 	},
@@ -117,18 +117,18 @@ var mutants = []mutant{
 	},
 	{
 		name: "rescue by time only",
-		edits: []edit{{execution, "   and (e.xmax::text <> '0' or e.started_at + e.start_grace < clock_timestamp()", "   and (e.started_at + e.start_grace < clock_timestamp()"},
+		edits: []edit{{execution, "   and (e.xmax::text <> '0' and e.batch_at is null or coalesce(", "   and (coalesce("},
 			{execution, "     for no key update of e skip locked\n), verdict", "), verdict"}},
 		pkg: "./schedule", tests: "^TestRescue$/^leaves_a_live_run_alone_however_old$",
 	},
 	{
 		name:  "rescue without grace",
-		edits: []edit{{execution, "e.started_at + e.start_grace < clock_timestamp()", "e.started_at <= clock_timestamp()"}},
+		edits: []edit{{execution, "e.started_at) + e.start_grace < clock_timestamp()", "e.started_at) <= clock_timestamp()"}},
 		pkg:   "./schedule", tests: "^TestRescue$/^leaves_a_claim_in_its_grace_alone$",
 	},
 	{
 		name:  "rescue by grace only, not by xmax",
-		edits: []edit{{execution, "   and (e.xmax::text <> '0' or e.started_at", "   and (e.started_at"}},
+		edits: []edit{{execution, "   and (e.xmax::text <> '0' and e.batch_at is null or coalesce(", "   and (coalesce("}},
 		pkg:   "./schedule", tests: "^TestRescue$/^abandons_a_run_whose_transaction_is_gone_at_once$",
 	},
 	{

@@ -168,7 +168,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "the view's name by concatenation",
-		edits: []edit{{transaction, "view := schedule.ViewName{Schema: claim.Schema, Name: claim.Name}.Identifier().Sanitize()", "view := claim.Schema + `.` + claim.Name".\"+name.Name)"}},
+		edits: []edit{{transaction, "view := schedule.ViewName{Schema: claim.Schema, Name: claim.Name}.Identifier().Sanitize()", "view := claim.Schema + `.` + claim.Name"}},
 		pkg:   "./cmd/mvsched", tests: "^TestScript$/^names$",
 	},
 	{

@@ -20,7 +20,7 @@ func TestClaimSince(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer holder.Rollback(t.Context()) //nolint:errcheck // it only holds a snapshot
+	defer holder.Rollback(t.Context())
 	if _, err := holder.Exec(t.Context(), `select pg_catalog.pg_current_xact_id()`); err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestClaimSince(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer tx.Rollback(t.Context()) //nolint:errcheck // it is only looked at
+		defer tx.Rollback(t.Context())
 		var dueAt *time.Time
 		var id *int64
 		if since != nil {
@@ -70,7 +70,9 @@ func TestClaimSince(t *testing.T) {
 
 func TestFloor(t *testing.T) {
 	t.Parallel()
-	at := func(second, id int64) *schedule.Position { return &schedule.Position{DueAt: time.Unix(second, 0), ScheduleID: id} }
+	at := func(second, id int64) *schedule.Position {
+		return &schedule.Position{DueAt: time.Unix(second, 0), ScheduleID: id}
+	}
 	synctest.Test(t, func(t *testing.T) {
 		var floor schedule.Floor
 		is := func(why string, want *schedule.Position, over time.Duration) {
@@ -93,11 +95,11 @@ func TestFloor(t *testing.T) {
 		is("something is due later", at(1, 7), 0)
 		floor.Lower(time.Unix(1, 0))
 		is("something is due before", at(1, 0), 0)
-		time.Sleep(time.Second + 1)
+		<-time.After(time.Second + 1) // of synctest's clock
 		is("ten times as long for a look", nil, 0)
 		is("a claim goes by it for longer", at(1, 0), schedule.ClaimsFloorLater)
 		floor.Seen(nil, at(3, 1), time.Minute, schedule.QuickLook)
-		time.Sleep(3*time.Second + 1)
+		<-time.After(3*time.Second + 1)
 		is("three seconds at the most", nil, 0)
 	})
 }

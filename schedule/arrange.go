@@ -25,6 +25,14 @@ func (s *Store) Arrange(ctx context.Context) error {
 // A restore may have lost the row.
 const catalogRowSQL = `insert into mvsched.catalog_state (sign) values ('') on conflict do nothing`
 
+// And one without triggers the queues of the schedules that it has loaded.
+const queuesFoundSQL = `
+insert into mvsched.queue (name)
+select distinct s.queue from mvsched.materialized_view_refresh_schedule s
+except
+select q.name from mvsched.queue q
+    on conflict do nothing`
+
 // Under this lock one worker at a time reads the catalog and writes what it found, so the newer state stays. Where the
 // catalog has changed, the others wait until it has: by the state of before they would claim views before those that these
 // read. But not for ever: somebody else may hold the row, and then what was found before has to do.
@@ -108,6 +116,11 @@ func (s *Store) arrange(ctx context.Context, changed bool) (held bool, err error
 		}
 		if _, err := tx.Exec(ctx, idleTimeoutSQL); err != nil {
 			return err
+		}
+		if changed {
+			if _, err := tx.Exec(ctx, queuesFoundSQL); err != nil {
+				return err
+			}
 		}
 		// The sign before the edges: what changes in between is seen the next time.
 		var sign string

@@ -109,7 +109,7 @@ func (s *scale) exec(ctx context.Context, statements ...string) error {
 // schedule makes schedules, of which the first so many are due, in order. Several are of one view where there are more than
 // views: a scheduler cannot tell, as long as no two of them run at once.
 func (s *scale) schedule(ctx context.Context, schedules, due int) error {
-	return s.exec(ctx, `alter table mvsched.materialized_view_refresh_schedule disable trigger user`, fmt.Sprintf(`
+	return s.exec(ctx, `insert into mvsched.queue values ('default') on conflict do nothing`, `alter table mvsched.materialized_view_refresh_schedule disable trigger user`, fmt.Sprintf(`
 		insert into mvsched.materialized_view_refresh_schedule
 		       (materialized_view_name, refresh_interval, next_run_at, database_identity, view_oid)
 		select case when g <= %[1]d then 'public.v' || g else 'public.s' || g end, '30 days',

@@ -80,12 +80,12 @@ func (d *dueViews) look() schedule.TendOptions {
 
 func (d *dueViews) spent() bool { return d.worker.Limit > 0 && d.claimed >= d.worker.Limit }
 
-func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) (*schedule.Claim, error) {
+func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error) {
 	// Counted before it is known to succeed: slots that claim at the same time must not pass the limit together.
 	d.mu.Lock()
 	if d.spent() {
 		d.mu.Unlock()
-		return nil, nil //nolint:nilnil // nothing more to claim
+		return nil, nil
 	}
 	d.claimed++
 	options := schedule.ClaimOptions{
@@ -101,8 +101,9 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) 
 		d.empty++
 		return nil, err
 	}
+	d.claimed += len(claims) - 1
 	d.empty = 0
-	return &claims[0], nil
+	return claims, nil
 }
 
 // over has nothing to do: the database knows what an end is good for.
@@ -158,10 +159,10 @@ func (n *namedViews) take() (view, failed string) {
 	return view, failed
 }
 
-func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn) (*schedule.Claim, error) {
+func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error) {
 	view, failed := n.take()
 	if view == "" {
-		return nil, nil //nolint:nilnil // nothing more to claim
+		return nil, nil
 	}
 	name, err := schedule.ParseViewName(view)
 	if err != nil {
@@ -174,23 +175,24 @@ func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn
 			return nil, err
 		}
 		n.took(execution.ID, view)
-		return &schedule.Claim{ExecutionID: execution.ID, View: view, Skipped: *execution.Reason}, nil
+		return []schedule.Claim{{ExecutionID: execution.ID, View: view, Skipped: *execution.Reason}}, nil
 	}
 	for {
 		claim, err := store.ClaimView(ctx, name, n.settings, options)
 		if err != nil {
 			n.putBack(view)
 		}
+		if err != nil {
+			return nil, err
+		}
 		if claim != nil {
 			n.took(claim.ExecutionID, view)
-		}
-		if claim != nil || err != nil {
-			return claim, err
+			return []schedule.Claim{*claim}, nil
 		}
 		// Somebody else refreshes it. The control loop meanwhile finds out should that one be dead.
 		if !turn.patient {
 			n.putBack(view)
-			return nil, nil //nolint:nilnil // nothing that nobody is at
+			return nil, nil // nothing that nobody is at
 		}
 		pause(ctx, busyInterval)
 		if ctx.Err() != nil {

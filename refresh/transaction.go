@@ -42,15 +42,8 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 	record schedule.Execution, settled bool, err error,
 ) {
 	chosen := claim.Choice()
-	switch {
-	case claim.OID == 0:
-		record, err = r.endDetached(ctx, conn, claim, schedule.Ending{
-			Status: schedule.Failed, Reason: schedule.ReasonMissing, ErrorName: "undefined_table",
-			ErrorMessage: fmt.Sprintf("materialized view %s does not exist", claim.View),
-		})
-		return record, false, err
-	case chosen.Impossible != nil:
-		record, err = r.endDetached(ctx, conn, claim, *chosen.Impossible)
+	if impossible := impossible(claim); impossible != nil {
+		record, err = r.endDetached(ctx, conn, claim, *impossible)
 		return record, false, err
 	}
 
@@ -70,6 +63,26 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 		r.log.Debug("the end of a refresh was not settled", "view", claim.View, "execution", claim.ExecutionID, "error", err)
 	}
 	return sent.record, err == nil, nil
+}
+
+// impossible is how a refresh ends that need not be tried, nil for any other.
+func impossible(claim schedule.Claim) *schedule.Ending {
+	if claim.OID != 0 {
+		return claim.Choice().Impossible
+	}
+	return &schedule.Ending{
+		Status: schedule.Failed, Reason: schedule.ReasonMissing, ErrorName: "undefined_table",
+		ErrorMessage: fmt.Sprintf("materialized view %s does not exist", claim.View),
+	}
+}
+
+// refreshStatement is what stands between the savepoint and the record.
+func refreshStatement(claim schedule.Claim, method schedule.Method) string {
+	refresh := "refresh materialized view "
+	if method == schedule.MethodConcurrently {
+		refresh += "concurrently "
+	}
+	return refresh + schedule.ViewName{Schema: claim.Schema, Name: claim.Name}.Identifier().Sanitize()
 }
 
 // failed records the end of a refresh that did not commit, as far as that is known, because of err.
@@ -112,12 +125,7 @@ type sent struct {
 // the record of it. It must stay within one network buffer of the server (8 kB), or a dead worker's connection may cut
 // it in the middle. An error of what follows the commit leaves committed true.
 func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chosen schedule.Choice) (done sent, err error) {
-	name := schedule.ViewName{Schema: claim.Schema, Name: claim.Name}
-	refresh := "refresh materialized view "
 	method := chosen.Method
-	if method == schedule.MethodConcurrently {
-		refresh += "concurrently "
-	}
 	execution, oid := strconv.FormatInt(claim.ExecutionID, 10), strconv.FormatUint(uint64(claim.OID), 10)
 
 	var batch pgconn.Batch
@@ -151,7 +159,7 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chos
 	if claim.SearchPath != nil {
 		queue(pass, `select pg_catalog.set_config('search_path', $1, true)`, *claim.SearchPath)
 	}
-	queue(pass, refresh+name.Identifier().Sanitize())
+	queue(pass, refreshStatement(claim, method))
 	// REFRESH runs as the view's owner. What follows runs as us, and must not see the owner's path.
 	queue(pass, `set local search_path = pg_catalog, pg_temp`)
 	queue(func(result *pgconn.ResultReader) (err error) {
@@ -207,28 +215,43 @@ func (r *refresher) ending(ctx context.Context, err error, claim schedule.Claim,
 func (r *refresher) endUnderLock(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, ending schedule.Ending) (
 	schedule.Execution, error,
 ) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-	defer cancel()
-	if _, err := conn.Exec(ctx, `rollback to savepoint `+savepoint); err != nil {
-		return schedule.Execution{}, err
-	}
-	if ending.Reason == schedule.ReasonMissing {
-		var name *string
-		if err := conn.QueryRow(ctx, `select mvsched.view_name($1)`, claim.OID).Scan(&name); err != nil {
-			return schedule.Execution{}, err
-		}
-		if name != nil { // renamed while the refresh waited for its lock
-			ending.Reason = schedule.ReasonViewReplaced
-		}
-	}
-	execution, err := r.store.On(conn).EndUnderLock(ctx, claim, ending)
+	records, err := r.endAllUnderLock(ctx, conn, []schedule.Claim{claim}, []schedule.Ending{ending})
 	if err != nil {
 		return schedule.Execution{}, err
 	}
-	if _, err := conn.Exec(ctx, `commit`); err != nil {
-		return schedule.Execution{}, err
+	return records[0], nil
+}
+
+// endAllUnderLock does that for all that were refreshed in the transaction.
+func (r *refresher) endAllUnderLock(ctx context.Context, conn *pgx.Conn, claims []schedule.Claim, endings []schedule.Ending) (
+	[]schedule.Execution, error,
+) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	if _, err := conn.Exec(ctx, `rollback to savepoint `+savepoint); err != nil {
+		return nil, err
 	}
-	return execution, nil
+	var records []schedule.Execution
+	for i, claim := range claims {
+		if endings[i].Reason == schedule.ReasonMissing {
+			var name *string
+			if err := conn.QueryRow(ctx, `select mvsched.view_name($1)`, claim.OID).Scan(&name); err != nil {
+				return nil, err
+			}
+			if name != nil { // renamed while the refresh waited for its lock
+				endings[i].Reason = schedule.ReasonViewReplaced
+			}
+		}
+		record, err := r.store.On(conn).EndUnderLock(ctx, claim, endings[i])
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, record)
+	}
+	if _, err := conn.Exec(ctx, `commit`); err != nil {
+		return nil, err
+	}
+	return records, nil
 }
 
 // endDetached records an end in a transaction of its own.

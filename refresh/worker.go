@@ -92,8 +92,9 @@ type source interface {
 	// look says what the source wants to know of the schedules.
 	look() schedule.TendOptions
 
-	// claim takes the next view; nil when there is none, or, without patience, none that nobody else is at.
-	claim(ctx context.Context, store *schedule.Store, turn turn) (*schedule.Claim, error)
+	// claim takes the next view, or a group of views; none when there is none, or, without patience, none that nobody else
+	// is at.
+	claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error)
 
 	// over is told that a claimed execution has ended, and how; nil: its record could not be had. It reports whether
 	// that may have made others ready.

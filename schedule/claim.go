@@ -25,6 +25,10 @@ type Claim struct {
 	Materialization Materialization
 	Whole           bool // of a merge table: all rows, not only those in its window
 
+	// Group is what it is refreshed with, in one transaction: the claims of a group come together, in the order in which
+	// they are to be refreshed. "": by itself.
+	Group string
+
 	// What the catalog said at the claim. OID is 0 when there is no such view any more.
 	OID         uint32
 	Schema      string
@@ -43,7 +47,7 @@ type Claim struct {
 // ClaimOptions say who claims what.
 type ClaimOptions struct {
 	Worker string     // for people: host and process
-	Limit  int        // as many as can begin now: one for each idle connection
+	Limit  int        // as many as can begin now: one for each idle connection; a group is claimed as a whole
 	Queues []string   // nil: all
 	Round  *time.Time // claim what was due at this instant, as one slot; nil: what is due now
 	Usual  bool       // also look up Claim.Usual
@@ -59,7 +63,7 @@ type ClaimOptions struct {
 const claimSQL = `
 select c.execution_id, c.claimed_at, c.schedule_id, c.view_name, c.scheduled_at, c.attempt, c.time_limit, c.lock_limit, c.strategy,
        c.search_path, c.view_oid, c.schema_name, c.relation_name, c.populated, c.unique_index, c.owner_temp, c.renamed, c.usual,
-       c.skipped, c.kind, c.whole
+       c.skipped, c.kind, c.whole, c.refresh_group
   from mvsched.claim($1, $2, $3, $4, $5, $6) c`
 
 const asyncCommitSQL = `set local synchronous_commit = off`
@@ -145,7 +149,8 @@ select execution.id, execution.started_at, schedule.id, execution.view_name, nul
        coalesce($6::text, schedule.strategy, 'auto'), coalesce($7::text, schedule.search_path),
        v.oid::bigint, v.schema_name::text, v.relation_name::text, v.populated, v.unique_index, v.owner_temp, false,
        case when $5::boolean then mvsched.usual_seconds(execution.view_name) end, execution.reason,
-       v.kind, $10::boolean or schedule.merge_window is null or coalesce(schedule.next_full_at <= now(), false)
+       v.kind, $10::boolean or schedule.merge_window is null or coalesce(schedule.next_full_at <= now(), false),
+       null::text
   from execution
   left join schedule on true
   join mvsched.refreshable v on v.oid = execution.view_oid`
@@ -183,12 +188,15 @@ func scanClaim(row pgx.CollectableRow) (c Claim, err error) {
 	var timeout float64
 	var lockTimeout, usual *float64
 	var oid int64
-	var skipped *string
+	var skipped, group *string
 	err = row.Scan(&c.ExecutionID, &c.ClaimedAt, &c.ScheduleID, &c.View, &c.ScheduledAt, &c.Attempt, &timeout, &lockTimeout,
 		&c.Strategy, &c.SearchPath, &oid, &c.Schema, &c.Name, &c.Populated, &c.UniqueIndex, &c.OwnerTemp,
-		&c.Renamed, &usual, &skipped, &c.Materialization, &c.Whole)
+		&c.Renamed, &usual, &skipped, &c.Materialization, &c.Whole, &group)
 	if skipped != nil {
 		c.Skipped = *skipped
+	}
+	if group != nil {
+		c.Group = *group
 	}
 	c.Timeout, c.LockTimeout, c.Usual = duration(timeout), durationOrNil(lockTimeout), durationOrNil(usual)
 	c.OID = uint32(oid) //nolint:gosec // an OID, widened by the query

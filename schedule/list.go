@@ -20,7 +20,7 @@ select s.id, coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
        extract(epoch from s.maximum_execution_duration)::float8, extract(epoch from s.lock_timeout)::float8,
        s.strategy, s.vacuum, s.queue, s.priority, s.search_path, s.next_run_at, s.paused_at, s.paused_reason, s.suspended_at,
        s.suspended_reason, s.consecutive_failures, extract(epoch from s.predicted_duration)::float8,
-       extract(epoch from s.reachable_lag)::float8, s.kind
+       extract(epoch from s.reachable_lag)::float8, s.kind, s.refresh_group
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
  cross join lateral (
@@ -41,7 +41,7 @@ func scanSchedule(row pgx.CollectableRow) (sc Schedule, err error) {
 		&jitter, &start, &end, &sc.Retries, &sc.SuspendAfter, &sc.OnParentFailure, &sc.SkipUnchanged, &maxStaleness,
 		&timeout, &lockTimeout, &sc.Strategy, &sc.Vacuum, &sc.Queue, &sc.Priority, &sc.SearchPath, &sc.NextRunAt,
 		&sc.PausedAt, &sc.PausedReason, &sc.SuspendedAt, &sc.SuspendedReason, &sc.ConsecutiveFailures, &predicted, &reachable,
-		&sc.Materialization)
+		&sc.Materialization, &sc.Group)
 	if err != nil {
 		return Schedule{}, err
 	}

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,7 +35,7 @@ func (r *run) openSlot(ctx context.Context) {
 			if conn != nil {
 				conn.Release()
 			}
-			r.ended <- slotEnd{err: fmt.Errorf("%w: %v\n%s", ErrBug, bug, debug.Stack())}
+			r.ended <- slotEnd{err: schedule.Bug(bug)}
 		}
 	}()
 	conn, err := r.Pool.Acquire(ctx)

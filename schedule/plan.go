@@ -125,7 +125,7 @@ update mvsched.materialized_view_refresh_schedule s
 // closely is mostly one that this has seen already; hence the pause between two of them.
 const changesSQL = `
 with watched as materialized (
-  select s.id
+  select s.id, s.debounce
     from mvsched.materialized_view_refresh_schedule s
     left join lateral (
           select e.fingerprint, e.refreshed_at
@@ -147,12 +147,17 @@ with watched as materialized (
     from (select count(*) from watched) counted
 ), changed as (
   update mvsched.materialized_view_refresh_schedule s
-     set next_run_at = p.next_run_at, next_run_offset = p.next_run_offset, next_run_reason = null
+     set next_run_at = coalesce(planned.next_run_at, slot.at), next_run_offset = coalesce(planned.next_run_offset, interval '0'),
+         next_run_reason = null
     from watched
    cross join noticed
-   cross join lateral (select x from mvsched.materialized_view_refresh_schedule x where x.id = watched.id) it (schedule)
-   cross join lateral mvsched.planned(it.schedule,
-          noticed.now + coalesce((it.schedule).debounce, interval '0')) p
+   cross join lateral (select noticed.now + coalesce(watched.debounce, interval '0') as at) slot
+    left join lateral (
+          select p.next_run_at, p.next_run_offset
+            from mvsched.materialized_view_refresh_schedule x
+           cross join lateral mvsched.planned(x, slot.at) p
+           where x.id = watched.id and num_nonnulls(x.jitter, x.window_start) > 0
+        ) planned on true
    where s.id = watched.id
   returning noticed.now, s.next_run_at <= noticed.now as due
 )

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"slices"
 	"time"
 )
 
@@ -141,6 +142,18 @@ const (
 	Skipped   Status = "skipped"
 	Abandoned Status = "abandoned"
 )
+
+// Ended reports whether it is how an execution ended.
+func (s Status) Ended() bool {
+	return slices.Contains([]Status{Succeeded, Failed, TimedOut, Cancelled, Skipped, Abandoned}, s)
+}
+
+// End is what channel mvsched tells of an execution that has ended.
+type End struct {
+	Execution int64  `json:"execution"`
+	View      string `json:"view"`
+	Status    Status `json:"status"`
+}
 
 // Bad reports whether a run that ended so leaves something for a person to look at.
 func (s Status) Bad() bool {

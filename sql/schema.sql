@@ -460,10 +460,11 @@ declare
   parts    pg_catalog.text[];
   relation pg_catalog.oid;
   other    pg_catalog.text;
-  what     pg_catalog.text := case new.kind when 'view' then 'materialized view' else 'table' end;
+  what     pg_catalog.text;
 begin
   -- The writer's search_path says what an unqualified name stands for, and nothing else.
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  what := case new.kind when 'view' then 'materialized view' else 'table' end;
 
   if tg_op = 'INSERT' or new.materialized_view_name is distinct from old.materialized_view_name or new.kind <> old.kind then
     parts := mvsched.parse_view_name(new.materialized_view_name);
@@ -480,7 +481,7 @@ begin
         using errcode = 'undefined_table', hint = 'It is not in the search_path. Write schema.view.';
     else
       -- Taken all the same: a restore may load schedules before the views. It shows as "missing" until the view is there.
-      new.materialized_view_name := format('%I.%I', parts[1], parts[2]);
+      new.materialized_view_name := (mvsched.names_in(null, new.materialized_view_name))[1];
       raise warning '% % does not exist', what, new.materialized_view_name;
     end if;
     new.view_oid := relation;
@@ -881,58 +882,68 @@ create trigger announce_execution
 -- What reads what
 ------------------------------------------------------------------------------------------------------------------------
 
-create view mvsched.materialized_view_dependency as
-with recursive reads as (
-  -- one step: the query of a view or materialized view names another one
-  select distinct r.ev_class as reader, d.refobjid as source, c.relkind = 'v' as plain
-    from pg_catalog.pg_rewrite r
-    join pg_catalog.pg_depend d
-      on d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid = r.oid
-     and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjid <> r.ev_class
-    join pg_catalog.pg_class c
-      on c.oid = d.refobjid and (c.relkind in ('v', 'm') or c.oid in (select t.oid from mvsched.materialization t where t.kind <> 'view'))
-   where r.rulename = '_RETURN'
-     and r.ev_class >= 16384
-   union
-  -- or a merge table is kept equal to a view
-  select t.oid, t.source, true
-    from mvsched.materialization t
-   where t.source is not null
-), reach as (
-  -- down through plain views to the first materialized ones; union ends cycles and keeps diamonds small
-  select m.oid as child, reads.source, reads.plain
-    from mvsched.materialization m
-    join reads on reads.reader = m.oid
-  union
-  select reach.child, reads.source, reads.plain
+-- What is called here has a plan of its own, and callers take it for a thousand rows whatever the catalog's statistics say: after
+-- many views were created at once they know of none, and each join that expects none is a loop within a loop. Every step
+-- looks up the next one by an index.
+create function mvsched.dependencies() returns table (parent oid, child oid)
+  language sql stable rows 1000
+  set search_path = pg_catalog, pg_temp as $$
+  with recursive tables as materialized (
+    select m.oid, m.source
+      from mvsched.materialization m
+     where m.kind <> 'view'
+  ), reach as (
+    -- down from a materialized view, or from the plain one that a merge table is kept equal to, through plain ones, to the first
+    -- materializations; union ends cycles and keeps diamonds small. Where it begins, a view is only what leads on.
+    (select c.oid as child, c.oid as source, true as plain
+       from pg_class c
+      where c.relkind = 'm' and c.oid >= 16384
+     union all
+     select tables.oid, tables.source, true
+       from tables
+      where tables.source is not null)
+    union
+    select reach.child, c.oid, c.relkind = 'v'
+      from reach
+      join pg_rewrite r on r.ev_class = reach.source and r.rulename = '_RETURN'
+      join pg_depend d
+        on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass and d.refobjid <> r.ev_class
+      join pg_class c on c.oid = d.refobjid and (c.relkind in ('v', 'm') or c.oid in (select tables.oid from tables))
+     where reach.plain
+  )
+  select reach.source, reach.child
     from reach
-    join reads on reads.reader = reach.source
-   where reach.plain
-)
-select reach.source as parent, reach.child
-  from reach
- where not reach.plain;
+   where not reach.plain
+$$;
+comment on function mvsched.dependencies() is 'What materialized_view_dependency shows';
+
+create view mvsched.materialized_view_dependency as
+select d.parent, d.child
+  from mvsched.dependencies() d;
 comment on view mvsched.materialized_view_dependency is
   'One row for each materialization (parent) that the query of another (child) reads, directly or through plain views, from the catalog as it is now. What a function''s body reads is not in the catalog';
 comment on column mvsched.materialized_view_dependency.parent is 'OID of the materialized view, or table, that is read';
 comment on column mvsched.materialized_view_dependency.child is 'OID of the materialized view, or merge table, whose query reads it';
 
 create view mvsched.materialized_view_reads as
--- Materialized, the dependencies are worked out once; else a planner that expects few views does it for each of them.
+-- Put together by sorting, not by a join: see mvsched.dependencies.
 with reads as materialized (
-  select d.child, pg_catalog.array_agg(p.name order by p.name) as parents
-    from mvsched.materialized_view_dependency d
-    join pg_catalog.pg_class c on c.oid = d.parent
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-   cross join lateral (select mvsched.view_name(c.oid, n.nspname, c.relname) as name) p
-   group by d.child
+  select line.child, pg_catalog.array_agg(line.parent order by line.parent) filter (where line.parent is not null) as parents
+    from (select d.child, mvsched.view_name(c.oid, n.nspname, c.relname) as parent
+            from mvsched.materialized_view_dependency d
+            join pg_catalog.pg_class c on c.oid = d.parent
+            join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+          union all
+          select m.oid, null
+            from mvsched.materialization m) line
+   group by line.child
 )
 select c.oid                                                                            as view_oid,
        mvsched.view_name(c.oid, n.nspname, c.relname) collate pg_catalog."default"      as view_name,
        coalesce(reads.parents, '{}')                                                    as parents
-  from mvsched.materialization c
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  left join reads on reads.child = c.oid;
+  from reads
+  join pg_catalog.pg_class c on c.oid = reads.child
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace;
 comment on view mvsched.materialized_view_reads is 'One row for each materialization, scheduled or not: materialized_view_dependency by names';
 comment on column mvsched.materialized_view_reads.view_oid is 'The materialized view, or table';
 comment on column mvsched.materialized_view_reads.view_name is 'Its canonical name';

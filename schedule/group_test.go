@@ -269,4 +269,49 @@ func TestGroup(t *testing.T) {
 		b.group("", "a")
 		b.Check("null", `select refresh_group from mvsched.materialized_view_refresh_schedule`)
 	})
+
+	t.Run("is_not_called_again_by_what_its_members_get", func(t *testing.T) {
+		b := setup(t)
+		b.Exec(`create table public.base as select 1 as id`)
+		b.Exec(`create materialized view public.a as select * from public.base`)
+		b.Exec(`create materialized view public.b as select * from public.a`)
+		b.Exec(`create materialized view public.c as select * from public.a`)
+		b.add("a", schedule.Settings{Every: ptr(time.Hour)})
+		b.add("b", schedule.Settings{AfterParents: ptr(true)})
+		b.add("c", schedule.Settings{OnChange: ptr(true), AtMostEvery: ptr(time.Second)})
+		b.group("g", "a", "b", "c")
+		refreshAll := func() {
+			b.Helper()
+			b.tend()
+			claims := b.claim(1)
+			if !slices.Equal(views(claims), all) {
+				t.Fatalf("claimed %v", views(claims))
+			}
+			tx, err := b.Pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range claims {
+				if _, err := tx.Exec(t.Context(), `select mvsched.refresh_succeeded($1, $2::bigint::oid, $3, $4, 'plain')`,
+					c.ExecutionID, int64(c.OID), c.Schema, c.Name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := tx.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			b.tend()
+		}
+		refreshAll()
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set last_attempted_at = now() - interval '1 minute'`)
+		outlook, err := b.store.Tend(t.Context(), schedule.TendOptions{Limit: 1000, Look: true})
+		if got := views(b.claim(1)); err != nil || outlook.Changed > 0 && b.Value(majorSQL) >= "15" || len(got) != 0 {
+			t.Errorf("%+v %v, claimed %v", outlook, err, got)
+		}
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() where materialized_view_name = 'public.a'`)
+		refreshAll()
+		if got := views(b.claim(1)); len(got) != 0 {
+			t.Errorf("claimed %v", got)
+		}
+	})
 }

@@ -138,7 +138,7 @@ with watched as materialized (
      and s.paused_at is null and s.suspended_at is null
      and s.last_attempted_at + coalesce(s.at_most_every, interval '10 seconds') <= coalesce($1::timestamptz, now())
      and (coalesce(known.refreshed_at + s.max_staleness <= coalesce($1::timestamptz, now()), true)
-          or mvsched.fingerprint(s.view_oid) <> coalesce(known.fingerprint, ''))
+          or mvsched.fingerprint(s.view_oid, mvsched.group_views(s.refresh_group)) <> coalesce(known.fingerprint, ''))
    limit 1000
      for no key update of s skip locked
 ), noticed as materialized (

@@ -1192,7 +1192,7 @@ $$;
 comment on function mvsched.obstacles(mvsched.materialized_view_source) is
   'Why it cannot be told whether what a view reads has changed; empty: it can';
 
-create function mvsched.fingerprint(view oid) returns text
+create function mvsched.fingerprint(view oid, besides oid[] default '{}') returns text
   language plpgsql
   set search_path = pg_catalog, pg_temp
   -- An array of few elements makes a custom plan look cheaper than a generic one, each time anew: planning took longer
@@ -1248,7 +1248,7 @@ begin
                order by e.id desc
                limit 1
             ) last on true
-      where c.oid = any (leaves)),
+      where c.oid = any (leaves) and c.oid <> all (besides)),
     (select string_agg(p.oid || ':' || p.xmin::text, ',' order by p.oid)
        from pg_catalog.pg_proc p where p.oid = any (parts)),
     reset,
@@ -1258,8 +1258,8 @@ exception when others then -- a cancel is not among them
   return null;
 end
 $$;
-comment on function mvsched.fingerprint(oid) is
-  'Changes when what the query of a materialized view reads may have changed; null: that cannot be told. The counters in it are up to 10 s late, and later while a session writes without a pause';
+comment on function mvsched.fingerprint(oid, oid[]) is
+  'Changes when what the query of a materialized view reads, besides these, may have changed; null: that cannot be told. The counters in it are up to 10 s late, and later while a session writes without a pause';
 
 create function mvsched.nobody_else_here() returns boolean
   language plpgsql stable
@@ -1396,6 +1396,8 @@ begin
                 limit 1
              ) last on true
        where c.after_parents and c.next_run_at is null
+         -- With a parent in its group it has been refreshed from what that one got.
+         and (c.refresh_group is null or mvsched.newer_parent(c.view_oid) is not null)
        group by c.id
     ), free as materialized (
       select c.id
@@ -1554,7 +1556,7 @@ begin
       from mvsched.materialized_view_graph g
      cross join lateral unnest(g.parents) parent (oid)
      cross join lateral (
-            select e.ended_at
+            select e.ended_at, e.refreshed_at
               from mvsched.materialized_view_refresh_schedule_execution e
              where e.view_oid = parent.oid and e.status = 'succeeded' and not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false)
              order by e.id desc
@@ -1562,6 +1564,7 @@ begin
           ) data
      where g.view_oid = view and parent.oid = any (g.ancestors)
        and data.ended_at > coalesce(refreshed, '-infinity')
+       and data.refreshed_at is distinct from refreshed -- a group's members begin at the same instant, each after its parents
      limit 1);
 end
 $$;
@@ -1725,6 +1728,13 @@ $$;
 comment on function mvsched.free_runs() is
   'How many refreshes may begin under settings.max_concurrent_refreshes. Where there is such a cap, it keeps other claims waiting until this transaction has ended';
 
+create function mvsched.group_views(name text) returns oid[]
+  language sql stable
+  set search_path = pg_catalog, pg_temp as $$
+  select coalesce(array_agg(s.view_oid), '{}') from mvsched.materialized_view_refresh_schedule s where s.refresh_group = name
+$$;
+comment on function mvsched.group_views(text) is 'The views of a group. What its members read of each other calls for no refresh';
+
 -- Claims a group: all of its schedules that are neither paused nor suspended, as soon as one of them is due, or none. The
 -- one with the lowest id is locked first, so that two who claim the same group do not take half of it each.
 --
@@ -1839,7 +1849,8 @@ begin
             case when last.scheduled_at = claimed.scheduled_at then 'retry' when m.on_change then 'change'
                  when m.after_parents then 'parent' else 'schedule' end,
             claimed.scheduled_at, claimed.attempt, worker, m.start_grace,
-            case when m.on_change and v.populated and failed is null then mvsched.fingerprint(m.view_oid) end, claimed_at,
+            case when m.on_change and v.populated and failed is null then mvsched.fingerprint(m.view_oid, mvsched.group_views(name)) end,
+            claimed_at,
             case when failed is null then 'running' else 'skipped' end, claimed.skipped, failed || ' failed',
             case when failed is not null then greatest(claimed_at, clock_timestamp()) end, m.predicted_duration, name)
     returning e.id, e.started_at into claimed.execution_id, claimed.claimed_at;

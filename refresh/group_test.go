@@ -209,6 +209,55 @@ func TestGroup(t *testing.T) {
 		}
 	})
 
+	t.Run("is_refreshed_as_a_whole_by_hand", func(t *testing.T) {
+		b := three(t, same, same)
+		b.runDue()
+		b.Exec(`create materialized view public.d as select id, n from public.b`)
+		b.set("c", "paused_at = now()")
+		b.Exec(`update public.base set n = 5`)
+		slots := `select string_agg(next_run_at::text, ' ' order by id) from mvsched.materialized_view_refresh_schedule`
+		before := b.Value(slots)
+		executions, err := b.worker.Refresh(t.Context(), []schedule.ViewName{{Schema: "public", Name: "d"}, {Schema: "public", Name: "b"}}, refresh.Options{})
+		if err != nil || len(executions) != 3 {
+			t.Errorf("%+v %v", executions, err)
+		}
+		for _, e := range executions {
+			if e.Status != schedule.Succeeded || e.Trigger != "manual" {
+				t.Errorf("%+v", e)
+			}
+		}
+		b.Check("50 50 6", sums)
+		b.Check("50", `select sum(n) from public.d`)
+		b.Check(before, slots)
+		b.Check("0", `select count(*) from mvsched.materialized_view_refresh_schedule where open_execution_id is not null`)
+	})
+
+	t.Run("is_waited_for_by_who_refreshes_a_member_by_hand", func(t *testing.T) { // I1
+		b := three(t, "select id, n + public.wait() as n from public.base", same)
+		release := b.Hold(`lock table public.gate in access exclusive mode`)
+		done := make(chan map[string]schedule.Execution)
+		go func() { done <- b.runDue() }()
+		b.Await("1", waits)
+		byHand := make(chan []schedule.Execution)
+		go func() {
+			executions, err := (&refresh.Worker{Pool: b.Pool, Store: schedule.NewStore(b.Pool)}).Refresh(
+				t.Context(), []schedule.ViewName{{Schema: "public", Name: "c"}}, refresh.Options{})
+			if err != nil {
+				t.Error(err)
+			}
+			byHand <- executions
+		}()
+		b.Await("true", `select count(*) > 0 from pg_stat_activity where datname = current_database() and query like '%claim_group($1%'`)
+		release()
+		<-done
+		for _, e := range <-byHand {
+			if e.Status != schedule.Succeeded {
+				t.Errorf("%+v", e)
+			}
+		}
+		b.Check("6", `select count(*) from mvsched.materialized_view_refresh_schedule_execution where status = 'succeeded'`)
+	})
+
 	t.Run("is_not_locked_before_its_snapshot_since_views_cannot_be", func(t *testing.T) { // docs/groups.md says so
 		b := three(t, same, same)
 		if _, err := b.Pool.Exec(t.Context(), `lock table public.a in exclusive mode`); err == nil {

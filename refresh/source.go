@@ -118,6 +118,7 @@ type namedViews struct {
 
 	mu     sync.Mutex
 	views  []string          // not taken yet, each after its ancestors
+	groups map[string]string // those that are refreshed with others
 	taken  map[int64]string  // by execution; a view may be renamed meanwhile
 	ended  map[string]bool   // have ended
 	failed map[string]string // have failed, or been skipped for one that has: which one that was
@@ -178,16 +179,18 @@ func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn
 		return []schedule.Claim{{ExecutionID: execution.ID, View: view, Skipped: *execution.Reason}}, nil
 	}
 	for {
-		claim, err := store.ClaimView(ctx, name, n.settings, options)
+		claims, err := n.claimNow(ctx, store, name, n.groups[view], options)
 		if err != nil {
 			n.putBack(view)
-		}
-		if err != nil {
 			return nil, err
 		}
-		if claim != nil {
-			n.took(claim.ExecutionID, view)
-			return []schedule.Claim{*claim}, nil
+		if len(claims) == 1 {
+			n.took(claims[0].ExecutionID, view)
+		} else if len(claims) > 1 {
+			n.tookGroup(claims)
+		}
+		if len(claims) > 0 {
+			return claims, nil
 		}
 		// Somebody else refreshes it. The control loop meanwhile finds out should that one be dead.
 		if !turn.patient {
@@ -198,6 +201,30 @@ func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+	}
+}
+
+// claimNow claims a view, with its group if it has one; none when somebody is at it.
+func (n *namedViews) claimNow(ctx context.Context, store *schedule.Store, view schedule.ViewName, group string, options schedule.ClaimOptions) (
+	[]schedule.Claim, error,
+) {
+	if group != "" {
+		return store.ClaimGroup(ctx, group, n.settings, options)
+	}
+	claim, err := store.ClaimView(ctx, view, n.settings, options)
+	if claim == nil {
+		return nil, err
+	}
+	return []schedule.Claim{*claim}, err
+}
+
+// tookGroup notes that views have been claimed together, those that were to come later too.
+func (n *namedViews) tookGroup(claims []schedule.Claim) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, claim := range claims {
+		n.taken[claim.ExecutionID] = claim.View
+		n.views = slices.DeleteFunc(n.views, func(view string) bool { return view == claim.View })
 	}
 }
 
@@ -223,6 +250,8 @@ func (n *namedViews) over(id int64, execution *schedule.Execution) (progress boo
 	switch {
 	case execution == nil:
 	case execution.Status.Bad():
+		n.failed[claimed] = execution.View
+	case execution.Reason != nil && *execution.Reason == schedule.ReasonGroupFailed:
 		n.failed[claimed] = execution.View
 	case execution.Reason != nil && *execution.Reason == schedule.ReasonUpstreamFailed:
 		for _, ancestor := range n.above[claimed] {

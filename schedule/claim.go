@@ -61,10 +61,13 @@ type ClaimOptions struct {
 // the server takes back is harmless: the slot is due again, and a refresh that committed meanwhile has written the log
 // behind it to disk too. So the claim need not wait for the disk. (Its id is taken back as well: see ClaimedAt.)
 const claimSQL = `
-select c.execution_id, c.claimed_at, c.schedule_id, c.view_name, c.scheduled_at, c.attempt, c.time_limit, c.lock_limit, c.strategy,
-       c.search_path, c.view_oid, c.schema_name, c.relation_name, c.populated, c.unique_index, c.owner_temp, c.renamed, c.usual,
-       c.skipped, c.kind, c.whole, c.refresh_group
+select ` + claimColumns + `
   from mvsched.claim($1, $2, $3, $4, $5, $6) c`
+
+const claimColumns = `
+       c.execution_id, c.claimed_at, c.schedule_id, c.view_name, c.scheduled_at, c.attempt, c.time_limit, c.lock_limit, c.strategy,
+       c.search_path, c.view_oid, c.schema_name, c.relation_name, c.populated, c.unique_index, c.owner_temp, c.renamed, c.usual,
+       c.skipped, c.kind, c.whole, c.refresh_group`
 
 const asyncCommitSQL = `set local synchronous_commit = off`
 

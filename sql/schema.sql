@@ -1743,8 +1743,10 @@ comment on function mvsched.group_views(text) is 'The views of a group. What its
 -- this returns.
 --
 -- A member whose own slot has not come is claimed for the group's, and its clock stays where it is.
+--
+-- By hand it is claimed due or not, waits for nothing, and leaves all clocks where they are.
 create function mvsched.claim_group(
-  name text, worker text, queues text[], round timestamptz, instant timestamptz, with_usual boolean)
+  name text, worker text, queues text[], round timestamptz, instant timestamptz, with_usual boolean, by_hand boolean default false)
   returns setof mvsched.claim
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -1784,7 +1786,7 @@ begin
              for no key update of x skip locked) s;
   group_slot := (select min(d) from unnest(due) d);
   horizon := greatest(instant, (select max(d) from unnest(due) d));
-  if group_slot is null
+  if group_slot is null and not by_hand
      or cardinality(members) < (select count(*) from mvsched.materialized_view_refresh_schedule x
                                  where x.refresh_group = name and x.paused_at is null and x.suspended_at is null)
      or exists (select from unnest(members) x
@@ -1792,7 +1794,8 @@ begin
                     or x.view_oid is not null
                        and not exists (select from pg_class c where c.oid = x.view_oid and mvsched.can_be(c.relkind, x.kind)))
      or exists (select from mvsched.materialized_view_refresh_schedule_execution e where e.status = 'running' and e.view_oid = any (views))
-     or exists (select
+     or mvsched.free_runs() = 0
+     or not by_hand and exists (select
                   from unnest(views) as view (oid)
                  cross join lateral mvsched.awaited(view.oid, group_slot, round, instant, queues) a
                  where a.view_oid <> all (views)
@@ -1802,7 +1805,7 @@ begin
   end if;
 
   opens := (select max(mvsched.in_window(instant, x.window_start, x.window_end, x.timezone)) from unnest(members) x);
-  if opens > instant then
+  if opens > instant and not by_hand then
     -- There may be no instant at which all windows are open; then each of these brings it one step on.
     update mvsched.materialized_view_refresh_schedule s
        set next_run_at = least(opens, '9999-12-31 00:00+00'),
@@ -1813,7 +1816,7 @@ begin
 
   select x.id, mvsched.failed_ancestor(x.view_oid, x.last_attempted_at, views) into failed_for, failed
     from unnest(members) x
-   where x.on_parent_failure = 'skip' and mvsched.failed_ancestor(x.view_oid, x.last_attempted_at, views) is not null
+   where not by_hand and x.on_parent_failure = 'skip' and mvsched.failed_ancestor(x.view_oid, x.last_attempted_at, views) is not null
    limit 1;
 
   claimed_at := clock_timestamp();
@@ -1837,6 +1840,7 @@ begin
     clock_slot := m.next_run_at - m.next_run_offset;
     -- A slot that jitter or a retry has put off belongs to this run too, or it would come again behind it.
     claimed.scheduled_at := case
+      when by_hand then null
       when m.next_run_at <= instant or clock_slot <= horizon then mvsched.slot(m.next_run_at, m.next_run_offset, m.next_run_reason)
       else group_slot end;
     claimed.view_name := case when v.oid is null then m.materialized_view_name else mvsched.view_name(v.oid, v.schema_name, v.relation_name) end;
@@ -1846,7 +1850,7 @@ begin
            (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, scheduled_at, attempt, worker, start_grace,
             fingerprint, started_at, status, reason, error_message, ended_at, predicted_duration, refresh_group)
     values (m.id, claimed.view_name, m.view_oid,
-            case when last.scheduled_at = claimed.scheduled_at then 'retry' when m.on_change then 'change'
+            case when by_hand then 'manual' when last.scheduled_at = claimed.scheduled_at then 'retry' when m.on_change then 'change'
                  when m.after_parents then 'parent' else 'schedule' end,
             claimed.scheduled_at, claimed.attempt, worker, m.start_grace,
             case when m.on_change and v.populated and failed is null then mvsched.fingerprint(m.view_oid, mvsched.group_views(name)) end,
@@ -1857,7 +1861,7 @@ begin
 
     with answered as (
       delete from mvsched.materialized_view_refresh_request r
-       where failed is null and (r.materialized_view_refresh_schedule_id, r.transaction) in (
+       where failed is null and not by_hand and (r.materialized_view_refresh_schedule_id, r.transaction) in (
                select x.materialized_view_refresh_schedule_id, x.transaction
                  from mvsched.materialized_view_refresh_request x
                 where x.materialized_view_refresh_schedule_id = m.id
@@ -1879,12 +1883,12 @@ begin
       m := mvsched.planned(m, m.next_run_at);
     end if;
     update mvsched.materialized_view_refresh_schedule x
-       set last_attempted_at = instant,
+       set last_attempted_at = case when by_hand then x.last_attempted_at else instant end,
            open_execution_id = case when failed is null then claimed.execution_id end,
            requested_at = coalesce(requested, x.requested_at),
-           next_run_at = m.next_run_at,
-           next_run_offset = m.next_run_offset,
-           next_run_reason = null
+           next_run_at = case when by_hand then x.next_run_at else m.next_run_at end,
+           next_run_offset = case when by_hand then x.next_run_offset else m.next_run_offset end,
+           next_run_reason = case when by_hand then x.next_run_reason end
      where x.id = m.id;
 
     claimed.schedule_id := m.id;
@@ -1910,7 +1914,7 @@ exception when unique_violation then
   return; -- for a moment now somebody has been refreshing a member by hand; what was written for the others is undone
 end
 $$;
-comment on function mvsched.claim_group(text, text, text[], timestamptz, timestamptz, boolean) is
+comment on function mvsched.claim_group(text, text, text[], timestamptz, timestamptz, boolean, boolean) is
   'Claims all members of a group, in the order in which they are to be refreshed, or none; the arguments are those of mvsched.claim';
 
 -- Claims what has been due for longest. The lock on the schedule, the execution and the advanced slot commit together, so

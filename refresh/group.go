@@ -33,9 +33,17 @@ func (r *refresher) refreshAll(ctx context.Context, conn *pgx.Conn, claims []sch
 // groupSent is how far the pipeline of a group got.
 type groupSent struct {
 	savepoint bool
-	refreshed int        // so many members
-	at        *time.Time // when the last of them was, by the server's clock
+	ends      []*time.Time // by the server's clock, of the members in their order; nil: it did not come to that
 	committed bool
+}
+
+// refreshed is how many members were, and when the last of them was; nil: none was.
+func (s groupSent) refreshed() (n int, last *time.Time) {
+	for n < len(s.ends) && s.ends[n] != nil {
+		last = s.ends[n]
+		n++
+	}
+	return n, last
 }
 
 // refreshGroup refreshes the members of a group in their order and in one transaction, from one snapshot: all or none.
@@ -102,6 +110,7 @@ const memberSucceededSQL = `select e.ended_at from mvsched.refresh_succeeded($1,
 // takes no materialized view.
 func sendGroup(ctx context.Context, conn *pgx.Conn, claims []schedule.Claim, again bool) (done groupSent, err error) {
 	var p pipeline
+	done.ends = make([]*time.Time, len(claims))
 	if again {
 		p.queue(pass, `rollback`)
 	}
@@ -126,13 +135,7 @@ func sendGroup(ctx context.Context, conn *pgx.Conn, claims []schedule.Claim, aga
 			interval(lockTimeout(claim, chosen.Method)), claimed[i])
 		p.queue(pass, refreshStatement(claim, chosen.Method))
 		p.queue(pass, `set local search_path = pg_catalog, pg_temp`)
-		p.queue(func(result *pgconn.ResultReader) error {
-			at, err := pgx.CollectExactlyOneRow(pgx.RowsFromResultReader(conn.TypeMap(), result), pgx.RowTo[*time.Time])
-			if err == nil {
-				done.refreshed, done.at = i+1, at
-			}
-			return err
-		}, memberSucceededSQL, executions[i], oids[i], claim.Schema, claim.Name, string(chosen.Method), chosen.Because)
+		p.queue(one(conn, &done.ends[i], pgx.RowTo[*time.Time]), memberSucceededSQL, executions[i], oids[i], claim.Schema, claim.Name, string(chosen.Method), chosen.Because)
 	}
 	p.queue(reach(&done.committed), `commit`)
 	for _, sql := range schedule.SettleStatements() {
@@ -159,10 +162,11 @@ func (r *refresher) groupFailed(ctx context.Context, conn *pgx.Conn, claims []sc
 		}
 		return r.awaitOutcomes(ctx, claims, err, patience)
 	}
-	at := min(sent.refreshed, len(claims)-1)
+	refreshed, last := sent.refreshed()
+	at := min(refreshed, len(claims)-1)
 	method := claims[at].Choice().Method
 	ending := r.ending(ctx, err, claims[at], method)
-	ending.MethodReason, ending.Since = claims[at].Choice().Because, sent.at
+	ending.MethodReason, ending.Since = claims[at].Choice().Because, last
 	if conn.PgConn().TxStatus() == 'E' && sent.savepoint {
 		endings := endingsOf(claims, at, ending)
 		if ending.Status == schedule.Cancelled && ctx.Err() != nil { // all of it was to end

@@ -1992,7 +1992,7 @@ begin
       seen := seen + 1;
       if candidate.refresh_group is not null then
         continue when candidate.refresh_group = any (groups);
-        groups := groups || candidate.refresh_group;
+        groups := groups || candidate.refresh_group::text;
         for claimed in
           select c.* from mvsched.claim_group(candidate.refresh_group, worker, queues, round, instant, with_usual) c
         loop

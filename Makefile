@@ -3,6 +3,7 @@
 
 LINT_VERSION := v2.15.0
 LINT := bin/golangci-lint-$(LINT_VERSION)
+VULN_VERSION := v1.9.0
 FUZZTIME ?= 20s
 MAJORS ?= 13 14 16 17 18
 
@@ -10,10 +11,12 @@ ROUNDS ?= 7
 FIGURES ?= burst,nothing,serve,big
 BENCHTIME ?= 1s
 
+RUNS ?= 400
 TIME ?= 10m
 SEED ?= 0
+VIEWS ?= 10000
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos mutants model fuzz lint docs bench test-bench bench-micro build clean
+.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos soak crowd hostile mutants model fuzz lint vuln sbom docs bench test-bench bench-micro build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,12 +52,21 @@ test-browser: ## the page in chromium, which is fetched where it is missing; pic
 	rm -rf bin/pictures && mkdir -p bin/pictures
 	cd test/browser && go test -v -artifacts -outputdir $(CURDIR)/bin/pictures ./...
 
-test-chaos: ## a sample of the faults under real workers, and a test of what looks for violations; a minute
+test-chaos: ## a sample of the faults under real workers, a test of what looks for violations, three mutants; a minute
 	cd test/chaos && go test ./...
 
 chaos: ## faults under real workers: make chaos TIME=2h SEED=7 EPISODE=3 THEME=network TALLY=counts.json
 	cd test/chaos && go run . -time $(TIME) -seed $(SEED) $(if $(EPISODE),-episode $(EPISODE)) \
 		$(if $(THEME),-theme $(THEME)) $(if $(STORM),-storm $(STORM)) $(if $(INJECTORS),-injectors $(INJECTORS)) $(if $(TALLY),-tally $(abspath $(TALLY)))
+
+hostile: ## every command against a server that lies: make hostile RUNS=2000 SEED=7
+	go test ./cmd/mvsched -run TestServerThatLies -hostile $(RUNS) -hostile-seed $(SEED) -count=1 -timeout 24h
+
+soak: ## hours under random faults: does anything grow? make soak TIME=60m SEED=7
+	cd test/chaos && go run . -theme soak -time $(TIME) -seed $(SEED) $(if $(TALLY),-tally $(abspath $(TALLY)))
+
+crowd: ## many views due at once, refreshed by 1 to 200 workers: make crowd VIEWS=10000
+	cd test/chaos && go run . -crowd $(VIEWS)
 
 mutants: ## break mvsched in the ways that matter, and see that the tests notice; a quarter of an hour
 	cd test/chaos && go run ./mutants
@@ -62,11 +74,15 @@ mutants: ## break mvsched in the ways that matter, and see that the tests notice
 model: ## the model of claim, run and rescue with 3 workers and 2 views; minutes, and gigabytes of memory
 	go test ./internal/model -run TestOurs -full -v -count=1 -timeout 1h
 
-fuzz: ## fuzz names, durations and cron expressions: make fuzz FUZZTIME=5m
+fuzz: ## fuzz names, durations, cron expressions, arguments, connection strings, the protocol, output: make fuzz FUZZTIME=5m
 	go test ./schedule -run '^$$' -fuzz FuzzParseViewName -fuzztime $(FUZZTIME)
 	go test ./schedule -run '^$$' -fuzz FuzzParseDuration -fuzztime $(FUZZTIME)
 	go test ./schedule -run '^$$' -fuzz FuzzCron -fuzztime $(FUZZTIME) -fuzzminimizetime 1x
 	go test ./report -run '^$$' -fuzz FuzzClean -fuzztime $(FUZZTIME)
+	go test ./report -run '^$$' -fuzz FuzzFormats -fuzztime $(FUZZTIME)
+	go test ./refresh -run '^$$' -fuzz FuzzGuard -fuzztime $(FUZZTIME)
+	go test ./cmd/mvsched -run '^$$' -fuzz FuzzSecret -fuzztime $(FUZZTIME)
+	go test ./cmd/mvsched -run '^$$' -fuzz FuzzCommandLine -fuzztime $(FUZZTIME)
 
 lint: $(LINT) ## formatting, vet, the linters, the import direction, and that `make docs` has been run
 	$(LINT) run ./...
@@ -74,11 +90,17 @@ lint: $(LINT) ## formatting, vet, the linters, the import direction, and that `m
 	go run ./cmd/mvsched docs markdown | diff docs/cli.md - >&2
 	go run ./cmd/mvsched docs man | diff docs/mvsched.1 - >&2
 
+vuln: ## govulncheck: known vulnerabilities in what the program calls; asks vuln.go.dev
+	go run golang.org/x/vuln/cmd/govulncheck@$(VULN_VERSION) ./...
+
+sbom: build ## bin/mvsched.cdx.json, the bill of materials (CycloneDX) of bin/mvsched
+	go -C test/ci run ./sbom $(CURDIR)/bin/mvsched >bin/mvsched.cdx.json
+
 docs: ## docs/cli.md and docs/mvsched.1, from the commands
 	go run ./cmd/mvsched docs markdown >docs/cli.md
 	go run ./cmd/mvsched docs man >docs/mvsched.1
 
-bench: ## mvsched beside bare REFRESH and others, on one server in turn: make bench ROUNDS=7 FIGURES=burst,nothing,serve,big
+bench: ## mvsched beside bare REFRESH and others, on one server in turn: make bench ROUNDS=7 FIGURES=burst,nothing,serve,big,scale
 	mkdir -p docs/performance
 	cd test/bench && go run . -rounds $(ROUNDS) -figures $(FIGURES) -plots $(CURDIR)/docs/performance
 

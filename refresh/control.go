@@ -242,7 +242,13 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 		if err := r.connect(ctx); err != nil {
 			return schedule.Outlook{}, err
 		}
-		outlook, err = r.Store.On(r.conn).Tend(ctx, r.source.look())
+		asked := time.Now()
+		options := r.source.look()
+		options.Since = r.refresher.floor.Begin(0)
+		outlook, err = r.Store.On(r.conn).Tend(ctx, options)
+		if err == nil {
+			r.refresher.floor.Seen(options.Since, outlook.FirstDue, time.Since(asked), schedule.QuickLook)
+		}
 		if err == nil || !r.conn.Conn().IsClosed() {
 			break
 		}

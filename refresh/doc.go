@@ -7,6 +7,7 @@
 //	begin
 //	select mvsched.begin_refresh(…)                limits; fence and lock on the execution row
 //	savepoint
+//	set_config(…, true), …                         the settings of the view's schedule, undone behind the refresh
 //	refresh materialized view concurrently …       under the search_path of the view's schedule
 //	set local search_path = pg_catalog, pg_temp
 //	select mvsched.refresh_succeeded(…)            is it still that view? then the record
@@ -25,6 +26,19 @@
 // After an error the transaction is still open, and so the execution row is still locked: the failure is recorded under
 // the same lock, after a rollback to the savepoint, and no rescuer can come between. When the connection is lost nobody
 // guesses: the row tells, over another connection, once the server is done with it.
+//
+// # Drains
+//
+// The columns of a table (docs/columns.md) are materialized by one such transaction after the other, each with a batch in
+// place of the REFRESH and, but for the last, without the record:
+//
+//	begin; begin_refresh(…); savepoint; materialize_batch(…); commit      until a batch finds nothing
+//	begin; begin_refresh(…); savepoint; materialize_batch(…); refresh_succeeded(…); commit
+//
+// Each notes its time in the execution. Between two of them nobody holds the row, and a rescuer leaves it alone for the
+// grace that a claim has, counted from there. It must not go by xmax then: a transaction that locks a row and writes it
+// leaves its lock in the new version. A batch that fails is sent again behind the savepoint, and so under the same lock, for
+// the server to find the rows that are to blame.
 //
 // # Limits
 //

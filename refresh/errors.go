@@ -79,11 +79,11 @@ func Hint(e schedule.Execution) string {
 	if e.ErrorName == nil {
 		return ""
 	}
-	return strings.ReplaceAll(hint(e), "VIEW", shellWord(e.View))
+	return strings.ReplaceAll(hint(e), "VIEW", ShellWord(e.View))
 }
 
-// shellWord is s as a shell takes it for one word.
-func shellWord(s string) string {
+// ShellWord is s as a shell takes it for one word.
+func ShellWord(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool {
 		return r != '.' && r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
 	}) {
@@ -107,12 +107,24 @@ func hint(e schedule.Execution) string {
 		if e.Method != nil && *e.Method == schedule.MethodConcurrently {
 			return "CONCURRENTLY needs a unique index on columns, without WHERE; create one, or use " + setting(e, "--strategy auto")
 		}
+		if merged(e) {
+			return "a merge table needs a unique index on its key, valid, immediate and without WHERE"
+		}
 		return "a materialized view that it reads has never been filled; refresh that one first"
-	case "cardinality_violation", "unique_violation":
+	case "cardinality_violation", "unique_violation", "not_null_violation", "undefined_column", "datatype_mismatch":
+		if merged(e) {
+			return mergeHint(e)
+		}
+		if *e.ErrorName != "cardinality_violation" && *e.ErrorName != "unique_violation" {
+			return ""
+		}
 		return "the view's query returns the same row or key twice; make its rows distinct"
 	case "undefined_table":
 		if e.Reason != nil && *e.Reason == schedule.ReasonMissing {
 			return "the view is gone; `mvsched remove VIEW` removes its schedule"
+		}
+		if merged(e) {
+			return "create the view again; if it is there, " + searchPathHint(e)
 		}
 		return searchPathHint(e)
 	case "undefined_function", "undefined_object", "invalid_schema_name":
@@ -128,6 +140,22 @@ func hint(e schedule.Execution) string {
 		return "the server ran out of the space that it may use for this query"
 	default:
 		return ""
+	}
+}
+
+func merged(e schedule.Execution) bool { return e.Method != nil && *e.Method == schedule.MethodMerge }
+
+// mergeHint is for what is wrong between a merge table and its view.
+func mergeHint(e schedule.Execution) string {
+	switch *e.ErrorName {
+	case "undefined_column", "datatype_mismatch":
+		return "table and view must have the same columns, of the same types; what the table generates is left to it"
+	case "not_null_violation":
+		return "give the column a value in the view's query (coalesce); a key has no NULL"
+	case "unique_violation":
+		return "the view has two rows that a unique index of the table allows only one of"
+	default:
+		return "the key must tell the rows of the view apart; make its rows distinct, or add a column to the key"
 	}
 }
 

@@ -3,7 +3,6 @@ package refresh
 import (
 	"context"
 	"errors"
-	"strconv"
 	"strings"
 	"time"
 
@@ -35,6 +34,7 @@ type groupSent struct {
 	savepoint bool
 	ends      []*time.Time // by the server's clock, of the members in their order; nil: it did not come to that
 	committed bool
+	madeDue   *time.Time // the earliest instant that its settling has made another view due at
 }
 
 // refreshed is how many members were, and when the last of them was; nil: none was.
@@ -71,6 +71,9 @@ func (r *refresher) refreshGroup(ctx context.Context, conn *pgx.Conn, claims []s
 	if err != nil { // whoever looks at the schedules next settles it
 		leaveUsable(ctx, conn)
 		r.log.Debug("the end of a refresh was not settled", "group", claims[0].Group, "error", err)
+	}
+	if sent.madeDue != nil {
+		r.floor.Lower(*sent.madeDue)
 	}
 	detached := context.WithoutCancel(ctx)
 	for _, claim := range claims {
@@ -116,8 +119,8 @@ func sendGroup(ctx context.Context, conn *pgx.Conn, claims []schedule.Claim, aga
 	}
 	var executions, oids, claimed []string
 	for _, claim := range claims {
-		executions = append(executions, strconv.FormatInt(claim.ExecutionID, 10))
-		oids = append(oids, strconv.FormatUint(uint64(claim.OID), 10))
+		executions = append(executions, executionOf(claim))
+		oids = append(oids, oidOf(claim))
 		claimed = append(claimed, claim.ClaimedAt.UTC().Format(time.RFC3339Nano))
 	}
 	p.queue(pass, `begin isolation level repeatable read`)
@@ -125,22 +128,17 @@ func sendGroup(ctx context.Context, conn *pgx.Conn, claims []schedule.Claim, aga
 	p.queue(reach(&done.savepoint), `savepoint `+savepoint)
 	for i, claim := range claims {
 		chosen := claim.Choice()
-		if claim.SearchPath != nil {
-			p.queue(pass, `select pg_catalog.set_config('search_path', $1, true)`, *claim.SearchPath)
-		} else if i > 0 {
-			p.queue(pass, `set local search_path to default`)
-		}
 		// Again, for its own limits, and for what its parents are as of by now; the lock is held already.
 		p.queue(pass, beginMemberSQL, executions[i], oids[i], string(chosen.Method), interval(claim.Timeout),
 			interval(lockTimeout(claim, chosen.Method)), claimed[i])
-		p.queue(pass, refreshStatement(claim, chosen.Method))
-		p.queue(pass, `set local search_path = pg_catalog, pg_temp`)
+		if i > 0 {
+			p.queue(pass, `set local search_path to default`) // the one of the session
+		}
+		configure(&p, claim)
+		materialize(&p, claim, chosen.Method)
 		p.queue(one(conn, &done.ends[i], pgx.RowTo[*time.Time]), memberSucceededSQL, executions[i], oids[i], claim.Schema, claim.Name, string(chosen.Method), chosen.Because)
 	}
-	p.queue(reach(&done.committed), `commit`)
-	for _, sql := range schedule.SettleStatements() {
-		p.queue(pass, sql)
-	}
+	commit(&p, conn, claims, &done.committed, &done.madeDue)
 	err = p.send(ctx, conn)
 	return done, err
 }

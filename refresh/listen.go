@@ -121,6 +121,7 @@ func (l *listener) connect(ctx context.Context) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
 	config := l.config.Copy()
+	config.OnNotification = nil // so that pgx keeps them for WaitForNotification
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: conn.Conn()} // there is nothing to cancel: the wait just ends
 	}

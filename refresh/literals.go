@@ -33,7 +33,7 @@ func withoutLiterals(query string) string {
 	})
 	runes := []rune(strings.Join(strings.Fields(query), " "))
 	if len(runes) > maxQuery {
-		return string(runes[:maxQuery]) + "…"
+		return string(runes[:maxQuery-2]) + "..."
 	}
 	return string(runes)
 }

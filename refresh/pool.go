@@ -25,6 +25,8 @@ const cancelPatience = 2 * time.Second
 // pooler: no prepared statements that another client could meet. Text goes and comes as UTF-8 whatever the database's
 // encoding, or a name would mean another view; times come as ISO dates, the only ones that pgx reads; and a backslash in a
 // string of SQL is one, whatever the role's or the database's standard_conforming_strings say.
+//
+// A server that does not keep to the protocol ends the connection, with ErrProtocol.
 func ConfigurePool(config *pgxpool.Config, jobs int) {
 	config.MinConns, config.MinIdleConns = 0, 0
 	config.MaxConns = 2*int32(jobs) + 2 //nolint:gosec // a number of jobs
@@ -38,6 +40,10 @@ func ConfigurePool(config *pgxpool.Config, jobs int) {
 		if onNotice != nil {
 			onNotice(conn, notice)
 		}
+	}
+	config.ConnConfig.AfterNetConnect = guarded
+	if config.ConnConfig.OnNotification == nil { // or pgx keeps all that come
+		config.ConnConfig.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) {}
 	}
 	config.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &canceller{conn: conn}

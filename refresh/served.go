@@ -108,7 +108,7 @@ func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 
 func (v *servedViews) claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error) {
 	claims, err := store.Claim(ctx, schedule.ClaimOptions{
-		Worker: v.worker.Name, Limit: 1, Queues: v.worker.Queues, Usual: v.worker.Usual, Settled: turn.settled,
+		Worker: v.worker.Name, Limit: 1, Queues: v.worker.Queues, Usual: v.worker.Usual, Settled: turn.settled, Since: turn.since,
 	})
 	v.mu.Lock()
 	defer v.mu.Unlock()

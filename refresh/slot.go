@@ -16,6 +16,7 @@ import (
 type turn struct {
 	patient bool // it waits for a view that somebody else refreshes
 	settled bool // what it has refreshed before is settled
+	since   *schedule.Position
 }
 
 // maxLost is how many connections a run may lose while it claims before it is taken to be the server.
@@ -56,6 +57,8 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 	store := r.Store.On(conn)
 	turn := turn{patient: patient, settled: true}
 	for ctx.Err() == nil && !conn.IsClosed() {
+		asked := time.Now()
+		turn.since = r.refresher.floor.Begin(schedule.ClaimsFloorLater)
 		claims, err := r.source.claim(r.work, store, turn) //nolint:contextcheck // what has begun goes on when ctx ends, for the grace
 		if end.claims > 0 {
 			// Not before: the control loop would be settling what has just ended while this claim wants to see it settled,
@@ -71,6 +74,7 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 			end.err = err
 			break
 		}
+		r.refresher.floor.Seen(turn.since, claims[0].FirstDue, time.Since(asked), schedule.QuickClaim)
 		end.claims += len(claims)
 		if claims[0].Skipped != "" { // of a group, all are
 			if end.err = r.skipped(r.work, store, claims); end.err != nil { //nolint:contextcheck // as above
@@ -221,6 +225,16 @@ func (r *run) over(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, ex
 		}
 	}
 	return nil
+}
+
+// progressed tells how far a drain has come. From the first batch on, others may help with it.
+func (r *run) progressed(claim schedule.Claim, progress schedule.Progress) {
+	if r.Progressed != nil {
+		r.Progressed(progress)
+	}
+	if claim.Lane == 0 && claim.Lanes > 1 && progress.Batches == 1 {
+		r.wake()
+	}
 }
 
 func (r *run) blocker(execution int64) string {

@@ -89,7 +89,7 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) 
 	}
 	d.claimed++
 	options := schedule.ClaimOptions{
-		Worker: d.worker.Name, Limit: 1, Queues: d.worker.Queues, Round: d.began, Usual: d.worker.Usual, Settled: turn.settled,
+		Worker: d.worker.Name, Limit: 1, Queues: d.worker.Queues, Round: d.began, Usual: d.worker.Usual, Settled: turn.settled, Since: turn.since,
 	}
 	d.mu.Unlock()
 
@@ -114,6 +114,7 @@ type namedViews struct {
 	worker   *Worker
 	settings schedule.Settings
 	force    bool
+	whole    bool
 	above    map[string][]string // of each view, its ancestors among them
 
 	mu     sync.Mutex
@@ -169,7 +170,7 @@ func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn
 	if err != nil {
 		return nil, err
 	}
-	options := schedule.ClaimOptions{Worker: n.worker.Name, Usual: n.worker.Usual, Force: n.force}
+	options := schedule.ClaimOptions{Worker: n.worker.Name, Usual: n.worker.Usual, Force: n.force, Whole: n.whole}
 	if failed != "" {
 		execution, err := store.SkipView(ctx, name, failed, options)
 		if err != nil {

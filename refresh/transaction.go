@@ -29,9 +29,12 @@ const savepoint = "mvsched_refresh"
 type refresher struct {
 	store *schedule.Store
 	log   *slog.Logger
+	floor *schedule.Floor
 
 	// blocker tells who was seen in the way of an execution, "" when nobody was.
 	blocker func(execution int64) string
+
+	progress func(schedule.Claim, schedule.Progress) // of a drain
 }
 
 // refresh refreshes the claimed view on conn. It returns the record of how that ended, and whether that has been settled
@@ -49,6 +52,13 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 
 	limit, cancel := context.WithTimeout(ctx, claim.Timeout+backstopDelay)
 	defer cancel()
+	if claim.Materialization == schedule.MaterializedColumns {
+		if sent, limit, err := r.drain(limit, conn, claim); err != nil {
+			claim.Timeout = limit // of the batch that has failed: what is left of the drain's
+			record, err = r.failed(ctx, conn, claim, chosen, sent, err)
+			return record, false, err
+		}
+	}
 	sent, err := sendRefresh(limit, conn, claim, chosen)
 	if sent.committed && err != nil {
 		leaveUsable(ctx, conn)
@@ -62,6 +72,9 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 	case err != nil: // whoever looks at the schedules next settles it
 		r.log.Debug("the end of a refresh was not settled", "view", claim.View, "execution", claim.ExecutionID, "error", err)
 	}
+	if sent.madeDue != nil {
+		r.floor.Lower(*sent.madeDue)
+	}
 	return sent.record, err == nil, nil
 }
 
@@ -74,15 +87,6 @@ func impossible(claim schedule.Claim) *schedule.Ending {
 		Status: schedule.Failed, Reason: schedule.ReasonMissing, ErrorName: "undefined_table",
 		ErrorMessage: fmt.Sprintf("materialized view %s does not exist", claim.View),
 	}
-}
-
-// refreshStatement is what stands between the savepoint and the record.
-func refreshStatement(claim schedule.Claim, method schedule.Method) string {
-	refresh := "refresh materialized view "
-	if method == schedule.MethodConcurrently {
-		refresh += "concurrently "
-	}
-	return refresh + schedule.ViewName{Schema: claim.Schema, Name: claim.Name}.Identifier().Sanitize()
 }
 
 // failed records the end of a refresh that did not commit, as far as that is known, because of err.
@@ -101,11 +105,14 @@ func (r *refresher) failed(ctx context.Context, conn *pgx.Conn, claim schedule.C
 			return record, nil
 		}
 		r.log.Warn("recording the end of a refresh", "view", claim.View, "execution", claim.ExecutionID, "error", recordErr)
-		return r.awaitOutcome(ctx, claim, method, err, claim.Timeout+outcomeAfterTimeLimit)
+		leaveUsable(ctx, conn)                                      // while its transaction stays open, nobody else can record the end either
+		if conn.IsClosed() || ending.Status == schedule.Cancelled { // only by that transaction's age it may be a time limit
+			return r.awaitOutcome(ctx, claim, method, err, claim.Timeout+outcomeAfterTimeLimit)
+		}
+	} else { // not the view's doing: the claim was lost, the limits could not be set, or the commit failed
+		ending.TimeLimit = 0
 	}
-	// Not the view's doing: the claim was lost, the limits could not be set, or the commit failed. The lock is gone with
-	// the transaction, so a rescuer may be quicker; then its record stands.
-	ending.TimeLimit = 0
+	// The lock goes with the transaction, so a rescuer may be quicker; then its record stands.
 	record, recordErr := r.endDetached(ctx, conn, claim, ending)
 	if recordErr == nil || errors.Is(recordErr, pgx.ErrNoRows) {
 		return record, recordErr
@@ -118,7 +125,16 @@ type sent struct {
 	savepoint bool // a failure from here on can be recorded under the lock
 	record    schedule.Execution
 	committed bool
+	madeDue   *time.Time // the earliest instant that its settling has made another view due at
 }
+
+// The schedule's settings are for the refresh alone. What follows makes plans that the session keeps: with settings such as
+// enable_indexscan = off those would be bad ones, for every view after this one. (Null is the session's own value.)
+const (
+	parametersSQL = `select pg_catalog.set_config(s.key, s.value, true) from pg_catalog.jsonb_each_text($1) s`
+
+	noParametersSQL = `select pg_catalog.set_config(s.key, null, true) from pg_catalog.jsonb_object_keys($1) s (key)`
+)
 
 // sendRefresh sends the whole transaction, begin to commit, in one write, and behind it what its end means for its
 // schedule. Once it is sent, the server completes it without us: a worker that dies here leaves a refreshed view and
@@ -126,61 +142,93 @@ type sent struct {
 // it in the middle. An error of what follows the commit leaves committed true.
 func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chosen schedule.Choice) (done sent, err error) {
 	method := chosen.Method
-	execution, oid := strconv.FormatInt(claim.ExecutionID, 10), strconv.FormatUint(uint64(claim.OID), 10)
-
-	var batch pgconn.Batch
-	type reader = func(*pgconn.ResultReader) error
-	var readers []reader // of the result of each statement
-	queue := func(read reader, sql string, args ...string) {
-		values := make([][]byte, len(args))
-		for i, arg := range args {
-			values[i] = []byte(arg)
-		}
-		batch.ExecParams(sql, values, nil, nil, nil)
-		readers = append(readers, read)
-	}
-	pass := func(result *pgconn.ResultReader) error {
-		_, err := result.Close()
-		return err
-	}
-	reach := func(point *bool) reader {
-		return func(result *pgconn.ResultReader) error {
-			err := pass(result)
-			*point = err == nil
-			return err
-		}
-	}
-	// Read committed always: under repeatable read a refresh can succeed and store old data.
-	queue(pass, `begin isolation level read committed`)
-	queue(pass, `select mvsched.begin_refresh($1, $2, $3, $4, $5, $6)`,
-		execution, oid, string(method), interval(claim.Timeout), interval(lockTimeout(claim, method)),
-		claim.ClaimedAt.UTC().Format(time.RFC3339Nano))
-	queue(reach(&done.savepoint), `savepoint `+savepoint)
-	if claim.SearchPath != nil {
-		queue(pass, `select pg_catalog.set_config('search_path', $1, true)`, *claim.SearchPath)
-	}
-	queue(pass, refreshStatement(claim, method))
-	// REFRESH runs as the view's owner. What follows runs as us, and must not see the owner's path.
-	queue(pass, `set local search_path = pg_catalog, pg_temp`)
-	queue(func(result *pgconn.ResultReader) (err error) {
-		done.record, err = pgx.CollectExactlyOneRow(pgx.RowsFromResultReader(conn.TypeMap(), result), schedule.ScanExecution)
-		return err
-	}, `select `+schedule.ExecutionColumns+`
-		  from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`,
-		execution, oid, claim.Schema, claim.Name, string(method), chosen.Because)
-	queue(reach(&done.committed), `commit`)
-	for _, sql := range schedule.SettleStatements() {
-		queue(pass, sql)
-	}
-
-	results := conn.PgConn().ExecBatch(ctx, &batch)
-	for i := 0; results.NextResult(); i++ {
-		err = errors.Join(err, readers[i](results.ResultReader()))
-	}
-	if closed := results.Close(); closed != nil {
-		err = closed
-	}
+	var p pipeline
+	begin(&p, claim, method, claim.Timeout, &done)
+	materialize(&p, claim, method)
+	succeed(&p, conn, claim, chosen, &done)
+	err = p.send(ctx, conn)
 	return done, err
+}
+
+// begin queues what comes first in every transaction of a refresh: its limits, the lock on the execution, the savepoint.
+func begin(p *pipeline, claim schedule.Claim, method schedule.Method, limit time.Duration, done *sent) {
+	// Read committed always: under repeatable read a refresh can succeed and store old data.
+	p.queue(pass, `begin isolation level read committed`)
+	p.queue(pass, `select mvsched.begin_refresh($1, $2, $3, $4, $5, $6)`,
+		executionOf(claim), oidOf(claim), string(method), interval(limit), interval(lockTimeout(claim, method)),
+		claim.ClaimedAt.UTC().Format(time.RFC3339Nano))
+	p.queue(reach(&done.savepoint), `savepoint `+savepoint)
+	configure(p, claim)
+}
+
+// materialize queues the materialization's own statement, and takes back what was set for it.
+func materialize(p *pipeline, claim schedule.Claim, method schedule.Method) {
+	statement, args := refreshStatement(claim, method)
+	p.queue(pass, statement, args...)
+	if claim.Parameters != nil {
+		p.queue(pass, noParametersSQL, *claim.Parameters)
+	}
+	// REFRESH runs as the view's owner. What follows runs as us, and must not see the owner's path.
+	p.queue(pass, `set local search_path = pg_catalog, pg_temp`)
+}
+
+// configure queues what is set for the materialization's own statement alone.
+func configure(p *pipeline, claim schedule.Claim) {
+	if claim.SearchPath != nil {
+		p.queue(pass, `select pg_catalog.set_config('search_path', $1, true)`, *claim.SearchPath)
+	}
+	if claim.Parameters != nil {
+		p.queue(pass, parametersSQL, *claim.Parameters)
+	}
+}
+
+// succeed queues the record of success, the commit, and what it means for the schedule.
+func succeed(p *pipeline, conn *pgx.Conn, claim schedule.Claim, chosen schedule.Choice, done *sent) {
+	p.queue(one(conn, &done.record, schedule.ScanExecution), `select `+schedule.ExecutionColumns+`
+		  from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`,
+		executionOf(claim), oidOf(claim), claim.Schema, claim.Name, string(chosen.Method), chosen.Because)
+	commit(p, conn, []schedule.Claim{claim}, &done.committed, &done.madeDue)
+}
+
+// commit queues the commit, and what the ends mean for the schedules.
+func commit(p *pipeline, conn *pgx.Conn, claims []schedule.Claim, committed *bool, madeDue **time.Time) {
+	p.queue(reach(committed), `commit`)
+	var schedules []int64
+	for _, claim := range claims {
+		if claim.ScheduleID != nil {
+			schedules = append(schedules, *claim.ScheduleID)
+		}
+	}
+	if len(schedules) == 0 {
+		return
+	}
+	before, settle, after := schedule.SettleStatements(schedules...)
+	for _, sql := range before {
+		p.queue(pass, sql)
+	}
+	p.queue(one(conn, madeDue, pgx.RowTo[*time.Time]), settle)
+	p.queue(pass, after)
+}
+
+func executionOf(claim schedule.Claim) string { return strconv.FormatInt(claim.ExecutionID, 10) }
+
+func oidOf(claim schedule.Claim) string { return strconv.FormatUint(uint64(claim.OID), 10) }
+
+// refreshStatement is what stands between the savepoint and the record: the one thing in which the kinds of
+// materializations differ.
+func refreshStatement(claim schedule.Claim, method schedule.Method) (sql string, args []string) {
+	view := schedule.ViewName{Schema: claim.Schema, Name: claim.Name}.Identifier().Sanitize()
+	switch method {
+	case schedule.MethodMerge:
+		return `select mvsched.merge($1, $2)`,
+			[]string{oidOf(claim), strconv.FormatBool(claim.Whole)}
+	case schedule.MethodColumns: // what has come since the drain's last look
+		return materializeSQL, append(batchArgs(claim, maxBatchRows, true, ""), "")
+	case schedule.MethodConcurrently:
+		return "refresh materialized view concurrently " + view, nil
+	default:
+		return "refresh materialized view " + view, nil
+	}
 }
 
 // interval is a duration as the server reads it in any IntervalStyle. (Up to PostgreSQL 14 it reads the count of
@@ -193,8 +241,11 @@ func interval(d time.Duration) string {
 func (r *refresher) ending(ctx context.Context, err error, claim schedule.Claim, method schedule.Method) schedule.Ending {
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) {
-		if ctx.Err() != nil { // nothing was sent, or nothing more is known
+		switch {
+		case ctx.Err() != nil: // nothing was sent, or nothing more is known
 			return stopped(ctx, schedule.Ending{Method: method})
+		case errors.Is(err, errDrainTime):
+			return schedule.Ending{Status: schedule.TimedOut, Reason: schedule.ReasonTimeLimit, Method: method, ErrorMessage: err.Error()}
 		}
 		return schedule.Ending{Status: schedule.Failed, Method: method, ErrorMessage: err.Error()}
 	}
@@ -276,7 +327,8 @@ func rollBack(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// leaveUsable ends what has failed behind a commit, since the next claim comes over the same connection.
+// leaveUsable ends what has failed behind a commit, or where the record of a failure was refused, since the next claim comes
+// over the same connection.
 func leaveUsable(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()

@@ -39,6 +39,9 @@ type Worker struct {
 	Started func(schedule.Claim)
 	Ended   func(schedule.Execution)
 	Usual   bool
+
+	// Progressed, when given, is told after every batch of a drain, from several goroutines.
+	Progressed func(schedule.Progress)
 }
 
 // RunDue refreshes everything that is due when it is called, each view once, and returns the executions by id. It
@@ -60,6 +63,7 @@ func (w *Worker) RunDue(ctx context.Context) ([]schedule.Execution, error) {
 type Options struct {
 	Settings  schedule.Settings // override those of the views' schedules
 	Ancestors bool              // first refresh what the views read
+	Whole     bool              // all rows of a merge table, not only those in its window
 	Force     bool              // also views whose schedule says to skip them when nothing has changed
 }
 
@@ -83,7 +87,7 @@ func (w *Worker) Refresh(ctx context.Context, views []schedule.ViewName, options
 		return nil, err
 	}
 	r := w.newRun(ctx, &namedViews{
-		worker: w, settings: options.Settings, force: options.Force,
+		worker: w, settings: options.Settings, force: options.Force, whole: options.Whole,
 		views: ordered, above: above, groups: groups, taken: map[int64]string{}, ended: map[string]bool{}, failed: map[string]string{},
 	})
 	return r.result(ctx, r.once(ctx))
@@ -194,6 +198,6 @@ func (w *Worker) newRun(work context.Context, source source) *run {
 		requests: make(chan struct{}, 1), active: map[int64]*activeRefresh{},
 		janitor: newJanitor(w, log), watch: time.NewTicker(watchInterval),
 	}
-	r.refresher = refresher{store: w.Store, log: log, blocker: r.blocker}
+	r.refresher = refresher{store: w.Store, log: log, floor: new(schedule.Floor), blocker: r.blocker, progress: r.progressed}
 	return r
 }

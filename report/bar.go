@@ -1,8 +1,11 @@
 package report
 
 import (
+	"fmt"
 	"strings"
 	"time"
+
+	"github.com/mvsched/mvsched/schedule"
 )
 
 // Bars are drawn with eighths of a character's height, or with what ASCII has for that.
@@ -34,4 +37,23 @@ func (p Printer) progress(part, whole time.Duration, cells int) string {
 		filled = int(min(max(part.Seconds()/whole.Seconds(), 0), 1) * float64(cells))
 	}
 	return strings.Repeat(full, filled) + strings.Repeat(empty, cells-filled)
+}
+
+// drained is how far a drain has come: its bar, the rows that are left, how many a second, and how long that will take.
+func (p Printer) drained(progress schedule.Progress, since time.Duration, cells int) string {
+	var b strings.Builder
+	if cells > 0 {
+		b.WriteString(p.progress(time.Duration(progress.Done), time.Duration(progress.Done+progress.Left), cells) + " ")
+	}
+	fmt.Fprintf(&b, "%d rows left", progress.Left)
+	if perSecond, left := progress.Rate(since); perSecond > 0 {
+		fmt.Fprintf(&b, ", %.0f rows/s", perSecond)
+		if progress.Left > 0 {
+			fmt.Fprintf(&b, ", %s to go", age(&left))
+		}
+	}
+	if progress.SetAside > 0 {
+		fmt.Fprintf(&b, ", %d set aside", progress.SetAside)
+	}
+	return b.String()
 }

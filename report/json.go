@@ -26,6 +26,11 @@ type standingJSON struct {
 	Parents             []string     `json:"parents"`
 	SizeBytes           int64        `json:"size_bytes"`
 	Running             *runningJSON `json:"running"`
+	Kind                string       `json:"kind"`
+	RowsLeft            *int64       `json:"rows_left"`
+	RowsPerSecond       *float64     `json:"rows_per_second"`
+	SecondsLeft         *float64     `json:"seconds_left"`
+	RowsSetAside        *int64       `json:"rows_set_aside"`
 }
 
 type runningJSON struct {
@@ -67,37 +72,43 @@ type executionJSON struct {
 }
 
 type scheduleJSON struct {
-	View                string     `json:"view"`
-	EverySeconds        *float64   `json:"every_seconds"`
-	AfterSeconds        *float64   `json:"after_seconds"`
-	Cron                *string    `json:"cron"`
-	AfterParents        bool       `json:"after_parents"`
-	OnChange            bool       `json:"on_change"`
-	MaxLagSeconds       *float64   `json:"max_lag_seconds"`
-	Timezone            string     `json:"timezone"`
-	DebounceSeconds     *float64   `json:"debounce_seconds"`
-	AtMostEverySeconds  *float64   `json:"at_most_every_seconds"`
-	JitterSeconds       *float64   `json:"jitter_seconds"`
-	Between             *string    `json:"between"`
-	Retries             int        `json:"retries"`
-	SuspendAfter        *int       `json:"suspend_after"`
-	OnParentFailure     string     `json:"on_parent_failure"`
-	SkipUnchanged       bool       `json:"skip_unchanged"`
-	MaxStalenessSeconds float64    `json:"max_staleness_seconds"`
-	TimeoutSeconds      float64    `json:"timeout_seconds"`
-	LockTimeoutSeconds  *float64   `json:"lock_timeout_seconds"`
-	Strategy            string     `json:"strategy"`
-	Vacuum              string     `json:"vacuum"`
-	Queue               string     `json:"queue"`
-	Group               *string    `json:"group"`
-	Priority            int        `json:"priority"`
-	SearchPath          *string    `json:"search_path"`
-	NextRunAt           *time.Time `json:"next_run_at"`
-	PausedAt            *time.Time `json:"paused_at"`
-	PausedReason        *string    `json:"paused_reason"`
-	SuspendedAt         *time.Time `json:"suspended_at"`
-	SuspendedReason     *string    `json:"suspended_reason"`
-	ConsecutiveFailures int        `json:"consecutive_failures"`
+	View                string              `json:"view"`
+	EverySeconds        *float64            `json:"every_seconds"`
+	AfterSeconds        *float64            `json:"after_seconds"`
+	Cron                *string             `json:"cron"`
+	AfterParents        bool                `json:"after_parents"`
+	OnChange            bool                `json:"on_change"`
+	MaxLagSeconds       *float64            `json:"max_lag_seconds"`
+	Timezone            string              `json:"timezone"`
+	DebounceSeconds     *float64            `json:"debounce_seconds"`
+	AtMostEverySeconds  *float64            `json:"at_most_every_seconds"`
+	JitterSeconds       *float64            `json:"jitter_seconds"`
+	Between             *string             `json:"between"`
+	Retries             int                 `json:"retries"`
+	SuspendAfter        *int                `json:"suspend_after"`
+	OnParentFailure     string              `json:"on_parent_failure"`
+	SkipUnchanged       bool                `json:"skip_unchanged"`
+	MaxStalenessSeconds float64             `json:"max_staleness_seconds"`
+	TimeoutSeconds      float64             `json:"timeout_seconds"`
+	LockTimeoutSeconds  *float64            `json:"lock_timeout_seconds"`
+	Strategy            string              `json:"strategy"`
+	Vacuum              string              `json:"vacuum"`
+	Queue               string              `json:"queue"`
+	Group               *string             `json:"group"`
+	Priority            int                 `json:"priority"`
+	SearchPath          *string             `json:"search_path"`
+	Settings            schedule.Parameters `json:"settings"`
+	NextRunAt           *time.Time          `json:"next_run_at"`
+	PausedAt            *time.Time          `json:"paused_at"`
+	PausedReason        *string             `json:"paused_reason"`
+	SuspendedAt         *time.Time          `json:"suspended_at"`
+	SuspendedReason     *string             `json:"suspended_reason"`
+	ConsecutiveFailures int                 `json:"consecutive_failures"`
+	Kind                string              `json:"kind"`
+	MergeFrom           *string             `json:"merge_from"`
+	Key                 []string            `json:"key"`
+	MergeWindow         *string             `json:"window"`
+	FullEverySeconds    *float64            `json:"full_every_seconds"`
 }
 
 type dueJSON struct {
@@ -153,7 +164,7 @@ func toStandingJSON(s schedule.Standing) standingJSON {
 	j := standingJSON{
 		View: s.View, State: string(s.State), DataAsOf: utc(s.DataAsOf), AgeSeconds: secondsOf(s.Age),
 		MaxLagSeconds: secondsOf(s.MaxLag), NextRunAt: utc(s.NextRunAt), ConsecutiveFailures: s.ConsecutiveFailures, Queue: s.Queue, SizeBytes: s.SizeBytes,
-		Parents: s.Parents,
+		Parents: s.Parents, Kind: kindOf(s.Materialization),
 	}
 	if s.Last != nil {
 		last := toLastJSON(*s.Last)
@@ -165,6 +176,7 @@ func toStandingJSON(s schedule.Standing) standingJSON {
 			j.Running.BlockedBy = append(j.Running.BlockedBy, blockerJSON{PID: b.PID, User: b.User})
 		}
 	}
+	j.RowsLeft, j.RowsPerSecond, j.SecondsLeft, j.RowsSetAside = s.RowsLeft, s.RowsPerSecond, secondsOf(s.TimeLeft()), s.RowsSetAside
 	return j
 }
 
@@ -196,9 +208,11 @@ func toScheduleJSON(s schedule.Schedule) scheduleJSON {
 		JitterSeconds: secondsOf(s.Jitter), Retries: s.Retries, SuspendAfter: s.SuspendAfter,
 		OnParentFailure: string(s.OnParentFailure), SkipUnchanged: s.SkipUnchanged, MaxStalenessSeconds: *secondsOf(&s.MaxStaleness),
 		TimeoutSeconds: *secondsOf(&s.Timeout), LockTimeoutSeconds: secondsOf(s.LockTimeout), Strategy: string(s.Strategy),
-		Vacuum: string(s.Vacuum), Queue: s.Queue, Group: s.Group, Priority: s.Priority, SearchPath: s.SearchPath, NextRunAt: utc(s.NextRunAt),
+		Vacuum: string(s.Vacuum), Queue: s.Queue, Group: s.Group, Priority: s.Priority, SearchPath: s.SearchPath, Settings: s.Parameters, NextRunAt: utc(s.NextRunAt),
 		PausedAt: utc(s.PausedAt), PausedReason: s.PausedReason, SuspendedAt: utc(s.SuspendedAt),
 		SuspendedReason: s.SuspendedReason, ConsecutiveFailures: s.ConsecutiveFailures,
+		Kind: kindOf(s.Materialization), MergeFrom: s.MergeSource, Key: s.MergeKey, MergeWindow: s.MergeWindow,
+		FullEverySeconds: secondsOf(s.FullEvery),
 	}
 	if s.Window != nil {
 		between := s.Window.String()

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/mvsched/mvsched/schedule"
@@ -10,6 +11,10 @@ import (
 func (p Printer) Schedules(schedules []schedule.Schedule) error {
 	return list(p, schedules, toScheduleJSON, []column[schedule.Schedule]{
 		{head: "VIEW", cell: func(s schedule.Schedule) string { return s.View }, gives: true, least: 24},
+		{
+			head: "KIND", cell: func(s schedule.Schedule) string { return kindOf(s.Materialization) },
+			when: func(s schedule.Schedule) bool { return kindOf(s.Materialization) != string(schedule.MaterializedView) },
+		},
 		{head: "WHEN", cell: when, wraps: true},
 		{head: "TIMEOUT", cell: func(s schedule.Schedule) string { return schedule.FormatDuration(s.Timeout) }, right: true},
 		{head: "STRATEGY", cell: func(s schedule.Schedule) string { return string(s.Strategy) }},
@@ -39,6 +44,15 @@ func options(s schedule.Schedule) string {
 		if really {
 			said = append(said, what)
 		}
+	}
+	if s.MergeSource != nil {
+		say(true, "from "+*s.MergeSource+" by "+strings.Join(s.MergeKey, ", "))
+	}
+	if s.MergeWindow != nil {
+		say(true, "window "+*s.MergeWindow)
+	}
+	if s.FullEvery != nil {
+		say(true, "full every "+schedule.FormatDuration(*s.FullEvery))
 	}
 	if s.Window != nil {
 		zone := ""
@@ -76,7 +90,13 @@ func options(s schedule.Schedule) string {
 	if s.SearchPath != nil {
 		say(true, "search path "+*s.SearchPath)
 	}
+	say(len(s.Parameters) > 0, s.Parameters.String())
 	return strings.Join(said, ", ")
+}
+
+// kindOf is what is materialized, as the schedule table has it.
+func kindOf(m schedule.Materialization) string {
+	return string(cmp.Or(m, schedule.MaterializedView))
 }
 
 func paused(s schedule.Schedule) string {

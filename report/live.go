@@ -13,6 +13,9 @@ import (
 // liveInterval is how often the lines of running views are drawn anew.
 const liveInterval = 200 * time.Millisecond
 
+// liveCells is how long the bar of a drain is.
+const liveCells = 20
+
 // Live shows on a terminal one line for every view that is being refreshed, and takes the lines away when they are done.
 // It writes escape sequences: its writer is the terminal itself, and only names, cleaned, come from elsewhere.
 type Live struct {
@@ -31,6 +34,7 @@ type liveLine struct {
 	view      string
 	since     time.Time
 	usual     *time.Duration
+	progress  *schedule.Progress // of a drain, after its first batch
 }
 
 // NewLive returns a display of the given width on a terminal; it draws until Stop.
@@ -60,7 +64,18 @@ func (l *Live) loop() {
 func (l *Live) Started(claim schedule.Claim) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.running = append(l.running, liveLine{claim.ExecutionID, OneLine(clean(claim.View)), time.Now(), claim.Usual})
+	l.running = append(l.running, liveLine{claim.ExecutionID, OneLine(clean(claim.View)), time.Now(), claim.Usual, nil})
+}
+
+// Progressed tells how far the drain of a line has come.
+func (l *Live) Progressed(progress schedule.Progress) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, line := range l.running {
+		if line.execution == progress.ExecutionID {
+			l.running[i].progress = &progress
+		}
+	}
 }
 
 // Ended takes the line away.
@@ -103,6 +118,9 @@ func (l *Live) draw() {
 
 func (line liveLine) text(now time.Time) string {
 	elapsed := now.Sub(line.since)
+	if line.progress != nil {
+		return line.view + "  " + Printer{}.drained(*line.progress, elapsed, liveCells)
+	}
 	text := fmt.Sprintf("%s  refreshing for %s", line.view, age(&elapsed))
 	if line.usual != nil {
 		text += ", usually " + span(*line.usual)

@@ -121,6 +121,7 @@ type pageRow struct {
 	Tone     tone
 	Failures cell
 	Queue    string // "" for the default one
+	Kind     string // "" for a view
 	Age      cell
 	DataAsOf cell
 	Target   cell
@@ -260,7 +261,10 @@ func newPageRow(id int, s schedule.Standing, at time.Time, thrift thrift) pageRo
 		ID: id, View: exact(s.View), Name: viewName(label(s.View)), State: s.State, Tone: toneOf(s.State),
 		Failures: integerCell("consecutive_failures", s.ConsecutiveFailures, fmt.Sprintf("%d× in a row", s.ConsecutiveFailures)),
 		Age:      secondsCell("age_seconds", s.Age, age(s.Age)), DataAsOf: nothing, Target: nothing, Ended: nothing, Took: nothing, Inserted: nothing,
-		Next: instantCell("next_run_at", s.NextRunAt, dash(nextRun(s))), Size: integerCell("size_bytes", s.SizeBytes, byteSize(s.SizeBytes)),
+		Next: instantCell("next_run_at", s.NextRunAt, dash(nextRun(s))), Size: integerCell("size_bytes", s.SizeBytes, ByteSize(s.SizeBytes)),
+	}
+	if kind := kindOf(s.Materialization); kind != string(schedule.MaterializedView) {
+		r.Kind = kind
 	}
 	if s.Queue != "default" {
 		r.Queue = label(s.Queue)
@@ -365,8 +369,8 @@ func grouped(n int64) string {
 	return b.String()
 }
 
-// byteSize is a size as pg_size_pretty has it.
-func byteSize(n int64) string {
+// ByteSize is a size as pg_size_pretty has it.
+func ByteSize(n int64) string {
 	units := []string{"bytes", "kB", "MB", "GB", "TB"}
 	for _, unit := range units[:len(units)-1] {
 		if n < 10*1024 {

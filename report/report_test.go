@@ -180,7 +180,8 @@ func TestJSON(t *testing.T) {
 	want := []map[string]any{
 		{
 			"view": "public.a", "state": "fresh", "data_as_of": "2026-11-21T10:00:00Z", "age_seconds": 12.0, "max_lag_seconds": nil,
-			"next_run_at": "2026-11-21T10:05:00Z", "consecutive_failures": 0.0, "queue": "default", "parents": nil, "size_bytes": 8192.0, "running": nil,
+			"next_run_at": "2026-11-21T10:05:00Z", "consecutive_failures": 0.0, "queue": "default", "parents": nil, "size_bytes": 8192.0, "running": nil, "kind": "view",
+			"rows_left": nil, "rows_per_second": nil, "seconds_left": nil, "rows_set_aside": nil,
 			"last": map[string]any{
 				"status": "succeeded", "reason": nil, "method": "concurrently", "scheduled_at": nil, "started_at": "2026-11-21T10:00:00Z",
 				"ended_at": "2026-11-21T10:00:01.2Z", "duration_seconds": 1.2, "rows_inserted": 12.0, "rows_deleted": 3.0, "error_name": nil, "error_message": nil,
@@ -188,7 +189,8 @@ func TestJSON(t *testing.T) {
 		},
 		{
 			"view": "public.b", "state": "never", "data_as_of": nil, "age_seconds": nil, "max_lag_seconds": nil, "next_run_at": nil, "last": nil,
-			"consecutive_failures": 0.0, "queue": "default", "parents": nil, "size_bytes": 0.0, "running": nil,
+			"consecutive_failures": 0.0, "queue": "default", "parents": nil, "size_bytes": 0.0, "running": nil, "kind": "view",
+			"rows_left": nil, "rows_per_second": nil, "seconds_left": nil, "rows_set_aside": nil,
 		},
 	}
 	if !reflect.DeepEqual(got, want) {

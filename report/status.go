@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,10 @@ func (p Printer) standings(standings []schedule.Standing) error {
 func (p Printer) standingColumns(cells int) []column[schedule.Standing] {
 	return []column[schedule.Standing]{
 		{head: "VIEW", cell: func(s schedule.Standing) string { return s.View }, gives: true},
+		{
+			head: "KIND", cell: func(s schedule.Standing) string { return kindOf(s.Materialization) },
+			when: func(s schedule.Standing) bool { return kindOf(s.Materialization) != string(schedule.MaterializedView) },
+		},
 		{head: "STATE", cell: func(s schedule.Standing) string { return string(s.State) }, word: true},
 		{head: "AGE", cell: func(s schedule.Standing) string { return age(s.Age) }, right: true},
 		{
@@ -34,6 +39,10 @@ func (p Printer) standingColumns(cells int) []column[schedule.Standing] {
 		},
 		{head: "NEXT", cell: nextRun, right: true},
 		{head: "LAST RUN", cell: lastRun, word: true},
+		{
+			head: "ROWS LEFT", cell: rowsLeft, right: true,
+			when: func(s schedule.Standing) bool { return s.Materialization == schedule.MaterializedColumns },
+		},
 		{
 			head: "RUNNING", cell: func(s schedule.Standing) string { return p.running(s, cells) }, wraps: true, least: 22,
 			when: func(s schedule.Standing) bool { return s.RunningFor != nil },
@@ -78,13 +87,30 @@ func lastRun(s schedule.Standing) string {
 	}
 }
 
+// rowsLeft is how many rows of a table are to be materialized, and how many could not be.
+func rowsLeft(s schedule.Standing) string {
+	text := "-"
+	if s.RowsLeft != nil {
+		text = strconv.FormatInt(*s.RowsLeft, 10)
+	}
+	if s.RowsSetAside != nil && *s.RowsSetAside > 0 {
+		text += fmt.Sprintf(" (%d set aside)", *s.RowsSetAside)
+	}
+	return text
+}
+
 // running is for how long the view has been refreshed by now, how long that usually takes, and who stands in its way.
 func (p Printer) running(s schedule.Standing, cells int) string {
 	if s.RunningFor == nil {
 		return "-"
 	}
 	text := age(s.RunningFor)
-	if s.Usual != nil {
+	if left := s.TimeLeft(); left != nil {
+		text += fmt.Sprintf(", %.0f rows/s, %s to go", *s.RowsPerSecond, age(left))
+		if cells > 0 {
+			text = p.progress(*s.RunningFor, *s.RunningFor+*left, cells) + " " + text
+		}
+	} else if s.Usual != nil {
 		text += ", usually " + span(*s.Usual)
 		if cells > 0 {
 			text = p.progress(*s.RunningFor, *s.Usual, cells) + " " + text

@@ -21,9 +21,13 @@ type Claim struct {
 	LockTimeout *time.Duration // nil: the default of the method
 	Strategy    Strategy
 	SearchPath  *string
+	Parameters  *string // JSON: the server's settings for the refresh, of which the database has approved
 
 	Materialization Materialization
 	Whole           bool // of a merge table: all rows, not only those in its window
+	BatchRows       int  // of columns: how many rows the first batch has
+	Lane            int  // of columns: 0, or one beside the first of the same drain
+	Lanes           int  // of columns: how many there may be
 
 	// Group is what it is refreshed with, in one transaction: the claims of a group come together, in the order in which
 	// they are to be refreshed. "": by itself.
@@ -40,6 +44,10 @@ type Claim struct {
 
 	Usual *time.Duration // median of the last successes, when it was asked for and there are any
 
+	// FirstDue is where in the order of what is due the first schedule was that could be claimed, or somebody held; nil for a
+	// claim out of turn.
+	FirstDue *Position
+
 	// Skipped is why the execution ended with its claim (ReasonUnchanged, ReasonUpstreamFailed); "": it is to be run.
 	Skipped string
 }
@@ -53,8 +61,30 @@ type ClaimOptions struct {
 	Usual  bool       // also look up Claim.Usual
 	// Settled says that nothing has ended on this connection that is still to be settled.
 	Settled bool
-	Force   bool // of ClaimView: also when nothing has changed
-	Whole   bool // of ClaimView: all rows of a merge table, not only those in its window
+	Since   *Position // begin there, in the order of what is due; nil: at its beginning
+	Force   bool      // of ClaimView: also when nothing has changed
+	Whole   bool      // of ClaimView: all rows of a merge table, not only those in its window
+}
+
+// Position is a place in the order in which schedules become due. See mvsched.claim in schema.sql for what it is good for.
+type Position struct {
+	DueAt      time.Time
+	ScheduleID int64
+}
+
+// parts are its columns; nil for none.
+func (p *Position) parts() (dueAt *time.Time, id *int64) {
+	if p == nil {
+		return nil, nil
+	}
+	return &p.DueAt, &p.ScheduleID
+}
+
+func positionOf(dueAt *time.Time, id *int64) *Position {
+	if dueAt == nil || id == nil {
+		return nil
+	}
+	return &Position{*dueAt, *id}
 }
 
 // claimSQL: how a claim is made, and why it is safe, is told beside mvsched.claim in schema.sql. A claim that a crash of
@@ -62,12 +92,12 @@ type ClaimOptions struct {
 // behind it to disk too. So the claim need not wait for the disk. (Its id is taken back as well: see ClaimedAt.)
 const claimSQL = `
 select ` + claimColumns + `
-  from mvsched.claim($1, $2, $3, $4, $5, $6) c`
+  from mvsched.claim($1, $2, $3, $4, $5, $6, $7, $8) c`
 
 const claimColumns = `
        c.execution_id, c.claimed_at, c.schedule_id, c.view_name, c.scheduled_at, c.attempt, c.time_limit, c.lock_limit, c.strategy,
-       c.search_path, c.view_oid, c.schema_name, c.relation_name, c.populated, c.unique_index, c.owner_temp, c.renamed, c.usual,
-       c.skipped, c.kind, c.whole, c.refresh_group`
+       c.search_path, c.settings, c.view_oid, c.schema_name, c.relation_name, c.populated, c.unique_index, c.owner_temp, c.renamed, c.usual,
+       c.skipped, c.kind, c.whole, c.batch_rows, c.lane, c.lanes, c.refresh_group, c.first_due_at, c.first_due_id`
 
 const asyncCommitSQL = `set local synchronous_commit = off`
 
@@ -76,6 +106,7 @@ const asyncCommitSQL = `set local synchronous_commit = off`
 func (s *Store) Claim(ctx context.Context, opts ClaimOptions) ([]Claim, error) {
 	ctx, cancel := withDeadline(ctx, "claiming")
 	defer cancel()
+	sinceAt, sinceID := opts.Since.parts()
 	var claims []Claim
 	err := s.send(ctx, func(batch *pgx.Batch) {
 		batch.Queue(asyncCommitSQL)
@@ -84,7 +115,8 @@ func (s *Store) Claim(ctx context.Context, opts ClaimOptions) ([]Claim, error) {
 			commitSoFar(batch) // other claims are to see it at once
 			batch.Queue(asyncCommitSQL)
 		}
-		batch.Queue(claimSQL, opts.Worker, opts.Limit, opts.Queues, opts.Round, s.now(), opts.Usual).Query(collect(&claims, scanClaim))
+		batch.Queue(claimSQL, opts.Worker, opts.Limit, opts.Queues, opts.Round, s.now(), opts.Usual, sinceAt, sinceID).
+			Query(collect(&claims, scanClaim))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claiming: %w", err)
@@ -149,11 +181,12 @@ with view as materialized (
 select execution.id, execution.started_at, schedule.id, execution.view_name, null::timestamptz, 1,
        coalesce($2::float8, extract(epoch from schedule.maximum_execution_duration)::float8, 1800),
        coalesce($3::float8, extract(epoch from schedule.lock_timeout)::float8),
-       coalesce($6::text, schedule.strategy, 'auto'), coalesce($7::text, schedule.search_path),
+       coalesce($6::text, schedule.strategy, 'auto'), coalesce($7::text, schedule.search_path), schedule.settings::text,
        v.oid::bigint, v.schema_name::text, v.relation_name::text, v.populated, v.unique_index, v.owner_temp, false,
        case when $5::boolean then mvsched.usual_seconds(execution.view_name) end, execution.reason,
        v.kind, $10::boolean or schedule.merge_window is null or coalesce(schedule.next_full_at <= now(), false),
-       null::text
+       coalesce(schedule.batch_rows::integer, 0), 0, coalesce(schedule.lanes::integer, 1),
+       null::text, null::timestamptz, null::bigint
   from execution
   left join schedule on true
   join mvsched.refreshable v on v.oid = execution.view_oid`
@@ -192,9 +225,13 @@ func scanClaim(row pgx.CollectableRow) (c Claim, err error) {
 	var lockTimeout, usual *float64
 	var oid int64
 	var skipped, group *string
+	var firstDueAt *time.Time
+	var firstDueID *int64
 	err = row.Scan(&c.ExecutionID, &c.ClaimedAt, &c.ScheduleID, &c.View, &c.ScheduledAt, &c.Attempt, &timeout, &lockTimeout,
-		&c.Strategy, &c.SearchPath, &oid, &c.Schema, &c.Name, &c.Populated, &c.UniqueIndex, &c.OwnerTemp,
-		&c.Renamed, &usual, &skipped, &c.Materialization, &c.Whole, &group)
+		&c.Strategy, &c.SearchPath, &c.Parameters, &oid, &c.Schema, &c.Name, &c.Populated, &c.UniqueIndex, &c.OwnerTemp,
+		&c.Renamed, &usual, &skipped, &c.Materialization, &c.Whole, &c.BatchRows, &c.Lane, &c.Lanes,
+		&group, &firstDueAt, &firstDueID)
+	c.FirstDue = positionOf(firstDueAt, firstDueID)
 	if skipped != nil {
 		c.Skipped = *skipped
 	}

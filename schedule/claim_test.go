@@ -262,7 +262,7 @@ func TestClaimPlan(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 8 {
-			if _, err := tx.Exec(t.Context(), schedule.ClaimSQL, "test", 1, nil, nil, nil, false); err != nil {
+			if _, err := tx.Exec(t.Context(), schedule.ClaimSQL, "test", 1, nil, nil, nil, false, nil, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -19,6 +19,7 @@ var checks = []check{
 	{"unscheduled", nobodyRefreshesSQL},
 	{"parent_less_often", parentLessOftenSQL},
 	{"duplicate_check", duplicateCheckSQL},
+	{"mostly_rewritten", mostlyRewrittenSQL},
 	{"suspended", suspendedSQL},
 	{"max_lag_out_of_reach", lagOutOfReachSQL},
 	{"max_lag_behind_parent", lagBehindParentSQL},
@@ -28,23 +29,32 @@ var checks = []check{
 	{"group_uneven", groupUnevenSQL},
 	{"group_plain", groupPlainSQL},
 	{"group_open", groupOpenSQL},
+	{"columns_gone", columnsGoneSQL},
+	{"columns_without_index", columnsWithoutIndexSQL},
+	{"materialized_at_indexed", columnsIndexedSQL},
+	{"rows_set_aside", rowsSetAsideSQL},
+	{"merge_source_missing", mergeSourceSQL},
+	{"merge_key_not_unique", mergeUniqueSQL},
+	{"merge_key_nullable", mergeNullableSQL},
+	{"may_not_merge", mergeRightsSQL},
 }
 
 // viewsSQL is what the checks begin with. What a check does not mention, the server does not compute.
 //
-//	views      all materialized views; word is the name as a shell takes it
+//	views      all materializations but tables with materialized columns, whose checks are their own (columnsSQL); word is the name as a shell takes it
 //	scheduled  schedules with their views, null where there is none
 //	usable     the unique indexes that CONCURRENTLY can use, and whether a NULL has been seen in their keys
 //	lately     the last 50 successes of each schedule
 const viewsSQL = `
 with recursive views as (
-  select c.oid, c.relname, c.relnamespace, c.relowner, c.relispopulated, c.reltuples, n.nspname,
-         mvsched.view_name(c.oid) as name
-    from pg_catalog.pg_class c
+  select c.oid, c.relname, c.relnamespace, c.relowner, c.relispopulated, c.reltuples, n.nspname, m.source,
+         mvsched.view_name(c.oid, n.nspname, c.relname) collate pg_catalog."default" as name
+    from mvsched.materialization m
+    join pg_catalog.pg_class c on c.oid = m.oid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-   where c.relkind = 'm'
+   where m.kind <> 'columns'
 ), scheduled as materialized (
-  select s.id, s.strategy, s.refresh_interval, s.refresh_delay, s.cron, s.on_change, s.max_lag, s.reachable_lag, s.skip_unchanged,
+  select s.id, s.kind, s.merge_source, s.merge_key, v.source, s.strategy, s.refresh_interval, s.refresh_delay, s.cron, s.on_change, s.max_lag, s.reachable_lag, s.skip_unchanged,
          s.max_staleness, s.requested_at, s.paused_at, s.suspended_at, s.suspended_reason, s.materialized_view_name, s.refresh_group,
          v.oid, v.relname, v.nspname, v.relnamespace, v.relowner, v.relispopulated, v.reltuples, named.name,
          case when named.name ~ '^[a-z0-9_.]+$' then named.name
@@ -55,6 +65,7 @@ with recursive views as (
           select mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity) as oid offset 0) found
     left join views v on v.oid = found.oid
    cross join lateral (select coalesce(v.name, s.materialized_view_name) as name) named
+   where s.kind <> 'columns'
 ), usable as (
   select i.indrelid, i.indexrelid, format('%I.%I', v.nspname, c.relname) as name,
          exists (
@@ -68,7 +79,7 @@ with recursive views as (
     join views v on v.oid = i.indrelid
    where i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
 ), lately as (
-  select s.id as schedule_id, e.method, e.rows_inserted, e.rows_deleted,
+  select s.id as schedule_id, e.method, e.rows_inserted, e.rows_deleted, ` + changedShare + ` as changed,
          extract(epoch from e.ended_at - e.started_at)::float8 as seconds
     from scheduled s
    cross join lateral (
@@ -136,13 +147,13 @@ select case s.strategy when 'concurrently' then 'error' else 'warning' end, s.na
           where a.attrelid = s.oid and st.n_distinct = -1 and st.null_frac = 0 and st.correlation is not null
           order by a.attnum
           limit 1) key on true
- where s.oid is not null and s.strategy <> 'plain'
+ where s.kind = 'view' and s.oid is not null and s.strategy <> 'plain'
    and not exists (select from usable u where u.indrelid = s.oid)`
 
 // A NULL in the key of any usable index has its row deleted and inserted again by each refresh.
 const nullInUniqueKeySQL = `
 select 'warning', s.name,
-       format('the key of index %s has NULLs: every refresh writes those rows anew', u.name)
+       format('the key of index %s has NULLs: every refresh writes those rows anew (mvsched doctor --measure %s counts them)', u.name, s.word)
        || case when other.found then ', though another index would do without it'
                else '; give the key a value in the view''s query (coalesce), or build another unique index' end,
        case when other.found then format('drop index %s;', u.name) end
@@ -150,7 +161,7 @@ select 'warning', s.name,
   join usable u on u.indrelid = s.oid and u.has_null
  cross join lateral (
         select exists (select from usable o where o.indrelid = s.oid and not o.has_null) as found) other
- where s.strategy <> 'plain'
+ where s.kind = 'view' and s.strategy <> 'plain'
  order by u.name`
 
 // 'MAINTAIN' is no privilege, but an error, before 17.
@@ -162,7 +173,7 @@ select 'error', s.name,
             else format('grant %I to %I;', owner.name, current_user) end
   from scheduled s
  cross join lateral (select pg_catalog.pg_get_userbyid(s.relowner) as name) owner
- where s.oid is not null
+ where s.kind = 'view' and s.oid is not null
    and not pg_catalog.pg_has_role(s.relowner, 'USAGE')
    and not case when current_setting('server_version_num')::integer >= 170000
                 then pg_catalog.has_table_privilege(s.oid, 'MAINTAIN') else false end`
@@ -174,7 +185,7 @@ select case s.strategy when 'concurrently' then 'error' else 'warning' end, s.na
        format('grant temporary on database %I to %I;', current_database(), owner.name)
   from scheduled s
  cross join lateral (select pg_catalog.pg_get_userbyid(s.relowner) as name) owner
- where s.oid is not null and s.strategy <> 'plain'
+ where s.kind = 'view' and s.oid is not null and s.strategy <> 'plain'
    and not pg_catalog.has_database_privilege(s.relowner, current_database(), 'TEMP')`
 
 const noSchemaUsageSQL = `
@@ -187,7 +198,7 @@ select 'error', s.name, format('role %I has no USAGE on schema %I: every refresh
 // extract(… from …) does not. From 17 on, REFRESH empties the search_path; before, it is the worker's.
 const searchPathTrapSQL = `
 , reads (name, relation) as (
-  select s.name, s.oid
+  select s.name, coalesce(s.source, s.oid)
     from scheduled s
    where s.oid is not null
   union
@@ -300,8 +311,8 @@ const duplicateCheckSQL = `
 select 'advice', s.name,
        format('a concurrent refresh takes %s s, about half of it to look for duplicate rows. Rows with a NULL are not looked at: '
               'a column that is always NULL in the view''s query (null::boolean as no_duplicate_check) makes it 1.8 to 2.3 times '
-              'as fast. The price: exact duplicates of stored rows are dropped silently, instead of failing the refresh',
-              round(usual.median::numeric, 1)),
+              'as fast, and more work_mem may help; mvsched doctor --measure %s tells for this view. The price of the column: exact '
+              'duplicates of stored rows are dropped silently, instead of failing the refresh', round(usual.median::numeric, 1), s.word),
        null::text
   from scheduled s
  cross join lateral (
@@ -315,6 +326,24 @@ select 'advice', s.name,
          where st.schemaname = s.nspname and st.tablename = s.relname) stats
  where s.strategy <> 'plain' and usual.runs >= 5 and usual.median >= 2 and s.reltuples > 0 and usual.changed < 0.5 * s.reltuples
    and stats.null_frac < 0.9`
+
+// Of a view that changes altogether, CONCURRENTLY deletes all rows and inserts them again, ten times the work of a new file.
+const mostlyRewrittenSQL = `
+select 'advice', s.name,
+       format('a concurrent refresh takes %s s and writes %s %% of the view''s rows anew', round(usual.median::numeric, 1),
+              round(100 * usual.changed::numeric))
+       || case when usual.plain is null then '; a plain one may take a tenth of that' else format('; plain ones took %s s', round(usual.plain::numeric, 1)) end
+       || format(', writes each row once and leaves none dead, but its readers wait for the end; mvsched doctor --measure %s tells more', s.word),
+       format('mvsched set %s --strategy plain', s.word)
+  from scheduled s
+ cross join lateral (
+        select count(e.changed) as runs, percentile_cont(0.5) within group (order by e.changed) as changed,
+               percentile_cont(0.5) within group (order by e.seconds) filter (where e.method = 'concurrently') as median,
+               percentile_cont(0.5) within group (order by e.seconds) filter (where e.method = 'plain') as plain
+          from lately e
+         where e.schedule_id = s.id) usual
+ where s.strategy <> 'plain' and usual.runs >= 5 and usual.changed >= 0.5 and usual.median >= 1
+   and usual.median > coalesce(usual.plain, 0)`
 
 const cannotTellSQL = `
 select 'warning', s.name, 'is always refreshed, since it cannot be told whether what it reads has changed: '

@@ -19,8 +19,9 @@ const majorSQL = `current_setting('server_version_num')::integer / 10000`
 
 // provokedElsewhere are the checks with tests of their own.
 var provokedElsewhere = []string{
-	"may_not_refresh", "no_schema_usage", "owner_without_temp", // TestDoctorOnRights
-	"bloat", // TestDoctorOnBloat
+	"may_not_refresh", "no_schema_usage", "owner_without_temp", "may_not_merge", // TestDoctorOnRights
+	"bloat",                                                                              // TestDoctorOnBloat
+	"columns_gone", "columns_without_index", "materialized_at_indexed", "rows_set_aside", // TestDoctorOnColumns
 }
 
 // TestDoctorFindings brings each finding about, and where there is a fix, applies it as printed.
@@ -29,6 +30,9 @@ func TestDoctorFindings(t *testing.T) {
 	const analyzed = `create materialized view public.v as select i as id, i %% 2 as half, %s as n from generate_series(1, 100) i;
 		create unique index v_id on public.v (id); analyze public.v`
 	plain := fmt.Sprintf(analyzed, "0")
+	const merge = `create table public.copy (id int); create view public.source as select 1 as id;
+		insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, kind, merge_source, merge_key, refresh_interval)
+		values ('public.copy', 'merge', 'public.source', '{id}', '1 hour')`
 	unprovoked := slices.DeleteFunc(schedule.CheckNames(), func(name string) bool { return slices.Contains(provokedElsewhere, name) })
 	for _, test := range []struct {
 		check    string
@@ -136,6 +140,11 @@ func TestDoctorFindings(t *testing.T) {
 			arrange: plain + `; {v every 1h}; {5 runs of 3 s, +10 -10}`,
 		},
 		{
+			check: "mostly_rewritten", severity: "advice", message: "takes 3.0 s and writes 90 % of the view's rows anew; a plain one may",
+			arrange: plain + `; {v every 1h}; {5 runs of 3 s, +900 -900}`,
+			fix:     "mvsched set public.v --strategy plain",
+		},
+		{
 			check: "suspended", severity: "error", message: "since 2026-03-02 12:00 UTC: 3 failed slots in a row",
 			arrange: plain + `; {v every 1h}; update mvsched.materialized_view_refresh_schedule
 				set suspended_at = '2026-03-02 12:00Z', suspended_reason = '3 failed slots in a row'`,
@@ -208,6 +217,18 @@ func TestDoctorFindings(t *testing.T) {
 			fix: "mvsched set public.v --group g",
 		},
 		{
+			check: "merge_source_missing", severity: "error", message: "view public.source, which the table is kept equal to", view: "public.copy",
+			arrange: merge + `; drop view public.source`,
+		},
+		{
+			check: "merge_key_not_unique", severity: "error", message: "no unique index on its key (id)", view: "public.copy",
+			arrange: merge, fix: "create unique index on public.copy (id);",
+		},
+		{
+			check: "merge_key_nullable", severity: "advice", message: "column id of its key may be NULL", view: "public.copy",
+			arrange: merge, fix: "alter table public.copy alter column id set not null;",
+		},
+		{
 			check: "cycle", severity: "warning", message: "public.v, public.w; no order",
 			arrange: `create view public.between as select 1 as id; create materialized view public.v as select id from public.between;
 				create materialized view public.w as select id from public.v; create materialized view public.behind as select id from public.w;
@@ -260,7 +281,7 @@ var (
 	runsWord     = regexp.MustCompile(`\{(\d+) runs of (\d+) s, \+(\d+) -(\d+)\}`)
 )
 
-// arrange runs statements, in which {v every 1h} schedules a view, {v no older than 1 minute} gives it another schedule, and {5 runs of 3 s, +1 -2} makes a history of v.
+// arrange runs statements, in which {v every 1h} schedules a view, {v no older than 1 minute} gives it another schedule, and {5 runs of 3 s, +1 -2} makes a history of v, which had 1000 rows.
 func (b *bundle) arrange(script string) {
 	b.Helper()
 	script = scheduleWord.ReplaceAllStringFunc(script, func(word string) string {
@@ -272,8 +293,8 @@ func (b *bundle) arrange(script string) {
 		set refresh_interval = null, max_lag = '$2' where materialized_view_name = 'public.$1'`)
 	script = runsWord.ReplaceAllString(script, `
 		insert into mvsched.materialized_view_refresh_schedule_execution
-		       (materialized_view_refresh_schedule_id, view_name, status, method, started_at, ended_at, data_as_of, rows_inserted, rows_deleted)
-		select s.id, s.materialized_view_name, 'succeeded', 'concurrently', now(), now() + interval '$2 s', now(), $3, $4
+		       (materialized_view_refresh_schedule_id, view_name, status, method, started_at, ended_at, data_as_of, rows_inserted, rows_deleted, rows_kept)
+		select s.id, s.materialized_view_name, 'succeeded', 'concurrently', now(), now() + interval '$2 s', now(), $3, $4, 1000 - $4
 		  from mvsched.materialized_view_refresh_schedule s, generate_series(1, $1)`)
 	conn, err := b.Pool.Acquire(b.Context())
 	if err != nil {
@@ -438,6 +459,17 @@ func TestDoctorOnRights(t *testing.T) {
 	b.Exec(usage)
 	if unprivileged.finding("no_schema_usage", "s.v") != nil {
 		t.Error("no_schema_usage after its fix")
+	}
+	b.Exec(`create table s.copy (id int primary key)`)
+	b.Exec(`create view s.source as select 1 as id`)
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, kind, merge_source, merge_key, refresh_interval)
+	values ('s.copy', 'merge', 's.source', '{id}', '1 hour')`)
+	rights := fmt.Sprintf("grant select, insert, update, delete on s.copy to %s; grant select on s.source to %[1]s;", role)
+	unprivileged.found(schedule.Finding{Severity: "error", Check: "may_not_merge", View: "s.copy", Message: "write the table, nor read view s.source"}, rights)
+	b.Exec(`grant select, insert, update, delete on s.copy to ` + role)
+	b.Exec(`grant select on s.source to ` + role)
+	if unprivileged.finding("may_not_merge", "s.copy") != nil {
+		t.Error("may_not_merge after its fix")
 	}
 	b.Exec(fix)
 	if unprivileged.finding("may_not_refresh", "s.v") != nil {

@@ -44,7 +44,16 @@ type Settings struct {
 	Group           *string
 	Priority        *int
 	SearchPath      *string
+	Parameters      Parameters // of the server, for the refresh alone; "" takes one away
 	Paused          *bool
+	Columns         *Columns
+
+	// Of a merge table; a pointer to "" means all rows, one to 0 never.
+	MergeWindow *string        // refresh the rows for which this is true
+	FullEvery   *time.Duration // with MergeWindow: refresh all rows that often
+
+	merge  *Merge  // what AddMerge was given
+	source *string // the canonical name of its view
 }
 
 // kind is the one way in which the settings say when to refresh; "": none.
@@ -94,11 +103,24 @@ func (s *Store) arguments(settings Settings) pgx.NamedArgs {
 		"group":             settings.Group,
 		"priority":          settings.Priority,
 		"search_path":       settings.SearchPath,
+		"settings":          settings.Parameters.changes(),
 		"paused":            settings.Paused,
+		"columns_query":     nil,
+		"columns_call":      nil,
+		"batch_rows":        nil,
+		"lanes":             nil,
 		"now":               s.now(),
+	}
+	args["of"], args["source"], args["key"], args["create"] = MaterializedView, settings.source, []string(nil), false
+	args["merge_window"], args["full_every"] = settings.MergeWindow, seconds(settings.FullEvery)
+	if settings.merge != nil {
+		args["of"], args["key"], args["create"] = MergeTable, settings.merge.Key, settings.merge.Create
 	}
 	if w := settings.Window; w != nil && *w != (Window{}) {
 		args["window_start"], args["window_end"] = w.Start.String(), w.End.String()
+	}
+	if c := settings.Columns; c != nil {
+		args["of"], args["columns_query"], args["columns_call"], args["batch_rows"], args["lanes"] = MaterializedColumns, c.Query, c.Call, c.BatchRows, c.Lanes
 	}
 	return args
 }
@@ -114,20 +136,21 @@ func nullable[T ~string](s T) *T {
 // it that could be looked up there.
 const describeSQL = `
 select mvsched.find_schedule($1, relation.oid, pg_catalog.current_schemas(true)), relation.oid::pg_catalog.int8,
-       mvsched.view_name(relation.oid), mvsched.names_in(pg_catalog.current_schemas(true), $1)
+       mvsched.view_name(relation.oid), mvsched.relation_name(relation.oid), mvsched.names_in(pg_catalog.current_schemas(true), $1)
   from (select mvsched.find_relation($1) as oid) relation`
 
 // description is what a name that a person wrote stands for.
 type description struct {
 	scheduleID *int64
 	oid        *int64
-	name       *string  // canonical; nil when it is no materialized view
+	name       *string  // canonical; nil when it is no materialization
+	relation   *string  // canonical, whatever it is
 	names      []string // canonical, of what it could mean: in each schema of the search_path, or in its own
 	problem    error    // ErrNoView or ErrNotAView in a *ViewError, or nil
 }
 
 func (s *Store) describe(ctx context.Context, view ViewName) (d description, err error) {
-	if err := s.db.QueryRow(ctx, describeSQL, view.String()).Scan(&d.scheduleID, &d.oid, &d.name, &d.names); err != nil {
+	if err := s.db.QueryRow(ctx, describeSQL, view.String()).Scan(&d.scheduleID, &d.oid, &d.name, &d.relation, &d.names); err != nil {
 		return description{}, err
 	}
 	switch {
@@ -163,7 +186,8 @@ const addSQL = `
 insert into mvsched.materialized_view_refresh_schedule as s
        (materialized_view_name, refresh_interval, refresh_delay, cron, after_parents, on_change, max_lag, timezone, debounce,
         at_most_every, jitter, window_start, window_end, retries, suspend_after, on_parent_failure, skip_unchanged,
-        max_staleness, maximum_execution_duration, lock_timeout, strategy, vacuum, queue, priority, search_path, paused_at,
+        max_staleness, maximum_execution_duration, lock_timeout, strategy, vacuum, queue, priority, search_path, settings, paused_at,
+        kind, columns_query, columns_call, batch_rows, lanes, merge_source, merge_key, merge_window, full_interval, next_full_at,
         refresh_group)
 values (@view, make_interval(secs => @every::float8), make_interval(secs => @after::float8), @cron::text,
         coalesce(@kind::text = 'after_parents', false), coalesce(@kind::text = 'on_change', false),
@@ -175,20 +199,29 @@ values (@view, make_interval(secs => @every::float8), make_interval(secs => @aft
         coalesce(make_interval(secs => @timeout::float8), interval '30 minutes'),
         make_interval(secs => nullif(@lock_timeout::float8, 0)), coalesce(@strategy::text, 'auto'),
         coalesce(@vacuum::text, 'auto'), coalesce(@queue::text, 'default'), coalesce(@priority::integer, 0),
-        nullif(@search_path::text, ''), case when @paused::boolean then coalesce(@now::timestamptz, now()) end,
+        nullif(@search_path::text, ''), nullif(jsonb_strip_nulls(@settings::jsonb), '{}'), case when @paused::boolean then coalesce(@now::timestamptz, now()) end,
+        @of::text, @columns_query::text, @columns_call::text, coalesce(@batch_rows::integer, 100), coalesce(@lanes::smallint, 1),
+        @source::text, @key::text[], nullif(@merge_window::text, ''), make_interval(secs => nullif(@full_every::float8, 0)),
+        case when @merge_window::text is null then null when @create::boolean then now()
+             else now() + make_interval(secs => nullif(@full_every::float8, 0)) end,
         nullif(@group::text, ''))
     on conflict (materialized_view_name) do nothing
 returning s.id`
 
 // Add schedules views, all of them or none: ErrNoView, ErrNotAView or, unless ifNotExists, ErrScheduled in a
 // *ViewError say which one was in the way. A new schedule is due at once. It returns how many were added.
-func (s *Store) Add(ctx context.Context, views []ViewName, settings Settings, ifNotExists bool) (int, error) {
+func (s *Store) Add(ctx context.Context, views []ViewName, settings Settings, ifNotExists bool) (added int, err error) {
+	if settings.Columns, err = settings.Columns.read(ctx, s); err != nil {
+		return 0, err
+	}
 	var names []string
 	for _, view := range views {
 		found, err := s.describe(ctx, view)
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("adding a schedule: %w", err)
+		case settings.Columns != nil && found.name == nil && found.relation != nil:
+			found.name = found.relation // the trigger says whether it is a table
 		case found.problem != nil:
 			return 0, found.problem
 		case found.scheduleID != nil && ifNotExists:
@@ -200,8 +233,7 @@ func (s *Store) Add(ctx context.Context, views []ViewName, settings Settings, if
 			names = append(names, *found.name)
 		}
 	}
-	var added int
-	err := s.edit(ctx, "adding a schedule", func(ctx context.Context, tx pgx.Tx) (err error) {
+	err = s.edit(ctx, "adding a schedule", func(ctx context.Context, tx pgx.Tx) (err error) {
 		added, err = s.insert(ctx, tx, names, settings, ifNotExists)
 		return err
 	})
@@ -264,6 +296,9 @@ func (s *Store) insert(ctx context.Context, tx pgx.Tx, names []string, settings 
 	for _, name := range names {
 		batch.Queue(releaseNameSQL, name)
 		args["view"] = name
+		if err := settings.Columns.check(ctx, tx, name, settings.SearchPath); err != nil {
+			return 0, err
+		}
 		batch.Queue(addSQL, maps.Clone(args)).QueryRow(func(row pgx.Row) error {
 			var id int64
 			err := row.Scan(&id)
@@ -350,17 +385,33 @@ update mvsched.materialized_view_refresh_schedule s
        refresh_group = nullif(coalesce(@group::text, s.refresh_group), ''),
        priority = coalesce(@priority::integer, s.priority),
        search_path = nullif(coalesce(@search_path::text, s.search_path), ''),
+       settings = case when @settings::jsonb is null then s.settings
+                       else nullif(jsonb_strip_nulls(coalesce(s.settings, '{}') || @settings::jsonb), '{}') end,
+       columns_query = case when num_nonnulls(@columns_query::text, @columns_call::text) = 0 then s.columns_query else @columns_query::text end,
+       columns_call = case when num_nonnulls(@columns_query::text, @columns_call::text) = 0 then s.columns_call else @columns_call::text end,
+       batch_rows = coalesce(@batch_rows::integer, s.batch_rows),
+       lanes = coalesce(@lanes::smallint, s.lanes),
        paused_at = case when @paused::boolean is null then s.paused_at
                         when @paused::boolean then coalesce(s.paused_at, @now::timestamptz, now()) end,
-       paused_reason = case when @paused::boolean is distinct from false then s.paused_reason end
+       paused_reason = case when @paused::boolean is distinct from false then s.paused_reason end,
+       merge_window = nullif(coalesce(@merge_window::text, s.merge_window), ''),
+       full_interval = make_interval(secs => nullif(coalesce(@full_every::float8, extract(epoch from s.full_interval)::float8), 0)),
+       next_full_at = case when @full_every::float8 is null then s.next_full_at
+                           else now() + make_interval(secs => nullif(@full_every::float8, 0)) end
  where s.id = @id`
 
 // Set changes of the views' schedules what settings give, all of them or none.
-func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) error {
+func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) (err error) {
+	if settings.Columns, err = settings.Columns.read(ctx, s); err != nil {
+		return err
+	}
 	return s.editAll(ctx, "changing a schedule", views, func(ctx context.Context, tx pgx.Tx, ids []int64) error {
 		args := s.arguments(settings)
 		for _, id := range ids {
 			args["id"] = id
+			if err := settings.Columns.fits(ctx, tx, id, settings.SearchPath); err != nil {
+				return err
+			}
 			if _, err := tx.Exec(ctx, setSQL, args); err != nil {
 				return refusedSetting(err, settings)
 			}
@@ -372,12 +423,19 @@ func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) er
 // refusedSetting gives settings their names that only the server can judge, or only together with what is there already.
 func refusedSetting(err error, settings Settings) error {
 	var pgErr *pgconn.PgError
+	if refused := refusedDefinition(err); refused != nil && (settings.MergeWindow != nil || settings.merge != nil) {
+		return refused
+	}
 	jitter := "as it is"
 	if settings.Jitter != nil {
 		jitter = FormatDuration(*settings.Jitter)
 	}
 	switch {
 	case !errors.As(err, &pgErr):
+	case pgErr.ConstraintName == "refresh_settings_are_allowed" || pgErr.ConstraintName == "refresh_settings_are_short":
+		return &InvalidError{What: "setting", Value: settings.Parameters.String(), Problem: pgErr.Message, Hint: pgErr.Hint}
+	case settings.Columns != nil:
+		return refusedColumns(pgErr)
 	case pgErr.Code == pgerrcode.InvalidParameterValue && settings.SearchPath != nil:
 		return &InvalidError{
 			What: "search_path", Value: *settings.SearchPath, Problem: "the server does not accept it",

@@ -22,13 +22,14 @@ func (e *InvalidError) Error() string {
 // Identities of what can be wrong with a view or a schedule; a *ViewError carries the view.
 var (
 	ErrNoView       = errors.New("does not exist")
-	ErrNotAView     = errors.New("is not a materialized view")
+	ErrNotAView     = errors.New("is not a materialized view, nor a table that is scheduled as one")
 	ErrNotScheduled = errors.New("has no schedule")
 	ErrScheduled    = errors.New("is scheduled already")
 	ErrNoParents    = errors.New("reads no other materialized view")
+	ErrNoColumns    = errors.New("has no schedule that materializes columns")
 )
 
-// ViewError says of which view one of ErrNoView, ErrNotAView, ErrNotScheduled, ErrScheduled and ErrNoParents is true.
+// ViewError says of which view one of ErrNoView, ErrNotAView, ErrNotScheduled, ErrScheduled, ErrNoParents and ErrNoColumns is true.
 type ViewError struct {
 	View string
 	Err  error

@@ -65,30 +65,33 @@ func (s *Store) Uninstall(ctx context.Context) (err error) {
 
 // Superuser says what a worker that is connected as superuser should know before it refreshes.
 type Superuser struct {
-	ServerVersion int    // server_version_num
-	ForeignViews  int    // scheduled views that belong to somebody else
-	Vulnerable    string // the CVE of a REFRESH escalation that this minor version has; "" when none is known
+	ForeignViews int    // scheduled and named views that belong to somebody else
+	Vulnerable   string // the CVE of a REFRESH escalation that this minor version has; "" when none is known
 }
 
 const superuserSQL = `
-select r.rolsuper, pg_catalog.current_setting('server_version_num')::integer,
-       case when r.rolsuper then (
-         select count(*)
-           from mvsched.materialized_view_refresh_schedule s
-           join pg_catalog.pg_class c on c.oid = s.view_oid and c.relkind = 'm'
-          where s.database_identity = (select mvsched.database_identity()) and c.relowner <> r.oid) else 0 end
+select r.rolsuper, current_setting('server_version_num')::integer
   from pg_catalog.pg_roles r
  where r.rolname = current_user`
 
+const foreignViewsSQL = `
+select count(*)
+  from pg_catalog.pg_class c
+ where c.relkind = 'm' and c.relowner <> (select r.oid from pg_catalog.pg_roles r where r.rolname = current_user)
+   and (mvsched.view_name(c.oid) = any ($1::text[])
+        or exists (select from mvsched.materialized_view_refresh_schedule s
+                    where s.view_oid = c.oid and s.database_identity = (select mvsched.database_identity())))`
+
 // CheckSuperuser returns nil when the role is no superuser. A superuser who refreshes a view runs its owner's query;
-// servers without the fixes named in Vulnerable let that owner's code run as the superuser.
-func (s *Store) CheckSuperuser(ctx context.Context) (*Superuser, error) {
+// servers without the fixes named in Vulnerable let that owner's code run as the superuser. Beside the views that have
+// a schedule, these are looked at, which have to exist.
+func (s *Store) CheckSuperuser(ctx context.Context, views []ViewName) (*Superuser, error) {
 	ctx, cancel := withDeadline(ctx, "reading the role")
 	defer cancel()
 	var is bool
-	var su Superuser
+	var version int
 	err := s.send(ctx, func(batch *pgx.Batch) {
-		batch.Queue(superuserSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&is, &su.ServerVersion, &su.ForeignViews) })
+		batch.Queue(superuserSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&is, &version) })
 	})
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && !is {
 		return nil, nil //nolint:nilnil // documented: no superuser, nothing to say
@@ -96,7 +99,17 @@ func (s *Store) CheckSuperuser(ctx context.Context) (*Superuser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the role: %w", err)
 	}
-	su.Vulnerable = refreshEscalation(su.ServerVersion)
+	su := Superuser{Vulnerable: refreshEscalation(version)}
+	names, err := s.Resolve(ctx, views)
+	if err != nil {
+		return nil, err
+	}
+	err = s.send(ctx, func(batch *pgx.Batch) {
+		batch.Queue(foreignViewsSQL, names).QueryRow(func(row pgx.Row) error { return row.Scan(&su.ForeignViews) })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the views' owners: %w", err)
+	}
 	return &su, nil
 }
 

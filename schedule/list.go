@@ -18,9 +18,10 @@ select s.id, coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
        extract(epoch from s.window_start)::float8, extract(epoch from s.window_end)::float8, s.retries, s.suspend_after,
        s.on_parent_failure, s.skip_unchanged, extract(epoch from s.max_staleness)::float8,
        extract(epoch from s.maximum_execution_duration)::float8, extract(epoch from s.lock_timeout)::float8,
-       s.strategy, s.vacuum, s.queue, s.priority, s.search_path, s.next_run_at, s.paused_at, s.paused_reason, s.suspended_at,
+       s.strategy, s.vacuum, s.queue, s.priority, s.search_path, s.settings, s.next_run_at, s.paused_at, s.paused_reason, s.suspended_at,
        s.suspended_reason, s.consecutive_failures, extract(epoch from s.predicted_duration)::float8,
-       extract(epoch from s.reachable_lag)::float8, s.kind, s.refresh_group
+       extract(epoch from s.reachable_lag)::float8, s.kind, s.merge_source, s.merge_key, s.merge_window,
+       extract(epoch from s.full_interval)::float8, s.refresh_group
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
  cross join lateral (
@@ -36,12 +37,12 @@ func (s *Store) List(ctx context.Context) ([]Schedule, error) {
 
 func scanSchedule(row pgx.CollectableRow) (sc Schedule, err error) {
 	var timeout, maxStaleness float64
-	var every, after, maxLag, debounce, atMostEvery, jitter, start, end, lockTimeout, predicted, reachable *float64
+	var every, after, maxLag, debounce, atMostEvery, jitter, start, end, lockTimeout, predicted, reachable, fullEvery *float64
 	err = row.Scan(&sc.ID, &sc.View, &sc.Kind, &every, &after, &sc.Cron, &maxLag, &sc.Timezone, &debounce, &atMostEvery,
 		&jitter, &start, &end, &sc.Retries, &sc.SuspendAfter, &sc.OnParentFailure, &sc.SkipUnchanged, &maxStaleness,
-		&timeout, &lockTimeout, &sc.Strategy, &sc.Vacuum, &sc.Queue, &sc.Priority, &sc.SearchPath, &sc.NextRunAt,
+		&timeout, &lockTimeout, &sc.Strategy, &sc.Vacuum, &sc.Queue, &sc.Priority, &sc.SearchPath, &sc.Parameters, &sc.NextRunAt,
 		&sc.PausedAt, &sc.PausedReason, &sc.SuspendedAt, &sc.SuspendedReason, &sc.ConsecutiveFailures, &predicted, &reachable,
-		&sc.Materialization, &sc.Group)
+		&sc.Materialization, &sc.MergeSource, &sc.MergeKey, &sc.MergeWindow, &fullEvery, &sc.Group)
 	if err != nil {
 		return Schedule{}, err
 	}
@@ -49,6 +50,7 @@ func scanSchedule(row pgx.CollectableRow) (sc Schedule, err error) {
 	sc.Debounce, sc.AtMostEvery, sc.Jitter = durationOrNil(debounce), durationOrNil(atMostEvery), durationOrNil(jitter)
 	sc.MaxStaleness, sc.Timeout, sc.LockTimeout = duration(maxStaleness), duration(timeout), durationOrNil(lockTimeout)
 	sc.PredictedDuration, sc.ReachableLag = durationOrNil(predicted), durationOrNil(reachable)
+	sc.FullEvery = durationOrNil(fullEvery)
 	if start != nil && end != nil {
 		sc.Window = &Window{Start: TimeOfDay(duration(*start)), End: TimeOfDay(duration(*end))}
 	}
@@ -64,7 +66,7 @@ const standingColumns = `
        st.last_execution_id, st.last_status, st.last_reason, st.last_method, st.last_scheduled_at,
        st.last_started_at, st.last_ended_at, st.last_rows_inserted, st.last_rows_deleted,
        st.last_error_name, st.last_error_message, st.consecutive_failures, st.queue, coalesce(st.size_bytes, 0),
-       st.parents, st.succeeded_at, st.kind`
+       st.parents, st.succeeded_at, st.kind, st.rows_left, st.rows_per_second, st.rows_set_aside`
 
 // With thousands of views the planner would have it compiled first, which takes many times as long as the answer.
 const noCompilingSQL = `set local jit = off`
@@ -117,7 +119,8 @@ func scanStanding(row pgx.CollectableRow) (st Standing, err error) {
 	err = row.Scan(&st.View, &st.State, &st.DataAsOf, &age, &maxLag, &reachable, &st.NextRunAt, &nextIn, &runningFor, &usual,
 		&lastID, &lastStatus, &last.Reason, &last.Method, &last.ScheduledAt, &lastStarted, &last.EndedAt,
 		&last.RowsInserted, &last.RowsDeleted, &last.ErrorName, &last.ErrorMessage,
-		&st.ConsecutiveFailures, &st.Queue, &st.SizeBytes, &st.Parents, &st.SucceededAt, &st.Materialization)
+		&st.ConsecutiveFailures, &st.Queue, &st.SizeBytes, &st.Parents, &st.SucceededAt, &st.Materialization,
+		&st.RowsLeft, &st.RowsPerSecond, &st.RowsSetAside)
 	if err != nil {
 		return Standing{}, err
 	}

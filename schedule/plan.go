@@ -12,6 +12,7 @@ import (
 type Outlook struct {
 	Now       time.Time       // the database's clock
 	Due       int             // claimable schedules, counted up to the number asked for
+	FirstDue  *Position       // where in their order the first of what is due stands; where nothing is, the instant of the look
 	Held      bool            // something due waits for an ancestor
 	Waiting   bool            // something due waits for an ancestor that is running or has just ended, or for room (settings.max_concurrent_refreshes)
 	LookAgain *time.Duration  // until something of the round may be claimed that waits for a retry or a second look; nil: nothing
@@ -40,6 +41,7 @@ type TendOptions struct {
 	Round  *time.Time // the instant that a one-shot began: it stops at what was due then; nil: what is due now
 	Queues []string   // nil: all
 	Limit  int        // count so many claimable schedules at the most
+	Since  *Position  // look there for what is due, and behind it; nil: from its beginning
 	Look   bool       // also look whether anything has changed for the schedules that wait for that
 }
 
@@ -122,7 +124,9 @@ update mvsched.materialized_view_refresh_schedule s
 
 // changesSQL makes views due whose sources have changed since their last refresh, or that have not been refreshed for
 // max_staleness: not everything can be seen. The counters in a fingerprint come late, so a change that follows a refresh
-// closely is mostly one that this has seen already; hence the pause between two of them.
+// closely is mostly one that this has seen already; hence the pause between two of them. Of a table with materialized
+// columns no guess is needed: it is looked whether there are rows to be materialized. Where a run has found some and done
+// none, since somebody holds them or a function leaves them out, the next one has a minute.
 const changesSQL = `
 with watched as materialized (
   select s.id, s.debounce
@@ -136,9 +140,19 @@ with watched as materialized (
         ) known on true
    where s.on_change and s.next_run_at is null and s.open_execution_id is null
      and s.paused_at is null and s.suspended_at is null
-     and s.last_attempted_at + coalesce(s.at_most_every, interval '10 seconds') <= coalesce($1::timestamptz, now())
-     and (coalesce(known.refreshed_at + s.max_staleness <= coalesce($1::timestamptz, now()), true)
-          or mvsched.fingerprint(s.view_oid, mvsched.group_views(s.refresh_group)) <> coalesce(known.fingerprint, ''))
+     and s.last_attempted_at + coalesce(s.at_most_every, case
+           when s.kind <> 'columns' then interval '10 seconds'
+           when (select e.rows_inserted
+                   from mvsched.materialized_view_refresh_schedule_execution e
+                  where e.materialized_view_refresh_schedule_id = s.id
+                  order by e.id desc
+                  limit 1) = 0 then interval '1 minute'
+           else interval '1 second' end)
+         <= coalesce($1::timestamptz, now())
+     and case s.kind
+         when 'columns' then mvsched.has_work(s.id, s.view_oid)
+         else coalesce(known.refreshed_at + s.max_staleness <= coalesce($1::timestamptz, now()), true)
+              or mvsched.fingerprint(s.view_oid, mvsched.group_views(s.refresh_group)) <> coalesce(known.fingerprint, '') end
    limit 1000
      for no key update of s skip locked
 ), noticed as materialized (
@@ -181,24 +195,28 @@ const locateSQL = `
 with here as materialized (
   select mvsched.database_identity() as identity
 ), lost as materialized (
-  select s.id, s.database_identity
+  select s.id, s.database_identity, s.view_oid
     from mvsched.materialized_view_refresh_schedule s, here
-   where s.next_run_at <= coalesce($1::timestamptz, now())
+   where s.next_run_at <= coalesce($1::timestamptz, now()) and s.next_run_at >= coalesce($2::timestamptz, '-infinity')
      and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
      and (s.database_identity is distinct from here.identity
           or s.view_oid is not null
              and not exists (select from pg_catalog.pg_class c where c.oid = s.view_oid and mvsched.can_be(c.relkind, s.kind))
           or s.view_oid is null
-             and mvsched.resolve_view(null, null, s.materialized_view_name, here.identity) is not null)
+             and mvsched.resolve_view(null, null, s.materialized_view_name, here.identity) is not null
+          or s.kind = 'merge' and s.merge_source_oid is distinct from mvsched.resolve_source(s.merge_source_oid, s.merge_source))
    limit 10000
      for no key update of s skip locked
 )
 update mvsched.materialized_view_refresh_schedule s
    set view_oid = mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity),
+       merge_source_oid = case when s.kind = 'merge' then
+         mvsched.resolve_source(case when s.database_identity = here.identity then s.merge_source_oid end, s.merge_source) end,
        database_identity = here.identity
   from lost, here
  where s.id = lost.id
-returning s.materialized_view_name, s.view_oid is not null,
+returning case when s.kind = 'merge' and s.view_oid = lost.view_oid then s.merge_source else s.materialized_view_name end,
+          s.view_oid is not null and (s.kind <> 'merge' or s.merge_source_oid is not null),
           lost.database_identity is not null and lost.database_identity <> here.identity`
 
 // outlookSQL counts without a lock: a row that somebody holds counts as due, and the claim will skip it. An execution
@@ -210,13 +228,20 @@ with clock as materialized (
 ), served as materialized (
   select unnest(coalesce($4::text[], mvsched.queues())) as queue
 ), due as materialized (
-  select s.id, s.kind, s.view_oid, s.database_identity, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) as slot
+  select s.*
     from clock, served
-    join mvsched.materialized_view_refresh_schedule s using (queue)
-   where s.next_run_at <= clock.now
-     and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
-     and ($1::timestamptz is null or s.next_run_at <= $1::timestamptz
-          or s.next_run_reason in ('retry', 'second_look') and s.next_run_at - s.next_run_offset <= $1::timestamptz)
+   cross join lateral (
+          select s.id, s.kind, s.view_oid, s.database_identity, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) as slot,
+                 s.next_run_at
+            from mvsched.materialized_view_refresh_schedule s
+           where s.queue = served.queue and s.next_run_at <= clock.now
+             and (s.next_run_at, s.id) >= (coalesce($5::timestamptz, '-infinity'), coalesce($6::bigint, 0))
+             and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+             and ($1::timestamptz is null or s.next_run_at <= $1::timestamptz
+                  or s.next_run_reason in ('retry', 'second_look') and s.next_run_at - s.next_run_offset <= $1::timestamptz)
+           order by s.next_run_at, s.id
+           limit 10000
+        ) s
 ), waiting as materialized (
   select due.id, bool_or(a.because <> 'due') as for_an_end
     from due
@@ -227,7 +252,7 @@ with clock as materialized (
 ), running as materialized (
   select count(*) as executions,
          extract(epoch from min(coalesce(e.batch_at, e.started_at) + e.start_grace)
-           filter (where e.xmax::text = '0' and coalesce(e.batch_at, e.started_at) + e.start_grace < clock_timestamp() + interval '4 seconds')
+           filter (where (e.xmax::text = '0' or e.batch_at is not null) and coalesce(e.batch_at, e.started_at) + e.start_grace < clock_timestamp() + interval '4 seconds')
            - clock_timestamp())::float8 as unbegun
     from mvsched.materialized_view_refresh_schedule_execution e
    where e.status = 'running'
@@ -236,16 +261,17 @@ with clock as materialized (
     from running
     left join mvsched.settings on settings.singleton
 )
-select clock.now,
+select clock.now, coalesce(first.next_run_at, clock.now), coalesce(first.id, 0),
        case when room.any then
          (select count(*)
             from (select
                     from due
                    where not exists (select
                                        from mvsched.materialized_view_refresh_schedule_execution e
-                                      where e.status = 'running' and e.view_oid = due.view_oid)
+                                      where e.status = 'running' and e.view_oid = due.view_oid and e.lane = 0)
                      and due.id not in (select waiting.id from waiting)
                    limit $2) claimable)
+           + (select count(*) from mvsched.free_lanes($4::text[]))
          else 0 end,
        exists (select from waiting),
        coalesce((select bool_or(waiting.for_an_end) from waiting), false) or not room.any and exists (select from due),
@@ -289,7 +315,8 @@ select clock.now,
                    or due.view_oid is not null
                       and not exists (select from pg_catalog.pg_class c where c.oid = due.view_oid and mvsched.can_be(c.relkind, due.kind))),
        coalesce((select coalesce(st.pruned_at < clock_timestamp() - interval '1 hour', true) from mvsched.settings st), false)
-  from running, room, clock`
+  from running, room, clock
+  left join lateral (select due.next_run_at, due.id from due order by due.next_run_at, due.id limit 1) first on true`
 
 // A view that is missing where it was, and whose row is held, is mostly being found by another worker right now. As long
 // as it is not, what reads it does not know to wait for it. But somebody else may hold the row.
@@ -320,24 +347,27 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 		due = s.now()
 	}
 	var outlook Outlook
+	var madeDue *time.Time
 	var held bool // somebody holds the state of the catalog
 	impatient := time.Now().Add(locatePatience)
 	for tries := 0; tries < 3; tries++ {
 		var stale, unplanned, lost bool
+		sinceAt, sinceID := opts.Since.parts()
 		err := s.send(ctx, func(batch *pgx.Batch) {
 			batch.Queue(rescueSQL).Query(collect(&outlook.Abandoned, ScanExecution))
-			batch.Queue(settleSQL)
+			batch.Queue(settleSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&madeDue) })
 			commitSoFar(batch) // a claim passes over what it finds being settled
 			batch.Queue(planSQL, s.now(), due)
 			batch.Queue(requestsSQL, s.now())
-			batch.Queue(locateSQL, s.now()).Query(collect(&outlook.Moved, scanMoved))
-			batch.Queue(outlookSQL, opts.Round, opts.Limit, s.now(), opts.Queues).QueryRow(func(row pgx.Row) error {
+			batch.Queue(locateSQL, s.now(), sinceAt).Query(collect(&outlook.Moved, scanMoved))
+			batch.Queue(outlookSQL, opts.Round, opts.Limit, s.now(), opts.Queues, sinceAt, sinceID).QueryRow(func(row pgx.Row) error {
 				var lookAgain, ripe, unbegun *float64
 				var next []float64
-				err := row.Scan(&outlook.Now, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next, &ripe,
+				var first Position
+				err := row.Scan(&outlook.Now, &first.DueAt, &first.ScheduleID, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next, &ripe,
 					&outlook.Watching, &outlook.Open, &unbegun, &stale, &unplanned, &outlook.Unplanned, &lost, &outlook.PruneDue)
 				outlook.LookAgain, outlook.Ripe, outlook.Next = durationOrNil(lookAgain), durationOrNil(ripe), nil
-				outlook.Unbegun = durationOrNil(unbegun)
+				outlook.Unbegun, outlook.FirstDue = durationOrNil(unbegun), &first
 				for _, seconds := range next {
 					outlook.Next = append(outlook.Next, duration(seconds))
 				}
@@ -362,6 +392,8 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			return Outlook{}, fmt.Errorf("looking after the schedules: %w", err)
 		}
 		switch {
+		case madeDue != nil && opts.Since != nil && madeDue.Before(opts.Since.DueAt):
+			opts.Since = nil
 		case lost && time.Now().Before(impatient) && pause(ctx, locateInterval):
 			tries--
 		case !stale && !unplanned:
@@ -403,7 +435,7 @@ select coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
    and mvsched.in_window(coalesce($1::timestamptz, now()), s.window_start, s.window_end, s.timezone) <= coalesce($1::timestamptz, now())
    and not exists (select
                      from mvsched.materialized_view_refresh_schedule_execution e
-                    where e.status = 'running' and e.view_oid = v.oid)
+                    where e.status = 'running' and e.view_oid = v.oid and e.lane = 0)
    and ($3::text[] is null or s.queue = any ($3::text[]))
  order by coalesce(s.next_run_at, now()) - make_interval(mins => s.priority), s.id
  limit nullif($2::integer, 0)`

@@ -91,7 +91,7 @@ func TestALongMessageIsCut(t *testing.T) {
 	b.view("a", "1 hour")
 	b.tend()
 	e := b.end(b.claim(1)[0], schedule.Ending{Status: schedule.Failed, ErrorMessage: strings.Repeat("é", 50_000)})
-	if n := len(*e.ErrorMessage); n > 4100 || !strings.HasSuffix(*e.ErrorMessage, "…") {
+	if n := len(*e.ErrorMessage); n > 4100 || !strings.HasSuffix(*e.ErrorMessage, "...") {
 		t.Errorf("%d bytes", n)
 	}
 }

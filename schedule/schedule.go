@@ -79,6 +79,9 @@ const (
 	MaxGroupName    = 63
 )
 
+// MaxExpression bounds a window, in bytes.
+const MaxExpression = 4000
+
 // What the table has where nobody says otherwise.
 const (
 	DefaultRetries      = 3
@@ -114,6 +117,7 @@ type Schedule struct {
 	Group               *string // nil: it is refreshed by itself
 	Priority            int
 	SearchPath          *string // nil: the session's own
+	Parameters          Parameters
 	NextRunAt           *time.Time
 	PausedAt            *time.Time
 	PausedReason        *string
@@ -122,6 +126,12 @@ type Schedule struct {
 	ConsecutiveFailures int
 	PredictedDuration   *time.Duration // with MaxLag: what its next slot was planned with; nil: nothing is known yet
 	ReachableLag        *time.Duration // with MaxLag: the shortest that could be kept; nil: nothing is known yet
+
+	// Of a merge table.
+	MergeSource *string // the plain view that it is kept equal to, canonical
+	MergeKey    []string
+	MergeWindow *string        // nil: all rows
+	FullEvery   *time.Duration // nil: never beyond the window
 }
 
 // Unreachable reports whether the schedule's MaxLag cannot be kept, as far as history tells.
@@ -171,6 +181,7 @@ const (
 	ReasonUpstreamFailed = "upstream_failed"      // skipped: a view that it reads has failed since it last ran
 	ReasonGroupFailed    = "group_failed"         // skipped: another member of its group could not be refreshed
 	ReasonLockBusy       = "lock_busy"            // skipped: the lock was not to be had within lock_timeout
+	ReasonRowsSetAside   = "rows_set_aside"       // succeeded: but some rows could not be materialized
 	ReasonOutlasted      = "outlasted_prediction" // succeeded: took longer than its max_lag was planned with
 	ReasonShutdown       = "shutdown"             // cancelled: its worker was told to stop; the slot stays due
 	ReasonRequested      = "requested"            // cancelled: somebody asked for it; not tried again
@@ -232,6 +243,9 @@ type Standing struct {
 	ConsecutiveFailures int
 	Queue               string
 	Materialization     Materialization
+	RowsLeft            *int64   // of columns: rows to be materialized; nil: of another kind, or it cannot be told at once
+	RowsPerSecond       *float64 // of columns: while they are being materialized
+	RowsSetAside        *int64   // of columns: rows that could not be materialized
 	SizeBytes           int64
 	Parents             []string // canonical names of the materialized views that it reads; nil: the view is gone
 }
@@ -239,6 +253,15 @@ type Standing struct {
 // Unreachable reports whether the view's MaxLag cannot be kept, as far as history tells.
 func (s Standing) Unreachable() bool {
 	return s.MaxLag != nil && s.ReachableLag != nil && *s.ReachableLag > *s.MaxLag
+}
+
+// TimeLeft is how long the rows that are left will take at the rate of now; nil: they are not being materialized.
+func (s Standing) TimeLeft() *time.Duration {
+	if s.RowsLeft == nil || s.RowsPerSecond == nil || *s.RowsPerSecond <= 0 {
+		return nil
+	}
+	left := time.Duration(float64(*s.RowsLeft) / *s.RowsPerSecond * float64(time.Second))
+	return &left
 }
 
 // State is the first of these that holds for a scheduled view.

@@ -59,6 +59,7 @@ const (
 	WhySkipUnchanged  = "skip_unchanged"
 	WhyCannotSee      = "changes_unseen"
 	WhyMethod         = "method"
+	WhyCost           = "cost"
 	WhyNextSlot       = "next_slot"
 )
 
@@ -91,6 +92,7 @@ type circumstances struct {
 	Materialization Materialization
 	Whole           bool
 	Strategy        Strategy
+	Parameters      Parameters
 	Populated       bool
 	UniqueIndex     bool
 	OwnerTemp       bool
@@ -132,7 +134,7 @@ select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_n
             when running.trigger <> 'manual' then running.started_at + it.maximum_execution_duration end,
        running.unbegun,
        running.worker, running.trigger, coalesce(it.kind, 'view'), it.merge_window is null or coalesce(it.next_full_at <= it.now, false),
-       coalesce(it.strategy, 'auto'),
+       coalesce(it.strategy, 'auto'), it.settings,
        coalesce(v.populated, false), coalesce(v.unique_index, false), coalesce(v.owner_temp, false),
        case when it.on_parent_failure = 'skip' then mvsched.failed_ancestor(it.oid, it.last_attempted_at) end,
        coalesce(it.skip_unchanged, false), known.refreshed_at + it.max_staleness,
@@ -240,6 +242,7 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 		last    []Execution
 		awaited []awaitedView
 		parents []parentView
+		costs   []refreshCost
 	)
 	err = s.send(ctx, func(batch *pgx.Batch) {
 		args := []any{found.scheduleID, found.oid, s.now()}
@@ -248,6 +251,7 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 		batch.Queue(circumstancesSQL, args...).Query(collect(&its, pgx.RowToStructByPos[circumstances]))
 		batch.Queue(whyLastSQL, args...).Query(collect(&last, ScanExecution))
 		batch.Queue(whyAwaitedSQL, args...).Query(collect(&awaited, pgx.RowToStructByPos[awaitedView]))
+		batch.Queue(whyCostSQL, args...).Query(collect(&costs, pgx.RowToStructByPos[refreshCost]))
 		batch.Queue(whyParentsSQL, args...).Query(collect(&parents, pgx.RowToStructByPos[parentView]))
 	})
 	if err != nil {
@@ -261,5 +265,8 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 		e.Last = &last[0]
 	}
 	e.Reasons = its[0].explain(e.Last, awaited, parents)
+	if cost, known := costs[0].reason(); known {
+		e.Insert(WhyMethod, cost)
+	}
 	return e, nil
 }

@@ -265,7 +265,11 @@ func (c circumstances) method() Reason {
 	if chosen.Impossible != nil {
 		because += ", and will fail: " + chosen.Impossible.ErrorMessage
 	}
-	return Reason{Code: WhyMethod, Message: fmt.Sprintf("the next refresh is %s: %s", chosen.Method, because)}
+	with := ""
+	if len(c.Parameters) > 0 {
+		with = ", with " + c.Parameters.String()
+	}
+	return Reason{Code: WhyMethod, Message: fmt.Sprintf("the next refresh is %s%s: %s", chosen.Method, with, because)}
 }
 
 // Insert puts a reason behind the first one of that code.

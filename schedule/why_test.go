@@ -380,3 +380,18 @@ func TestWhyGrounds(t *testing.T) {
 		b.Check(before, "select max(xmin::text) from mvsched.materialized_view_refresh_schedule")
 	})
 }
+
+// What refreshes of a view cost and what for is said where there is a history.
+func TestWhyTellsTheCost(t *testing.T) {
+	b := setup(t)
+	b.arrange(`create materialized view public.v as select 1 as id; create unique index on public.v (id); {v every 1h}; {3 runs of 12 s, +30 -20}`)
+	if got, want := reason(t, b.why("public.v"), "cost").Message, "its concurrent refreshes take 12s and write 3% of its rows"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
+	               (materialized_view_refresh_schedule_id, view_name, status, method, started_at, ended_at, data_as_of)
+	        select id, 'public.v', 'succeeded', 'plain', now(), now() + interval '3.456 s', now() from mvsched.materialized_view_refresh_schedule`)
+	if got, want := reason(t, b.why("public.v"), "cost").Message, "rows; plain ones took 3.5s"; !strings.HasSuffix(got, want) {
+		t.Errorf("%q, want …%q", got, want)
+	}
+}

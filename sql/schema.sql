@@ -89,6 +89,18 @@ create domain mvsched.expression as text
   constraint expression_is_short check (pg_catalog.octet_length(value) between 1 and 4000);
 comment on domain mvsched.expression is 'From 1 to 4000 bytes of SQL';
 
+create domain mvsched.query as text
+  constraint query_is_short check (pg_catalog.octet_length(value) between 1 and 1000000);
+comment on domain mvsched.query is 'From 1 to 1,000,000 bytes of SQL';
+
+create domain mvsched.batch_rows as integer
+  constraint batch_rows_is_in_reach check (value between 1 and 10000);
+comment on domain mvsched.batch_rows is 'From 1 to 10,000';
+
+create domain mvsched.lanes as smallint
+  constraint lanes_are_few check (value between 1 and 64);
+comment on domain mvsched.lanes is 'From 1 to 64';
+
 create domain mvsched.queue_name as text
   constraint queue_name_is_one check (pg_catalog.octet_length(value) between 1 and 63);
 comment on domain mvsched.queue_name is 'Up to 63 bytes, and not empty';
@@ -101,6 +113,13 @@ comment on domain mvsched.group_name is 'Up to 63 bytes, and not empty';
 create domain mvsched.search_path as text
   constraint search_path_is_short check (pg_catalog.octet_length(value) <= 4000);
 comment on domain mvsched.search_path is 'Up to 4000 bytes';
+
+create domain mvsched.refresh_settings as jsonb
+  constraint refresh_settings_are_an_object check (pg_catalog.jsonb_typeof(value) = 'object')
+  constraint refresh_settings_are_short check (pg_catalog.octet_length(value::text) <= 1000)
+  constraint refresh_settings_are_single_values check (
+    not pg_catalog.jsonb_path_exists(value, '$.* ? (@.type() == "object" || @.type() == "array" || @.type() == "null")'));
+comment on domain mvsched.refresh_settings is 'Settings of the server and their values, {"work_mem": "256MB"}: up to 1000 bytes';
 
 create domain mvsched.strategy as text
   constraint strategy_is_known check (value in ('auto', 'concurrently', 'plain'));
@@ -245,6 +264,76 @@ $$;
 comment on function mvsched.can_be("char", text) is
   'Whether a relation (pg_class.relkind) can be what a schedule of this kind means: a materialized view, or a table';
 
+-- Who may write a schedule may write this into another role's transaction. So it is only what decides how the server
+-- gets at the rows of the view and how much memory that takes, what every role may set, and what holds for a transaction.
+--
+--   what the view says     DateStyle, TimeZone, extra_float_digits, gin_fuzzy_search_limit, …: a refresh by hand would differ
+--   what names mean        search_path has a column of its own; role, session_authorization, row_security: whose rights
+--   limits                 statement_timeout and lock_timeout have columns of their own; others would end the record too
+--   what a success means   synchronous_commit: others are told of it before it is safe. It does not make a refresh faster
+--   too late               temp_buffers: only before a session's first temporary table, and the session has refreshed before
+--   needs a superuser      temp_file_limit, session_replication_role, …
+--
+-- One of these is worse than it looks, and refused by its value: without merge joins, CONCURRENTLY compares every row with
+-- every other to find duplicates (a million rows: stopped after 6 minutes, instead of 4 seconds).
+create function mvsched.may_be_set(setting pg_catalog.text) returns boolean
+  language sql immutable as $$
+  select setting operator(pg_catalog.~) '^enable_[a-z_]+$' or setting operator(pg_catalog.=) any (array[
+    'work_mem', 'hash_mem_multiplier', 'maintenance_work_mem',
+    'max_parallel_workers_per_gather', 'max_parallel_maintenance_workers', 'max_parallel_workers', 'parallel_leader_participation',
+    'parallel_setup_cost', 'parallel_tuple_cost', 'min_parallel_table_scan_size', 'min_parallel_index_scan_size',
+    'jit', 'jit_above_cost', 'jit_inline_above_cost', 'jit_optimize_above_cost',
+    'seq_page_cost', 'random_page_cost', 'cpu_tuple_cost', 'cpu_index_tuple_cost', 'cpu_operator_cost', 'effective_cache_size',
+    'effective_io_concurrency', 'maintenance_io_concurrency',
+    'from_collapse_limit', 'join_collapse_limit', 'geqo', 'geqo_threshold', 'recursive_worktable_factor'])
+$$;
+comment on function mvsched.may_be_set(text) is
+  'Whether a schedule may set this setting for its refresh: only what decides how the server computes it, and every role may set';
+
+create function mvsched.check_refresh_settings(settings jsonb) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  one     record;
+  before  text;
+  problem text;
+  cure    text;
+begin
+  for one in select e.key as name, e.value from jsonb_each_text(settings) e loop
+    if not mvsched.may_be_set(one.name) then
+      raise exception 'setting "%" may not be set for a refresh', one.name
+        using errcode = 'invalid_parameter_value', constraint = 'refresh_settings_are_allowed',
+              hint = case one.name
+                when 'temp_buffers' then 'A session takes it only before its first temporary table. Set it for the role: alter role ... set temp_buffers.'
+                when 'search_path' then 'It has a column of its own, and --search-path.'
+                when 'statement_timeout' then 'It has a column of its own, maximum_execution_duration, and --timeout.'
+                when 'lock_timeout' then 'It has a column of its own, and --lock-timeout.'
+                when 'synchronous_commit' then 'A refresh is not faster without, and a crash could take back what others were told of.'
+                else 'Allowed is what decides how the server computes a view, such as work_mem, jit, enable_... and the cost constants.'
+              end;
+    end if;
+    -- The server itself says whether it is a value.
+    begin
+      before := current_setting(one.name);
+      perform set_config(one.name, one.value, true);
+      if one.name = 'enable_mergejoin' and not current_setting(one.name)::boolean then
+        raise exception 'setting "enable_mergejoin" cannot be off for a refresh'
+          using errcode = 'invalid_parameter_value',
+                hint = 'CONCURRENTLY would compare every row with every other to find duplicates.';
+      end if;
+      perform set_config(one.name, before, true);
+    exception when others then
+      get stacked diagnostics problem = message_text, cure = pg_exception_hint;
+      raise exception '%', problem
+        using errcode = 'invalid_parameter_value', constraint = 'refresh_settings_are_allowed',
+              hint = coalesce(nullif(cure, ''), 'The server''s documentation has its values.');
+    end;
+  end loop;
+end
+$$;
+comment on function mvsched.check_refresh_settings(jsonb) is
+  'Raises where one of these settings may not be set for a refresh, or the server does not take its value';
+
 ------------------------------------------------------------------------------------------------------------------------
 -- Schedules
 ------------------------------------------------------------------------------------------------------------------------
@@ -272,6 +361,7 @@ create table mvsched.materialized_view_refresh_schedule (
   queue                      mvsched.queue_name     not null default 'default',
   priority                   mvsched.priority       not null default 0,
   search_path                mvsched.search_path,
+  settings                   mvsched.refresh_settings,
   retries                    mvsched.retries        not null default 3,
   suspend_after              mvsched.ordinal,
   on_parent_failure          mvsched.parent_failure not null default 'skip',
@@ -302,6 +392,11 @@ create table mvsched.materialized_view_refresh_schedule (
   full_interval              mvsched.duration,
   next_full_at               mvsched.instant,
   refresh_group              mvsched.group_name,
+  columns_query              mvsched.query,
+  columns_call               mvsched.expression,
+  columns_list               text[],
+  batch_rows                 mvsched.batch_rows     not null default 100,
+  lanes                      mvsched.lanes          not null default 1,
   constraint materialized_view_refresh_schedule_pkey primary key (id),
   constraint materialized_view_refresh_schedule_name_key unique (materialized_view_name),
   constraint schedule_has_exactly_one_spec check (
@@ -329,6 +424,7 @@ comment on column mvsched.materialized_view_refresh_schedule.strategy is 'auto (
 comment on column mvsched.materialized_view_refresh_schedule.queue is 'The queue whose workers refresh this view';
 comment on column mvsched.materialized_view_refresh_schedule.priority is 'Higher goes first: one step is worth a minute of waiting';
 comment on column mvsched.materialized_view_refresh_schedule.search_path is 'search_path for the refresh; null: the one of the worker''s session. PostgreSQL 17 and newer ignore it (REFRESH sets its own)';
+comment on column mvsched.materialized_view_refresh_schedule.settings is 'Settings of the server for the refresh, {"work_mem": "256MB"}: those that mvsched.may_be_set() allows. Null: none';
 comment on column mvsched.materialized_view_refresh_schedule.after_parents is 'No clock: due whenever a materialized view that this one reads got new data';
 comment on column mvsched.materialized_view_refresh_schedule.on_change is 'Due when what its query reads has changed (PostgreSQL 15 and newer), when somebody asks (mvsched.request_refresh), and after max_staleness';
 comment on column mvsched.materialized_view_refresh_schedule.debounce is 'Changes that follow each other within this time are refreshed together. Null: half a second for requests, and no wait for changes that were seen';
@@ -367,10 +463,15 @@ comment on column mvsched.materialized_view_refresh_schedule.merge_window is 'Of
 comment on column mvsched.materialized_view_refresh_schedule.full_interval is 'Of a merge table with a window: from one refresh of all rows to the next at least; null: only when somebody asks';
 comment on column mvsched.materialized_view_refresh_schedule.next_full_at is 'Of a merge table with a window: the first refresh from this instant on is one of all rows; null: none is planned';
 comment on column mvsched.materialized_view_refresh_schedule.refresh_group is 'Refreshed together with the other schedules of this group, in one transaction, from one snapshot, all or none; due as soon as one of them is. Null: by itself';
+comment on column mvsched.materialized_view_refresh_schedule.columns_query is 'Of a table with materialized columns: a query over batch(id) that gives id and the columns. It runs with the rights of the worker''s role';
+comment on column mvsched.materialized_view_refresh_schedule.columns_call is 'Or the call of a function, which materializes some rows each time. It runs with the rights of the worker''s role';
+comment on column mvsched.materialized_view_refresh_schedule.columns_list is 'The columns that columns_query gives, without id; written by a trigger. One that is new is filled alone';
+comment on column mvsched.materialized_view_refresh_schedule.batch_rows is 'Of columns_query: how many rows the first batch of a run has; the others are as large as keeps them short';
+comment on column mvsched.materialized_view_refresh_schedule.lanes is 'Of columns_query: how many workers may be at the table at the same time, each with rows of its own';
 
 -- The claim reads this one, queue by queue in order of next_run_at, and nothing else.
 create index materialized_view_refresh_schedule_due
-    on mvsched.materialized_view_refresh_schedule (queue, next_run_at)
+    on mvsched.materialized_view_refresh_schedule (queue, next_run_at, id)
  where paused_at is null and suspended_at is null and open_execution_id is null;
 create index materialized_view_refresh_schedule_after_parents
     on mvsched.materialized_view_refresh_schedule (view_oid)
@@ -497,6 +598,15 @@ begin
     end if;
   end if;
 
+  if tg_op = 'INSERT'
+     or (new.kind, new.merge_source, new.merge_key, new.merge_window, new.full_interval, new.next_full_at)
+        is distinct from (old.kind, old.merge_source, old.merge_key, old.merge_window, old.full_interval, old.next_full_at) then
+    perform pg_catalog.set_config('search_path', path, true);
+    relation := case when new.merge_source is not null then mvsched.find_relation(new.merge_source) end;
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    new := mvsched.check_merge(new, relation);
+  end if;
+
   if new.search_path is not null and (tg_op = 'INSERT' or new.search_path is distinct from old.search_path) then
     perform pg_catalog.set_config('search_path', new.search_path, true); -- the server itself says whether it is one
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
@@ -505,6 +615,10 @@ begin
   if new.refresh_group is not null and new.kind <> 'view' then
     raise exception '% is a table, and only materialized views can be in a group', new.materialized_view_name
       using errcode = 'feature_not_supported';
+  end if;
+
+  if new.settings is not null and (tg_op = 'INSERT' or new.settings is distinct from old.settings) then
+    perform mvsched.check_refresh_settings(new.settings);
   end if;
 
   if tg_op = 'INSERT' or new.timezone is distinct from old.timezone then
@@ -530,12 +644,37 @@ begin
 end
 $$;
 comment on function mvsched.check_schedule() is
-  'Makes a written schedule safe: canonical name and OID, a search_path that the server accepts, and a changed spec planned anew';
+  'Makes a written schedule safe: canonical name and OID, a search_path and settings that the server accepts, and a changed spec planned anew';
 
--- Only these columns: what workers write (next_run_at, last_attempted_at, …) passes without it.
+create table mvsched.queue (
+  name text not null,
+  constraint queue_pkey primary key (name)
+);
+comment on table mvsched.queue is
+  'One row a queue that a schedule is in, or was: to find them among the schedules, a claim would read over all that is due there, and was';
+comment on column mvsched.queue.name is 'Its name';
+
+create function mvsched.note_queue() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  if not exists (select from mvsched.queue q where q.name = new.queue) then
+    insert into mvsched.queue values (new.queue) on conflict do nothing;
+  end if;
+  return null;
+end
+$$;
+comment on function mvsched.note_queue() is 'Keeps mvsched.queue';
+
+create trigger note_queue
+  after insert or update of queue on mvsched.materialized_view_refresh_schedule
+  for each row execute function mvsched.note_queue();
+
+-- Only these columns: what workers write (next_run_at, last_attempted_at, and so on) passes without it.
 create trigger check_schedule
   before insert or update of materialized_view_name, kind, refresh_interval, refresh_delay, cron, timezone, after_parents, on_change,
-                             max_lag, jitter, window_start, window_end, search_path, refresh_group
+                             max_lag, jitter, window_start, window_end, search_path, settings, merge_source, merge_key,
+                             merge_window, full_interval, refresh_group
   on mvsched.materialized_view_refresh_schedule
   for each row execute function mvsched.check_schedule();
 
@@ -790,6 +929,8 @@ create table mvsched.materialized_view_refresh_schedule_execution (
   lane                    smallint                  not null default 0,
   batch_at                              mvsched.instant,
   refresh_group                         mvsched.group_name,
+  rows_done                             bigint,
+  rows_left                             bigint,
   constraint materialized_view_refresh_schedule_execution_pkey primary key (id),
   constraint execution_makes_sense check (mvsched.makes_sense(
     status, reason, started_at, ended_at, terminated_at, method, data_as_of, error_name, error_message, rows_inserted, rows_deleted))
@@ -797,11 +938,11 @@ create table mvsched.materialized_view_refresh_schedule_execution (
 comment on table mvsched.materialized_view_refresh_schedule_execution is
   'One row a refresh: inserted by the claim as running, ended exactly once, never changed after that. A run is alive exactly as long as its transaction holds the lock on this row';
 comment on column mvsched.materialized_view_refresh_schedule_execution.id is 'Identity, one a claim: with started_at the token that every later step is fenced by, since a crash can take an id back';
-comment on column mvsched.materialized_view_refresh_schedule_execution.materialized_view_refresh_schedule_id is 'The schedule, which may have been removed since; null: the view was not scheduled';
+comment on column mvsched.materialized_view_refresh_schedule_execution.materialized_view_refresh_schedule_id is 'The schedule, which may have been removed since; null: the view was not scheduled, or it is a lane beside the first one, which belongs to no slot';
 comment on column mvsched.materialized_view_refresh_schedule_execution.view_name is 'The view''s canonical name at the claim';
 comment on column mvsched.materialized_view_refresh_schedule_execution.view_oid is 'The view''s OID at the claim; null: there was no such view';
 comment on column mvsched.materialized_view_refresh_schedule_execution.status is 'running, or how it ended: succeeded, failed, timed_out, cancelled, skipped, abandoned';
-comment on column mvsched.materialized_view_refresh_schedule_execution.reason is 'Why it ended so, in one word: lock_busy, never_started, worker_lost, shutdown, …';
+comment on column mvsched.materialized_view_refresh_schedule_execution.reason is 'Why it ended so, in one word: lock_busy, never_started, worker_lost, shutdown and others';
 comment on column mvsched.materialized_view_refresh_schedule_execution.trigger is 'What asked for it: schedule, manual, parent, change, retry';
 comment on column mvsched.materialized_view_refresh_schedule_execution.scheduled_at is 'The slot it was claimed for; null when nothing was scheduled';
 comment on column mvsched.materialized_view_refresh_schedule_execution.attempt is 'The how-manieth try at this slot, from 1';
@@ -826,6 +967,8 @@ comment on column mvsched.materialized_view_refresh_schedule_execution.start_gra
 comment on column mvsched.materialized_view_refresh_schedule_execution.lane is 'Which of those that may run at the same time for one table; 0 where only one may';
 comment on column mvsched.materialized_view_refresh_schedule_execution.batch_at is 'When its last batch was committed; null: it does not work in batches, or has not committed any';
 comment on column mvsched.materialized_view_refresh_schedule_execution.refresh_group is 'The group that it was claimed with: those with the same one and the same started_at are one transaction; null: by itself';
+comment on column mvsched.materialized_view_refresh_schedule_execution.rows_done is 'How many rows its batches have materialized; null: it does not work in batches';
+comment on column mvsched.materialized_view_refresh_schedule_execution.rows_left is 'How many rows of the table were left after the last one, in all lanes; beyond 20,000 the planner guesses';
 
 -- The guard of guards: whatever the code does, a second running execution of one view cannot exist.
 create unique index materialized_view_refresh_schedule_execution_running
@@ -1232,6 +1375,9 @@ begin
   reset := greatest((select d.stats_reset from pg_catalog.pg_stat_database d where d.datname = current_database()),
                     (select a.stats_reset from pg_catalog.pg_stat_archiver a));
   return md5(concat_ws('|', source.rules_sign,
+    (select concat_ws(',', s.merge_window, s.merge_key)
+       from mvsched.materialized_view_refresh_schedule s
+      where s.view_oid = view and s.kind <> 'view'),
     (select string_agg(concat_ws(',', c.oid, c.relfilenode,
               case when c.relkind <> 'm' then concat_ws(',', pg_stat_get_tuples_inserted(c.oid),
                      pg_stat_get_tuples_updated(c.oid), pg_stat_get_tuples_deleted(c.oid))
@@ -1300,6 +1446,655 @@ comment on function mvsched.busy_since() is
   'Since when some session of this database has not been idle, as far as this role may see: what it has committed meanwhile, as in a CALL, may not be in the counters. Null: none; -infinity: it may not look';
 
 ------------------------------------------------------------------------------------------------------------------------
+-- Materialized columns
+--
+-- A table with a column materialized_at and columns that a query, or a function of the user's, computes. Null means: to be
+-- computed. One transaction takes one batch of such rows: the newest first, locked, those that somebody holds left out;
+-- then it computes and writes them. These are two statements, each with a snapshot of its own: what the query reads of
+-- the locked rows is what they are now, and not what they were before somebody's change that the lock has waited for.
+--
+-- A row that cannot be computed gets materialized_at = '-infinity': it is set aside, out of the way of the query, of a
+-- function of whatever kind, and of the partial index. Null again, by mvsched invalidate or by hand, and it is tried again.
+--
+-- The text of query and function runs with the rights of the worker, under its search_path or the schedule's. Everything
+-- else runs under a safe one.
+------------------------------------------------------------------------------------------------------------------------
+
+create table mvsched.materialization_poison (
+  materialized_view_refresh_schedule_id bigint          not null,
+  row_key                               text            not null,
+  execution_id                          bigint          not null,
+  error_name                            text            not null,
+  error_message                         text            not null,
+  set_aside_at                          mvsched.instant not null default pg_catalog.clock_timestamp(),
+  constraint materialization_poison_pkey primary key (materialized_view_refresh_schedule_id, row_key)
+);
+comment on table mvsched.materialization_poison is
+  'One row a row of a table whose columns could not be materialized, and why. That row has materialized_at = ''-infinity''; with null it is tried again';
+comment on column mvsched.materialization_poison.materialized_view_refresh_schedule_id is 'The schedule of the table';
+comment on column mvsched.materialization_poison.row_key is 'The key of the row, as text';
+comment on column mvsched.materialization_poison.execution_id is 'The execution that set it aside';
+comment on column mvsched.materialization_poison.error_name is 'The SQLSTATE of the error';
+comment on column mvsched.materialization_poison.error_message is 'The primary message of the error';
+comment on column mvsched.materialization_poison.set_aside_at is 'When it was set aside';
+
+create table mvsched.materialization_fill (
+  id                                    bigint          generated always as identity,
+  materialized_view_refresh_schedule_id bigint          not null,
+  columns                               text[]          not null,
+  condition                             text,
+  below                                 text,
+  requested_at                          mvsched.instant not null default pg_catalog.clock_timestamp(),
+  constraint materialization_fill_pkey primary key (id)
+);
+comment on table mvsched.materialization_fill is
+  'Columns that are to be computed anew while the others, and materialized_at, stay: one that was added, or mvsched invalidate --columns. From the newest row down, behind the rows that have never been materialized';
+comment on column mvsched.materialization_fill.id is 'Identity: the oldest is first';
+comment on column mvsched.materialization_fill.materialized_view_refresh_schedule_id is 'The schedule of the table';
+comment on column mvsched.materialization_fill.columns is 'The columns';
+comment on column mvsched.materialization_fill.condition is 'Of which rows: a boolean expression; null: of all';
+comment on column mvsched.materialization_fill.below is 'Rows whose key is below this are still to be done; null: all';
+comment on column mvsched.materialization_fill.requested_at is 'When it was asked for';
+
+create function mvsched.columns_key(target oid) returns name
+  language sql stable
+  set search_path = pg_catalog, pg_temp as $$
+  select a.attname
+    from pg_catalog.pg_index i
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] and a.attnotnull
+   where i.indrelid = target and i.indisunique and i.indisvalid and i.indimmediate and i.indnkeyatts = 1
+     and i.indpred is null and i.indexprs is null
+   order by i.indisprimary desc, a.attname = 'id' desc, i.indexrelid
+   limit 1
+$$;
+comment on function mvsched.columns_key(oid) is
+  'The column that names a row of a table: its primary key, or another unique one that is not null; null: there is none of one column';
+
+create function mvsched.column_type(target oid, name name) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp as $$
+  select pg_catalog.format_type(a.atttypid, a.atttypmod)
+    from pg_catalog.pg_attribute a
+   where a.attrelid = target and a.attname = name and a.attnum > 0 and not a.attisdropped
+$$;
+comment on function mvsched.column_type(oid, name) is 'The type of a column, as SQL writes it under a search_path without schemas; null: there is no such column';
+
+create function mvsched.over_batch(target oid, query text) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on as $$
+  -- A line of its own for the end: the query may close with a comment. A semicolon at the end is no part of it.
+  select format(E'with batch (id) as materialized (\n  select k.id::%s from pg_catalog.unnest($1::pg_catalog.text[]) k (id)\n), computed as materialized (\n  select * from (\n%s\n) q\n)\n',
+                k.type, regexp_replace(query, '\s*;(\s|;|--[^\n]*(\n|$))*$', ''))
+    from (select mvsched.column_type(target, mvsched.columns_key(target)) as type) k
+   where k.type is not null
+$$;
+comment on function mvsched.over_batch(oid, text) is
+  'The beginning of a statement that computes columns: batch(id), the keys given as text[] in $1, and the query''s rows in computed; null where the table has no key';
+
+create function mvsched.query_columns(target oid, query text) returns text[]
+  language plpgsql stable as $$
+declare
+  path    pg_catalog.text := pg_catalog.current_setting('search_path');
+  sql     pg_catalog.text;
+  columns pg_catalog.text[];
+begin
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  -- A row of nulls, which has names all the same; the query itself is planned and not run.
+  sql := mvsched.over_batch(target, query)
+    || 'select pg_catalog.row_to_json(r) from (select computed.* from (values (1)) one left join computed on false) r';
+  perform pg_catalog.set_config('search_path', path, true);
+  execute 'select array(select pg_catalog.json_object_keys((' || sql || ')))' into columns using '{}'::pg_catalog.text[];
+  return columns;
+end
+$$;
+comment on function mvsched.query_columns(oid, text) is
+  'The columns that a query over batch(id) gives, in their order; raises what is wrong with it. It runs with the caller''s rights and search_path';
+
+create function mvsched.blames_row(state text) returns boolean
+  language sql immutable
+  set search_path = pg_catalog, pg_temp as $$
+  select left(state, 2) = any (array['21', '22', '23', '2F', '38', '39', '44', '54', 'P0'])
+$$;
+comment on function mvsched.blames_row(text) is
+  'Whether an error, by its SQLSTATE, may be the doing of one row: of data, constraints, functions. A missing table, a lock or a full disk are not';
+
+create function mvsched.only_row(copies bigint, id text) returns boolean
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  if copies > 1 then
+    raise exception 'the query gives more than one row for id %', id using errcode = 'cardinality_violation';
+  end if;
+  return true;
+end
+$$;
+comment on function mvsched.only_row(bigint, text) is 'True, or raises: a query over batch(id) gives an id more than once';
+
+-- What a batch needs to know of its table; it is looked up once a batch, so that a definition that changes under way is
+-- the one of the next batch.
+create type mvsched.columns_target as (
+  schedule_id  bigint,
+  execution_id bigint,
+  oid          oid,
+  name         text,
+  key          name,
+  query        text,
+  call         text,
+  columns      text[],
+  filling      boolean,
+  path         text
+);
+comment on type mvsched.columns_target is 'A table with materialized columns, and how they are computed';
+
+-- How many rows of a table this transaction has changed. For a partitioned one they are counted where they are.
+create function mvsched.rows_changed(target oid) returns bigint
+  language sql volatile
+  set search_path = pg_catalog, pg_temp as $$
+  select coalesce(sum(pg_catalog.pg_stat_get_xact_tuples_updated(p.relid)), pg_catalog.pg_stat_get_xact_tuples_updated(target))::bigint
+    from pg_catalog.pg_partition_tree(target) p
+$$;
+comment on function mvsched.rows_changed(oid) is 'How many row updates this transaction has made in a table and its partitions';
+
+-- In the middle of a drain the statistics are those of its beginning: by them any row is one to be materialized, and reading
+-- the table from its start finds one at once. Hence no sequential scans, here and where rows are picked and counted.
+create function mvsched.has_backlog(target oid) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off as $$
+declare
+  found_one boolean;
+begin
+  execute format('select exists (select from %s t where t.materialized_at is null)', mvsched.relation_name(target)) into found_one;
+  return found_one;
+end
+$$;
+comment on function mvsched.has_backlog(oid) is 'Whether a table has rows that are to be materialized';
+
+-- As long as it is quick, and there is something to do: the cost of a transaction is shared by several calls. A call that
+-- changes nothing cannot do more now: somebody holds the rows, or the function leaves them out.
+create function mvsched.call_for(target mvsched.columns_target, until timestamptz) returns bigint
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  before  bigint := mvsched.rows_changed(target.oid);
+  start   bigint := before;
+  changed bigint := before;
+  call    text   := 'select ' || target.call;
+begin
+  if not mvsched.has_backlog(target.oid) then
+    return 0;
+  end if;
+  perform set_config('search_path', target.path, true);
+  loop
+    execute call;
+    changed := mvsched.rows_changed(target.oid);
+    exit when changed operator(pg_catalog.=) before or pg_catalog.clock_timestamp() operator(pg_catalog.>=) until;
+    before := changed;
+  end loop;
+  return changed operator(pg_catalog.-) start;
+end
+$$;
+comment on function mvsched.call_for(mvsched.columns_target, timestamptz) is
+  'Calls the function of a table again and again, until that instant or until there is nothing left to do; how many row updates that made';
+
+create function mvsched.materialize_rows(target mvsched.columns_target, ids text[]) returns bigint
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  done bigint;
+  sql  text := mvsched.over_batch(target.oid, target.query) || format( -- null where a function is called
+    'update %s t set %s from (select b.id, c.copies, %s from batch b left join (select computed.*, pg_catalog.count(*) over (partition by computed.id) as copies from computed) c on c.id operator(pg_catalog.=) b.id) r where t.%I operator(pg_catalog.=) r.id and mvsched.only_row(r.copies, r.id::pg_catalog.text)',
+    target.name,
+    concat_ws(', ', case when not target.filling then 'materialized_at = pg_catalog.now()' end,
+              (select string_agg(format('%1$I = r.%1$I', c), ', ') from unnest(target.columns) c)),
+    (select string_agg(format('c.%I', c), ', ') from unnest(target.columns) c),
+    target.key);
+begin
+  if target.call is not null then
+    execute format('update %s set materialized_at = null where %I = any ($1::%s[]) and materialized_at = ''-infinity''',
+                   target.name, target.key, mvsched.column_type(target.oid, target.key)) using ids;
+    return mvsched.call_for(target, 'infinity');
+  end if;
+  perform set_config('search_path', target.path, true);
+  execute sql using ids;
+  get diagnostics done = row_count;
+  return done;
+end
+$$;
+comment on function mvsched.materialize_rows(mvsched.columns_target, text[]) is
+  'Computes and writes the columns of these rows, which this transaction has locked; a function is shown these alone, which are hidden from it. A row that the query leaves out gets nulls';
+
+create function mvsched.set_aside(target mvsched.columns_target, id text, state text, message text) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  execute format('update %s set materialized_at = ''-infinity'' where %I = $1::%s', target.name, target.key,
+                 mvsched.column_type(target.oid, target.key)) using id;
+  insert into mvsched.materialization_poison (materialized_view_refresh_schedule_id, row_key, execution_id, error_name, error_message)
+  values (target.schedule_id, id, target.execution_id, state, left(message, 1000))
+  on conflict (materialized_view_refresh_schedule_id, row_key) do update
+     set execution_id = excluded.execution_id, error_name = excluded.error_name, error_message = excluded.error_message,
+         set_aside_at = excluded.set_aside_at;
+end
+$$;
+comment on function mvsched.set_aside(mvsched.columns_target, text, text, text) is 'Sets one row aside that cannot be computed';
+
+-- One try costs a subtransaction; so this is for a batch that has failed. Of n rows with one that cannot be computed, it
+-- takes about 2 log n tries, and all rows but that one are materialized.
+create function mvsched.materialize_by_halves(target mvsched.columns_target, ids text[], out done bigint, out poisoned bigint)
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  half    integer := cardinality(ids) / 2;
+  state   text;
+  message text;
+  part    record;
+begin
+  begin
+    done := mvsched.materialize_rows(target, ids);
+    poisoned := 0;
+    return;
+  exception when others or assert_failure then -- a cancel is not among them
+    get stacked diagnostics state = returned_sqlstate, message = message_text;
+    if not mvsched.blames_row(state) then
+      raise;
+    end if;
+  end;
+  if half = 0 then
+    perform mvsched.set_aside(target, ids[1], state, message);
+    done := 0;
+    poisoned := 1;
+    return;
+  end if;
+  done := 0;
+  poisoned := 0;
+  for part in
+    select h.* from (values (ids[:half]), (ids[half + 1:])) parts (ids)
+     cross join lateral mvsched.materialize_by_halves(target, parts.ids) h
+  loop
+    done := done + part.done;
+    poisoned := poisoned + part.poisoned;
+  end loop;
+end
+$$;
+comment on function mvsched.materialize_by_halves(mvsched.columns_target, text[]) is
+  'As materialize_rows, but rows that cannot be computed are found by halving, and set aside';
+
+
+-- A function takes the rows that it likes. So all are hidden from it, and shown block by block, in one transaction:
+-- nobody else sees any of that. Where there are too many to hide, that is left to people.
+create function mvsched.call_by_blocks(target mvsched.columns_target, out done bigint, out poisoned bigint)
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  most  constant integer := 100000;
+  block constant integer := 100;
+  until timestamptz := clock_timestamp() + interval '10 seconds';
+  ids   text[];
+  part  record;
+  i     integer := 0;
+begin
+  execute format('select array(select t.%1$I::text from %2$s t where t.materialized_at is null order by t.%1$I desc limit %3$s for no key update)',
+                 target.key, target.name, most + 1) into ids;
+  done := 0;
+  poisoned := 0;
+  if cardinality(ids) > most then
+    raise exception '% fails at one of more than % rows, which are too many to find out which one it is', target.call, most
+      using errcode = 'program_limit_exceeded', hint = 'A query (--from) finds it however many there are.';
+  end if;
+  execute format('update %s set materialized_at = ''-infinity'' where materialized_at is null', target.name);
+  while i < cardinality(ids) and clock_timestamp() < until loop
+    part := mvsched.materialize_by_halves(target, ids[i + 1:i + block]);
+    done := done + part.done;
+    poisoned := poisoned + part.poisoned;
+    i := i + block;
+  end loop;
+  execute format('update %s set materialized_at = null where %I = any ($1::%s[]) and materialized_at = ''-infinity''',
+                 target.name, target.key, mvsched.column_type(target.oid, target.key)) using ids[i + 1:];
+end
+$$;
+comment on function mvsched.call_by_blocks(mvsched.columns_target) is
+  'As call_for, but rows at which the function fails are found by showing it a few of them at a time, and set aside';
+
+create function mvsched.rows_left(target oid) returns bigint
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off as $$
+declare
+  most     constant bigint := 20000;
+  counted  bigint;
+  estimate json;
+begin
+  execute format('select count(*) from (select from %s t where t.materialized_at is null limit %s) pending', mvsched.relation_name(target), most)
+     into counted;
+  if counted = most then
+    execute format('explain (format json) select from %s t where t.materialized_at is null', mvsched.relation_name(target)) into estimate;
+    counted := greatest(counted, (estimate -> 0 -> 'Plan' ->> 'Plan Rows')::bigint);
+  end if;
+  return counted;
+end
+$$;
+comment on function mvsched.rows_left(oid) is
+  'How many rows of a table are to be materialized: up to 20,000 they are counted, from there on the planner guesses';
+
+create function mvsched.rows_left_now(target oid) returns bigint
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set lock_timeout = '10ms' as $$
+begin
+  return mvsched.rows_left(target);
+exception when others then
+  return null; -- somebody holds the table, or this role may not read it
+end
+$$;
+comment on function mvsched.rows_left_now(oid) is 'The same for who only looks: null where that cannot be told at once';
+
+create function mvsched.fill_batch(target mvsched.columns_target, wanted integer, careful boolean,
+                                   out picked bigint, out done bigint, out poisoned bigint)
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  fill     mvsched.materialization_fill;
+  key_type text := mvsched.column_type(target.oid, target.key);
+  below    text := 'true';
+  ids      text[];
+  low      text;
+  part     record;
+begin
+  picked := 0;
+  done := 0;
+  poisoned := 0;
+  -- The row is this lane's until the commit: another one finds none, and is done.
+  select f.* into fill
+    from mvsched.materialization_fill f
+   where f.materialized_view_refresh_schedule_id = target.schedule_id
+   order by f.id
+   limit 1
+     for no key update skip locked;
+  if not found then
+    return;
+  end if;
+  target.filling := true;
+  target.columns := array(select c from unnest(fill.columns) c where c = any (target.columns)); -- those that it still has
+  if fill.below is not null then
+    below := format('t.%I operator(pg_catalog.<) %L::%s', target.key, fill.below, key_type);
+  end if;
+  -- A window of keys, whatever the condition says of them, so that a rare one does not make it a long transaction.
+  execute format('select min(k)::text, count(*) from (select t.%1$I as k from %2$s t where %3$s order by t.%1$I desc limit %4$s) keys',
+                 target.key, target.name, below, wanted)
+     into low, picked;
+  if picked = 0 or cardinality(target.columns) = 0 then
+    delete from mvsched.materialization_fill f where f.id = fill.id;
+    picked := 1; -- there may be another one
+    return;
+  end if;
+  -- Not skip locked: a row that is passed over here would not come again. And it waits for who materializes a row by the
+  -- query of before.
+  perform set_config('search_path', target.path, true);
+  execute format('select array(select t.%1$I::pg_catalog.text from %2$s t where t.%1$I operator(pg_catalog.>=) %3$L::%4$s and %5$s and (%6$s'
+                 || E'\n) and t.materialized_at is distinct from ''-infinity'' for no key update)',
+                 target.key, target.name, low, key_type, below, coalesce(fill.condition, 'true'))
+     into ids;
+  perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  if coalesce(careful, true) then
+    select h.* into done, poisoned from mvsched.materialize_by_halves(target, ids) h;
+  else
+    done := mvsched.materialize_rows(target, ids);
+  end if;
+  update mvsched.materialization_fill f set below = low where f.id = fill.id;
+end
+$$;
+comment on function mvsched.fill_batch(mvsched.columns_target, integer, boolean) is
+  'Computes some columns of the next so many rows of a table that materialization_fill asks for';
+
+create function mvsched.forget_poison(target mvsched.columns_target) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  if exists (select from mvsched.materialization_poison p where p.materialized_view_refresh_schedule_id = target.schedule_id) then
+    execute format('delete from mvsched.materialization_poison p where p.materialized_view_refresh_schedule_id = $1
+                       and not exists (select from %s t where t.%I = p.row_key::%s and t.materialized_at = ''-infinity'')',
+                   target.name, target.key, mvsched.column_type(target.oid, target.key)) using target.schedule_id;
+  end if;
+end
+$$;
+comment on function mvsched.forget_poison(mvsched.columns_target) is 'Forgets rows that are not set aside any more: they were tried again, or are gone';
+
+create function mvsched.pick_rows(target mvsched.columns_target, wanted integer, below text) returns text[]
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off as $$
+declare
+  ids text[];
+begin
+  execute format('select array(select t.%1$I::text from %2$s t where t.materialized_at is null and %4$s order by t.%1$I desc limit %3$s for no key update skip locked)',
+                 target.key, target.name, wanted,
+                 case when below is null then 'true' else format('t.%I < %L::%s', target.key, below, mvsched.column_type(target.oid, target.key)) end)
+     into ids;
+  return ids;
+end
+$$;
+comment on function mvsched.pick_rows(mvsched.columns_target, integer, text) is
+  'Locks the next so many rows that are to be materialized and that nobody else has, and returns their keys, the newest first';
+
+-- A snapshot that somebody holds keeps the index entries of rows that were materialized meanwhile, all of them above what is
+-- left. So a batch begins below the one before it, and only now and then from the top.
+create function mvsched.next_batch(target mvsched.columns_target, wanted integer, careful boolean, below text,
+                                   out picked bigint, out done bigint, out poisoned bigint, out low text)
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  ids text[];
+begin
+  done := 0;
+  poisoned := 0;
+  if target.call is not null then
+    if coalesce(careful, false) then
+      select h.* into done, poisoned from mvsched.call_by_blocks(target) h;
+    else
+      done := mvsched.call_for(target, clock_timestamp() + interval '100 milliseconds');
+    end if;
+    picked := done + poisoned;
+    return;
+  end if;
+
+  ids := mvsched.pick_rows(target, wanted, below);
+  picked := cardinality(ids);
+  low := ids[picked];
+  if picked = 0 and below is not null then
+    return; -- there may be some above
+  elsif picked = 0 then
+    select f.* into picked, done, poisoned from mvsched.fill_batch(target, wanted, careful) f;
+    return;
+  end if;
+  if coalesce(careful, true) then
+    select h.* into done, poisoned from mvsched.materialize_by_halves(target, ids) h;
+  else
+    done := mvsched.materialize_rows(target, ids);
+  end if;
+end
+$$;
+comment on function mvsched.next_batch(mvsched.columns_target, integer, boolean, text) is 'One batch: of rows that have never been materialized first';
+
+create function mvsched.materialize_batch(
+  execution bigint, schedule bigint, relation oid, wanted integer, careful boolean, count_again boolean, below text,
+  out picked bigint, out done bigint, out poisoned bigint, out low text, out left_over bigint)
+  language plpgsql as $$
+#variable_conflict use_variable
+declare
+  path   pg_catalog.text := pg_catalog.current_setting('search_path');
+  target mvsched.columns_target;
+begin
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  select s.id, execution, relation, mvsched.relation_name(relation), mvsched.columns_key(relation), s.columns_query, s.columns_call,
+         s.columns_list, false, path
+    into target
+    from mvsched.materialized_view_refresh_schedule s
+   where s.id = schedule and s.kind = 'columns';
+  if found and target.columns is null and target.query is not null then -- the table was not there when it was scheduled
+    perform pg_catalog.set_config('search_path', path, true);
+    target.columns := pg_catalog.array_remove(mvsched.query_columns(relation, target.query), 'id');
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  end if;
+  if target.schedule_id is null then
+    raise exception 'the schedule of % has been removed, or is of another kind now', mvsched.relation_name(relation)
+      using errcode = 'undefined_object';
+  end if;
+  select b.* into picked, done, poisoned, low from mvsched.next_batch(target, wanted, careful, below) b;
+  if picked = 0 and below is null then
+    perform mvsched.forget_poison(target);
+  end if;
+  update mvsched.materialized_view_refresh_schedule_execution e
+     set batch_at = clock_timestamp(),
+         rows_done = coalesce(e.rows_done, 0) + done,
+         rows_left = case when count_again then mvsched.rows_left(relation)
+                          else greatest(0, e.rows_left - done - poisoned) end
+   where e.id = execution
+  returning e.rows_left into left_over;
+  perform pg_catalog.set_config('search_path', path, true);
+end
+$$;
+comment on function mvsched.materialize_batch(bigint, bigint, oid, integer, boolean, boolean, text) is
+  'The middle of each transaction of a drain: one batch, and the note of it in the execution. Careful: rows that are to blame for an error are looked for; null: only if that costs little. Below: only rows with a key below this, null: all; low is what to begin the next one below. Nothing picked of all: there is nothing left to do';
+
+create function mvsched.invalidate_chunk(schedule bigint, condition text, below text, chunk integer,
+                                         out looked_at bigint, out changed bigint, out low text)
+  language plpgsql as $$
+#variable_conflict use_variable
+declare
+  path     pg_catalog.text := pg_catalog.current_setting('search_path');
+  relation pg_catalog.oid  := (select s.view_oid from mvsched.materialized_view_refresh_schedule s where s.id operator(pg_catalog.=) schedule);
+  key      pg_catalog.text := pg_catalog.quote_ident(mvsched.columns_key(relation));
+  key_type pg_catalog.text := mvsched.column_type(relation, mvsched.columns_key(relation));
+  upper    pg_catalog.text := case when below is null then 'true' else pg_catalog.format('t.%s operator(pg_catalog.<) %L::%s', key, below, key_type) end;
+begin
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  execute format('select min(k)::text, count(*) from (select t.%1$s as k from %2$s t where %3$s order by t.%1$s desc limit %4$s) keys',
+                 key, mvsched.relation_name(relation), upper, chunk)
+     into low, looked_at;
+  perform set_config('search_path', path, true);
+  execute pg_catalog.format('update %1$s t set materialized_at = null where t.%2$s operator(pg_catalog.>=) %3$L::%4$s and %5$s and t.materialized_at is not null and (%6$s'
+                            || E'\n)',
+                            mvsched.relation_name(relation), key, low, key_type, upper, condition);
+  get diagnostics changed = row_count;
+end
+$$;
+comment on function mvsched.invalidate_chunk(bigint, text, text, integer) is
+  'Has those among the next so many rows of a table materialized again for which a condition is true';
+
+create function mvsched.has_work(schedule bigint, target oid) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set lock_timeout = '100ms' as $$
+begin
+  return exists (select from mvsched.materialization_fill f where f.materialized_view_refresh_schedule_id = schedule)
+         or mvsched.has_backlog(target);
+exception
+  when lock_not_available then
+    return false; -- the next look tells
+  when others then
+    return true; -- and the run tells what is wrong
+end
+$$;
+comment on function mvsched.has_work(bigint, oid) is 'Whether there is something to do for a schedule of columns; it hardly waits for locks, and raises nothing';
+
+create function mvsched.check_columns() returns trigger
+  language plpgsql as $$
+declare
+  path    pg_catalog.text := pg_catalog.current_setting('search_path');
+  given   pg_catalog.text[];
+  wrong   pg_catalog.text;
+begin
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  if new.kind <> 'columns' then
+    raise exception 'a query or function for columns is for schedules of kind columns' using errcode = 'invalid_parameter_value';
+  elsif num_nonnulls(new.columns_query, new.columns_call) <> 1 then
+    raise exception 'columns are materialized by a query or by a function: one of the two' using errcode = 'invalid_parameter_value';
+  elsif new.columns_call is not null and new.lanes > 1 then
+    raise exception 'a function chooses its rows itself, and two calls at the same time may choose the same ones'
+      using errcode = 'invalid_parameter_value', hint = 'Use one lane, or a query.';
+  elsif new.skip_unchanged then
+    raise exception 'columns are never skipped as unchanged: where nothing is to be done, nothing is'
+      using errcode = 'invalid_parameter_value';
+  end if;
+  new.columns_list := null;
+  if new.view_oid is null then
+    perform set_config('search_path', path, true);
+    return new; -- no such table yet, as in a restore; a run says so
+  end if;
+
+  if mvsched.columns_key(new.view_oid) is null then
+    raise exception '% has no primary key of one column', new.materialized_view_name
+      using errcode = 'invalid_parameter_value', hint = 'A batch names its rows by it; or by another unique column that is not null.';
+  elsif coalesce(mvsched.column_type(new.view_oid, 'materialized_at'), '') <> 'timestamp with time zone' then
+    raise exception '% has no column materialized_at of type timestamptz', new.materialized_view_name
+      using errcode = 'invalid_parameter_value',
+            hint = format('alter table %s add column materialized_at timestamptz', new.materialized_view_name);
+  end if;
+
+  -- The program says here what its session's search_path is; a hand-written row is read under the one of its session.
+  perform set_config('search_path', coalesce(new.search_path, nullif(current_setting('mvsched.columns_path', true), ''), path), true);
+  if new.columns_call is not null then
+    execute 'explain select ' || new.columns_call; -- planned, and not run
+  else
+    given := mvsched.query_columns(new.view_oid, new.columns_query);
+  end if;
+  perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  if given is not null then
+    if 'id' <> all (given) then
+      raise exception 'the query gives no column id' using errcode = 'invalid_parameter_value', hint = 'It is the id of batch.';
+    end if;
+    given := array_remove(given, 'id');
+    if cardinality(given) = 0 then
+      raise exception 'the query gives no column but id' using errcode = 'invalid_parameter_value';
+    end if;
+    select g.name into wrong
+      from unnest(given) with ordinality g (name, n)
+      left join pg_catalog.pg_attribute a on a.attrelid = new.view_oid and a.attname = g.name and a.attnum > 0 and not a.attisdropped
+     where a.attname is null or a.attgenerated <> '' or a.attidentity = 'a' or g.name in ('materialized_at', mvsched.columns_key(new.view_oid))
+     order by g.n
+     limit 1;
+    if found then
+      raise exception 'the query gives column %, which is none of % that it could be written to', quote_ident(wrong), new.materialized_view_name
+        using errcode = 'invalid_parameter_value', hint = 'Each of its columns but id has to be a column of the table.';
+    end if;
+    new.columns_list := given;
+    if tg_op = 'UPDATE' and old.columns_list is not null and not given <@ old.columns_list then
+      insert into mvsched.materialization_fill (materialized_view_refresh_schedule_id, columns)
+      values (new.id, array(select c from unnest(given) c where c <> all (old.columns_list)));
+    end if;
+  end if;
+  perform set_config('search_path', path, true);
+  return new;
+end
+$$;
+comment on function mvsched.check_columns() is
+  'Refuses a query or function for columns that could not work, notes the columns, and has new ones filled';
+
+create function mvsched.forget_columns() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  delete from mvsched.materialization_poison p where p.materialized_view_refresh_schedule_id = old.id;
+  delete from mvsched.materialization_fill f where f.materialized_view_refresh_schedule_id = old.id;
+  return null;
+end
+$$;
+comment on function mvsched.forget_columns() is 'Removes what belongs to a schedule of columns that is removed';
+
+create trigger forget_columns
+  after delete on mvsched.materialized_view_refresh_schedule
+  for each row when (old.kind = 'columns')
+  execute function mvsched.forget_columns();
+
+create trigger check_schedule_columns -- behind check_schedule, which finds the table
+  before insert or update of materialized_view_name, kind, columns_query, columns_call, columns_list, lanes, skip_unchanged
+  on mvsched.materialized_view_refresh_schedule
+  for each row when (new.kind = 'columns' or new.columns_query is not null or new.columns_call is not null)
+  execute function mvsched.check_columns();
+
+------------------------------------------------------------------------------------------------------------------------
 -- Settle, wait, claim
 ------------------------------------------------------------------------------------------------------------------------
 
@@ -1335,23 +2130,40 @@ comment on function mvsched.may_pass(text) is
 --
 -- The row of a schedule that somebody holds is skipped and settled by whoever looks next; until then it is not claimed.
 -- An execution that was deleted settles as nothing.
-create function mvsched.settle() returns void
+create function mvsched.settle(schedule bigint default null) returns timestamptz
   language plpgsql
   set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan as $$
+  set plan_cache_mode = force_generic_plan
+  -- Whatever the statistics say, the index is what finds what has ended.
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+  set enable_seqscan = off
+  set enable_bitmapscan = off as $$
 declare
+  wanted    bigint[] := array[schedule];
   refreshed oid[];
   slots     timestamptz[];
+  others    timestamptz;
+  children  timestamptz;
 begin
+  if schedule is null then
+    wanted := array(
+      select s.id
+        from mvsched.materialized_view_refresh_schedule s
+       where s.open_execution_id is not null
+       order by s.open_execution_id
+       limit 10000);
+  end if;
+
   -- Mostly there is one success, after which nothing is to be decided.
   with ended as materialized (
-    select s.id, e.scheduled_at, not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false) as new_data
+    select s.id, e.scheduled_at, not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false) as new_data,
+           coalesce(e.method_reason = 'whole', false) as was_whole
       from mvsched.materialized_view_refresh_schedule s
       join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
-     where s.open_execution_id is not null
+     where s.id = any (wanted)
        and e.status = 'succeeded'
      order by s.open_execution_id
-     limit 1000
        for no key update of s skip locked
   ), settled as (
     update mvsched.materialized_view_refresh_schedule s
@@ -1359,7 +2171,8 @@ begin
            consecutive_failures = 0,
            suspended_at = null,
            suspended_reason = null,
-           start_grace = interval '3 seconds'
+           start_grace = interval '3 seconds',
+           next_full_at = case when ended.was_whole then now() + s.full_interval else s.next_full_at end
       from ended
      where s.id = ended.id
     returning s.view_oid, ended.scheduled_at, ended.new_data
@@ -1373,9 +2186,9 @@ begin
     select
       from mvsched.materialized_view_refresh_schedule s
       left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
-     where s.open_execution_id is not null
+     where s.id = any (wanted) and s.open_execution_id is not null
        and coalesce(e.status, '') not in ('running', 'succeeded')) then
-    perform mvsched.settle_others();
+    others := mvsched.settle_others(wanted);
   end if;
 
   -- In the slot of their parent, so that what waits for that slot waits for them too. Who holds a row here keeps its view
@@ -1404,23 +2217,29 @@ begin
         from mvsched.materialized_view_refresh_schedule c
        where c.id in (select woken.id from woken) and c.next_run_at is null
          for no key update of c skip locked
+    ), due as (
+      update mvsched.materialized_view_refresh_schedule c
+         set next_run_at = p.next_run_at, next_run_offset = p.next_run_offset, next_run_reason = p.next_run_reason
+        from woken join free using (id)
+       cross join lateral mvsched.planned(
+              (select f from mvsched.materialized_view_refresh_schedule f where f.id = woken.id), woken.slot) p
+       where c.id = woken.id
+      returning c.next_run_at
     )
-    update mvsched.materialized_view_refresh_schedule c
-       set next_run_at = p.next_run_at, next_run_offset = p.next_run_offset, next_run_reason = p.next_run_reason
-      from woken join free using (id)
-     cross join lateral mvsched.planned(
-            (select f from mvsched.materialized_view_refresh_schedule f where f.id = woken.id), woken.slot) p
-     where c.id = woken.id;
+    select min(due.next_run_at) into children from due;
   end if;
+  return least(others, children);
 end
 $$;
-comment on function mvsched.settle() is
-  'Carries the end of executions into their schedules, and makes schedules due that wait for new data in what they read';
+comment on function mvsched.settle(bigint) is
+  'Carries the end of executions into their schedules (null: all; else this one), and makes schedules due that wait for new data in what they read. Returns the earliest instant that it has made one due at; null: it has not';
 
-create function mvsched.settle_others() returns void
+create function mvsched.settle_others(schedules bigint[]) returns timestamptz
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan as $$
+declare
+  earliest timestamptz;
 begin
   with ended as materialized (
     select s.id, e.status, e.reason, e.scheduled_at, e.trigger, e.ended_at,
@@ -1440,10 +2259,9 @@ begin
       left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
      -- A schedule that was changed meanwhile counts anew.
      cross join lateral (select e.trigger <> 'manual' and coalesce(s.spec_changed_at <= e.started_at, true)) of (scheduled)
-     where s.open_execution_id is not null
+     where s.id = any (schedules) and s.open_execution_id is not null
        and coalesce(e.status, '') not in ('running', 'succeeded')
      order by s.open_execution_id
-     limit 1000
        for no key update of s skip locked
   ), judged as materialized (
     select ended.*, ended.failed and next.reason is distinct from 'retry' as slot_failed, next.at as next_at, next.reason as next_reason
@@ -1457,35 +2275,39 @@ begin
             select case choice.made when 'again' then ended.scheduled_at when 'retry' then ended.retry_at
                                     when 'call' then ended.call_again_at end as at,
                    choice.made as reason) next
+  ), settled as (
+    update mvsched.materialized_view_refresh_schedule s
+       set open_execution_id = null,
+           consecutive_failures = case when judged.slot_failed then least(s.consecutive_failures + 1, 1000000)
+                                       else s.consecutive_failures end,
+           suspended_at = case when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
+                                 then coalesce(s.suspended_at, now())
+                               else s.suspended_at end,
+           suspended_reason = case when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
+                                     then coalesce(s.suspended_reason, s.consecutive_failures + 1 || ' failed slots in a row')
+                                   else s.suspended_reason end,
+           start_grace = case when judged.reason = 'never_started' then least(s.start_grace * 2, interval '5 minutes')
+                              else s.start_grace end,
+           next_run_at = least(coalesce(judged.next_at, s.next_run_at), case when judged.next_at > '9999-12-31 00:00+00' then '9999-12-31 00:00+00'::timestamptz end),
+           next_run_offset = case judged.next_reason
+             when 'again' then case when judged.request then judged.scheduled_at - (s.next_run_at - s.next_run_offset) else interval '0' end
+             when 'retry' then judged.next_at - judged.scheduled_at
+             when 'call' then interval '0'
+             else s.next_run_offset
+           end,
+           next_run_reason = case when judged.next_reason = 'retry' then 'retry'
+                                  when judged.next_reason = 'again' and judged.request then 'request'
+                                  when judged.next_at is null then s.next_run_reason end
+      from judged
+     where s.id = judged.id
+    returning case when judged.next_at is not null then s.next_run_at end as next_run_at
   )
-  update mvsched.materialized_view_refresh_schedule s
-     set open_execution_id = null,
-         consecutive_failures = case when judged.slot_failed then least(s.consecutive_failures + 1, 1000000)
-                                     else s.consecutive_failures end,
-         suspended_at = case when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
-                               then coalesce(s.suspended_at, now())
-                             else s.suspended_at end,
-         suspended_reason = case when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
-                                   then coalesce(s.suspended_reason, s.consecutive_failures + 1 || ' failed slots in a row')
-                                 else s.suspended_reason end,
-         start_grace = case when judged.reason = 'never_started' then least(s.start_grace * 2, interval '5 minutes')
-                            else s.start_grace end,
-         next_run_at = least(coalesce(judged.next_at, s.next_run_at), case when judged.next_at > '9999-12-31 00:00+00' then '9999-12-31 00:00+00'::timestamptz end),
-         next_run_offset = case judged.next_reason
-           when 'again' then case when judged.request then judged.scheduled_at - (s.next_run_at - s.next_run_offset) else interval '0' end
-           when 'retry' then judged.next_at - judged.scheduled_at
-           when 'call' then interval '0'
-           else s.next_run_offset
-         end,
-         next_run_reason = case when judged.next_reason = 'retry' then 'retry'
-                                when judged.next_reason = 'again' and judged.request then 'request'
-                                when judged.next_at is null then s.next_run_reason end
-    from judged
-   where s.id = judged.id;
+  select min(settled.next_run_at) into earliest from settled;
+  return earliest;
 end
 $$;
-comment on function mvsched.settle_others() is
-  'Carries the end of executions that were no success into their schedules: failures counted, tried again, suspended';
+comment on function mvsched.settle_others(bigint[]) is
+  'Carries the end of executions that were no success into these schedules: failures counted, tried again, suspended. Returns as mvsched.settle does';
 
 -- A view waits for each ancestor whose slot is not later than its own, once: the slot of an ancestor moves past it when
 -- the ancestor is claimed, and a later run is not waited for. In a round (a one-shot run), what was due when it began
@@ -1661,6 +2483,7 @@ create type mvsched.claim as (
   lock_limit    double precision,
   strategy      text,
   search_path   text,
+  settings      text,
   view_oid      bigint,
   schema_name   text,
   relation_name text,
@@ -1672,33 +2495,21 @@ create type mvsched.claim as (
   skipped       text,
   kind          text,
   whole         boolean,
-  refresh_group text
+  batch_rows    integer,
+  lane          integer,
+  lanes         integer,
+  refresh_group text,
+  first_due_at  timestamptz,
+  first_due_id  bigint
 );
 comment on type mvsched.claim is 'One claimed view, or, with the reason in skipped, one whose execution ended with its claim';
 
 create function mvsched.queues() returns text[]
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off
-  set enable_bitmapscan = off as $$
-begin
-  return array(
-    with recursive q as (
-      select min(s.queue) as queue
-        from mvsched.materialized_view_refresh_schedule s
-       where s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
-      union all
-      select (select min(s.queue)
-                from mvsched.materialized_view_refresh_schedule s
-               where s.queue > q.queue and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null)
-        from q
-       where q.queue is not null
-    )
-    select q.queue from q where q.queue is not null);
-end
+  language sql stable
+  set search_path = pg_catalog, pg_temp as $$
+  select array(select q.name from mvsched.queue q)
 $$;
-comment on function mvsched.queues() is 'The queues that have schedules which could be claimed, found by steps through the index';
+comment on function mvsched.queues() is 'The queues that a schedule is in, or was';
 
 create table mvsched.claim_turn (
   singleton boolean not null default true,
@@ -1896,6 +2707,7 @@ begin
     claimed.lock_limit := extract(epoch from m.lock_timeout);
     claimed.strategy := m.strategy;
     claimed.search_path := m.search_path;
+    claimed.settings := m.settings;
     claimed.view_oid := coalesce(v.oid, 0)::bigint;
     claimed.schema_name := coalesce(v.schema_name, '');
     claimed.relation_name := coalesce(v.relation_name, '');
@@ -1906,6 +2718,9 @@ begin
     claimed.usual := case when with_usual then mvsched.usual_seconds(claimed.view_name) end;
     claimed.kind := m.kind;
     claimed.whole := true;
+    claimed.batch_rows := m.batch_rows;
+    claimed.lane := 0;
+    claimed.lanes := m.lanes;
     claimed.refresh_group := name;
     claims := claims || claimed;
   end loop;
@@ -1917,6 +2732,71 @@ $$;
 comment on function mvsched.claim_group(text, text, text[], timestamptz, timestamptz, boolean, boolean) is
   'Claims all members of a group, in the order in which they are to be refreshed, or none; the arguments are those of mvsched.claim';
 
+-- A table that a drain is at may have further lanes (schedule.lanes): other workers who drain it too. The first lane is
+-- what the slot is claimed for, and what is settled. The others come and go with it: each once in a run of the first,
+-- when that has come to know that there is work for more than one. They belong to no slot and to no schedule, so that
+-- nothing is decided by how they end; what a dead one leaves, the first one does.
+create function mvsched.free_lanes(queues text[]) returns table (schedule_id bigint, view_oid oid, lane smallint, trigger text)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+begin
+  return query
+    select s.id, e.view_oid, free.lane::smallint, e.trigger::text
+      from mvsched.materialized_view_refresh_schedule_execution e
+      join mvsched.materialized_view_refresh_schedule s on s.id = e.materialized_view_refresh_schedule_id
+     cross join lateral (
+            select generate_series(1, s.lanes - 1) as lane
+             except
+            select x.lane
+              from mvsched.materialized_view_refresh_schedule_execution x
+             where x.view_name = e.view_name and x.id > e.id and x.lane > 0) free
+     where e.status = 'running' and e.lane = 0 and e.rows_left > 2 * s.batch_rows
+       and s.kind = 'columns' and s.lanes > 1 and s.paused_at is null and (queues is null or s.queue = any (queues))
+       and not exists (select from mvsched.materialized_view_refresh_schedule_execution x
+                        where x.status = 'running' and x.view_oid = e.view_oid and x.lane = free.lane);
+end
+$$;
+comment on function mvsched.free_lanes(text[]) is 'The lanes that workers of these queues (null: of all) may take beside the first one of a drain';
+
+create function mvsched.claim_lane(worker text, wanted bigint, queues text[], with_usual boolean) returns setof mvsched.claim
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_variable
+declare
+  free    record;
+  claimed mvsched.claim;
+begin
+  for free in select f.* from mvsched.free_lanes(queues) f order by f.lane, f.schedule_id loop
+    exit when wanted <= 0;
+    select null, null, s.id, mvsched.view_name(v.oid), null, 1, extract(epoch from s.maximum_execution_duration),
+           extract(epoch from s.lock_timeout), s.strategy, s.search_path, s.settings::text, v.oid::bigint, v.schema_name, v.relation_name,
+           v.populated, v.unique_index, v.owner_temp, false,
+           case when with_usual then mvsched.usual_seconds(mvsched.view_name(v.oid)) end, null, s.kind, false, s.batch_rows, free.lane, s.lanes,
+           null, null, null
+      into claimed
+      from mvsched.materialized_view_refresh_schedule s
+      join mvsched.refreshable v on v.oid = free.view_oid
+     where s.id = free.schedule_id;
+    continue when not found;
+    insert into mvsched.materialized_view_refresh_schedule_execution as e (view_name, view_oid, trigger, worker, lane)
+    values (claimed.view_name, free.view_oid, free.trigger, worker, free.lane)
+    on conflict (view_oid, lane) where status = 'running' do nothing
+    returning e.id, e.started_at into claimed.execution_id, claimed.claimed_at;
+    continue when not found;
+    return next claimed;
+    wanted := wanted - 1;
+  end loop;
+end
+$$;
+comment on function mvsched.claim_lane(text, bigint, text[], boolean) is 'Claims up to so many further lanes of drains that are under way';
+
+-- What has been claimed leaves entries in the index on what is due that lead nowhere. As long as a transaction is open that
+-- could still see them, all of them would be read by every claim (20,000 of them: 0.3 s). So a claim tells where in the
+-- index the first schedule was that is due, and one that is told so (since_at, since_id) begins there. It passes over what
+-- has become due before that place meanwhile: who claims has to begin anew from time to time.
+--
 -- Claims what has been due for longest. The lock on the schedule, the execution and the advanced slot commit together, so
 -- no claim is without its record and no record without its claim. A row that another claimer holds is skipped; the
 -- conditions are checked again with the lock. An execution of another transaction is caught by the unique index on
@@ -1931,7 +2811,8 @@ comment on function mvsched.claim_group(text, text, text[], timestamptz, timesta
 -- The slot of an interval advances by whole intervals from itself, so there is no drift, past now, so there is no
 -- backlog. An interval is added as seconds: a day is 24 hours whatever the session's time zone. Of every other kind the
 -- next slot is left open: it is planned when it can be known.
-create function mvsched.claim(worker text, wanted integer, queues text[], round timestamptz, clock timestamptz, with_usual boolean)
+create function mvsched.claim(worker text, wanted integer, queues text[], round timestamptz, clock timestamptz, with_usual boolean,
+                              since_at timestamptz default null, since_id bigint default null)
   returns setof mvsched.claim
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -1975,18 +2856,21 @@ begin
   loop
     seen := 0;
     for candidate in
-      select w.id, w.view_oid, mvsched.slot(w.next_run_at, w.next_run_offset, w.next_run_reason) as slot, g.ancestors, w.refresh_group
+      select w.id, w.view_oid, mvsched.slot(w.next_run_at, w.next_run_offset, w.next_run_reason) as slot, g.ancestors, w.refresh_group,
+             first_value(w.next_run_at) over place as first_due_at, first_value(w.id) over place as first_due_id
         from unnest(served) as q (queue)
        cross join lateral (
               select x.id, x.view_oid, x.next_run_at, x.next_run_offset, x.next_run_reason, x.priority, x.refresh_group
                 from mvsched.materialized_view_refresh_schedule x
                where x.queue = q.queue and x.next_run_at <= instant
+                 and (x.next_run_at, x.id) >= (coalesce(since_at, '-infinity'), coalesce(since_id, 0))
                  and x.paused_at is null and x.suspended_at is null and x.open_execution_id is null
                  and (round is null or x.next_run_at <= round
                       or x.next_run_reason in ('retry', 'second_look') and x.next_run_at - x.next_run_offset <= round)
-               order by x.next_run_at
+               order by x.next_run_at, x.id
                limit depth) w
         left join mvsched.materialized_view_graph g on g.view_oid = w.view_oid
+      window place as (order by w.next_run_at, w.id)
        order by w.next_run_at - make_interval(mins => w.priority, secs => coalesce(g.path_seconds, 0)), w.id
     loop
       seen := seen + 1;
@@ -1996,6 +2880,8 @@ begin
         for claimed in
           select c.* from mvsched.claim_group(candidate.refresh_group, worker, queues, round, instant, with_usual) c
         loop
+          claimed.first_due_at := candidate.first_due_at;
+          claimed.first_due_id := candidate.first_due_id;
           return next claimed;
           taken := taken + 1;
         end loop;
@@ -2009,11 +2895,13 @@ begin
         from mvsched.materialized_view_refresh_schedule x
        where x.id = candidate.id and x.next_run_at <= instant
          and mvsched.slot(x.next_run_at, x.next_run_offset, x.next_run_reason) = candidate.slot
-         and x.paused_at is null and x.suspended_at is null and x.open_execution_id is null
+         -- In other words than those of the index on what is due, which would be read from its beginning where statistics
+         -- say that it is short.
+         and num_nonnulls(x.paused_at, x.suspended_at, x.open_execution_id) = 0
          and x.database_identity = here
          and not exists (
                select from mvsched.materialized_view_refresh_schedule_execution e
-                where e.status = 'running' and e.view_oid = x.view_oid)
+                where e.status = 'running' and e.view_oid = x.view_oid and e.lane = 0)
          for no key update skip locked;
       continue when not found;
       select x.* into v from mvsched.refreshable_relation x where x.oid = s.view_oid and mvsched.can_be(x.relkind, s.kind);
@@ -2048,12 +2936,12 @@ begin
 
       asked := exists (
         select from mvsched.materialized_view_refresh_request r where r.materialized_view_refresh_schedule_id = s.id);
-      if (s.skip_unchanged or s.on_change) and v.populated and reason is null then
+      if (s.skip_unchanged or s.on_change) and s.kind <> 'columns' and v.populated and reason is null then
         -- In this order: a session that ends in between has reported its counters by the time that they are read.
         sure := mvsched.nobody_else_here();
         print := mvsched.fingerprint(s.view_oid);
       end if;
-      if s.skip_unchanged and print is not null and not asked then
+      if s.skip_unchanged and print is not null and not asked and coalesce(s.next_full_at > instant, true) then
         select e.* into known
           from mvsched.materialized_view_refresh_schedule_execution e
          where e.view_oid = s.view_oid and e.data_as_of is not null
@@ -2143,6 +3031,7 @@ begin
       claimed.lock_limit := extract(epoch from s.lock_timeout);
       claimed.strategy := s.strategy;
       claimed.search_path := s.search_path;
+      claimed.settings := s.settings;
       claimed.view_oid := coalesce(v.oid, 0)::bigint;
       claimed.schema_name := coalesce(v.schema_name, '');
       claimed.relation_name := coalesce(v.relation_name, '');
@@ -2153,6 +3042,11 @@ begin
       claimed.usual := case when with_usual then mvsched.usual_seconds(claimed.view_name) end;
       claimed.skipped := reason;
       claimed.kind := s.kind;
+      claimed.first_due_at := candidate.first_due_at;
+      claimed.first_due_id := candidate.first_due_id;
+      claimed.batch_rows := s.batch_rows;
+      claimed.lane := 0;
+      claimed.lanes := s.lanes;
       claimed.whole := s.merge_window is null or coalesce(s.next_full_at <= instant, false);
       return next claimed;
       taken := taken + 1;
@@ -2161,15 +3055,18 @@ begin
     exit when taken > 0 or seen < depth;
     depth := depth * 10;
   end loop;
+  if taken < wanted then
+    return query select * from mvsched.claim_lane(worker, wanted - taken, queues, with_usual);
+  end if;
 end
 $$;
-comment on function mvsched.claim(text, integer, text[], timestamptz, timestamptz, boolean) is
+comment on function mvsched.claim(text, integer, text[], timestamptz, timestamptz, boolean, timestamptz, bigint) is
   'Claims up to so many due views of these queues (null: of all) for a worker. A round is the instant that a one-shot run began: what was due then counts as one slot, and nothing else is claimed. The clock is null but in tests';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- The two ends of a refresh transaction
 --
---   begin; begin_refresh(…); savepoint; refresh materialized view …; refresh_succeeded(…); commit
+--   begin; begin_refresh(...); savepoint; refresh materialized view ...; refresh_succeeded(...); commit
 --
 -- is sent as one pipeline, so the client cannot decide anything between the statements: what must stop it, raises.
 ------------------------------------------------------------------------------------------------------------------------
@@ -2251,7 +3148,9 @@ begin
   return query
     update mvsched.materialized_view_refresh_schedule_execution e
        set status = 'succeeded',
-           reason = case when pg_catalog.clock_timestamp() - e.started_at > e.predicted_duration then 'outlasted_prediction' end,
+           reason = case when pg_catalog.clock_timestamp() - e.started_at > e.predicted_duration then 'outlasted_prediction'
+                         when e.rows_done is not null and exists (
+                           select from mvsched.materialization_poison p where p.execution_id = e.id) then 'rows_set_aside' end,
            ended_at = greatest(e.started_at, pg_catalog.clock_timestamp()),
            method = refresh_succeeded.method,
            method_reason = refresh_succeeded.method_reason,
@@ -2259,8 +3158,8 @@ begin
            data_as_of = least(pg_catalog.now(), nullif(pg_catalog.current_setting('mvsched.data_of_parents', true), '')::timestamptz),
            refreshed_at = pg_catalog.now(),
            tuples_written = counted.written,
-           rows_inserted = counted.inserted,
-           rows_deleted = counted.deleted,
+           rows_inserted = coalesce(e.rows_done, counted.inserted),
+           rows_deleted = coalesce(e.rows_done, counted.deleted),
            rows_kept = case when counted.deleted is not null then greatest(counted.before - counted.deleted, 0) end
       from (select case when known then pg_catalog.pg_stat_get_xact_tuples_inserted(view)
                           - pg_catalog.current_setting('mvsched.rows_inserted_before')::bigint end as inserted,
@@ -2269,8 +3168,8 @@ begin
                    case when known then pg_catalog.current_setting('mvsched.rows_live_before')::bigint end as before,
                    pg_catalog.pg_stat_get_tuples_inserted(view) + pg_catalog.pg_stat_get_xact_tuples_inserted(view)
                    + pg_catalog.pg_stat_get_tuples_deleted(view) + pg_catalog.pg_stat_get_xact_tuples_deleted(view) as written
-              from (select refresh_succeeded.method = 'concurrently'
-                           and pg_catalog.current_setting('track_counts') = 'on' as known) k) counted
+              from (select refresh_succeeded.method = 'concurrently' and pg_catalog.current_setting('track_counts') = 'on'
+                           or refresh_succeeded.method = 'merge' as known) k) counted
      where e.id = execution and e.status = 'running'
     returning e.*;
   if not found then
@@ -2280,6 +3179,358 @@ end
 $$;
 comment on function mvsched.refresh_succeeded(bigint, oid, text, text, text, text) is
   'Last step of a refresh transaction: the record of its success. Raises MV002 when another view was refreshed than the one claimed';
+
+------------------------------------------------------------------------------------------------------------------------
+-- Merge tables
+--
+-- A merge table is made equal to a plain view by key: what differs is written, and nothing else. Where there is a window,
+-- rows outside of it stay as they are, unless the view now has in its window what they were, or the table what has left it.
+------------------------------------------------------------------------------------------------------------------------
+
+create function mvsched.resolve_source(source oid, name text) returns oid
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+begin
+  return coalesce((select c.oid from pg_class c where c.oid = source and c.relkind = 'v'),
+                  (select c.oid from pg_class c where c.oid = mvsched.find_relation(name) and c.relkind = 'v'));
+end
+$$;
+comment on function mvsched.resolve_source(oid, text) is
+  'The plain view that a merge table is kept equal to: by its OID as long as it exists, which follows a rename, else by its name';
+
+create function mvsched.merge_columns(relation oid, source oid) returns text[]
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+declare
+  odd    record;
+  common text[];
+begin
+  -- What the table generates is left to it; an identity only where the view does not have it.
+  for odd in
+    select coalesce(t.attname, v.attname) as name, t.attname is null as extra, v.attname is null as missing,
+           format_type(t.atttypid, t.atttypmod) as has, format_type(v.atttypid, v.atttypmod) as gives
+      from (select * from pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped) t
+      full join (select * from pg_attribute a where a.attrelid = source and a.attnum > 0 and not a.attisdropped) v using (attname)
+     where coalesce(t.attgenerated, '') = ''
+       and (t.attname is null
+            or v.attname is null and t.attidentity = ''
+            or t.atttypid <> v.atttypid or t.atttypmod not in (-1, v.atttypmod))
+     order by t.attnum, v.attnum
+     limit 1
+  loop
+    if odd.extra then
+      raise exception 'view % has a column % that table % does not have',
+        mvsched.relation_name(source), quote_ident(odd.name), mvsched.relation_name(relation)
+        using errcode = 'undefined_column', hint = 'Add the column to the table, or take it out of the view.';
+    elsif odd.missing then
+      raise exception 'table % has a column % that view % does not have',
+        mvsched.relation_name(relation), quote_ident(odd.name), mvsched.relation_name(source)
+        using errcode = 'undefined_column', hint = 'Add the column to the view, drop it from the table, or have the table generate it.';
+    end if;
+    raise exception 'column % is % in table %, and % in view %',
+      quote_ident(odd.name), odd.has, mvsched.relation_name(relation), odd.gives, mvsched.relation_name(source)
+      using errcode = 'datatype_mismatch', hint = 'Give both the same type.';
+  end loop;
+
+  select array_agg(quote_ident(t.attname) order by t.attnum) into common
+    from pg_attribute t
+    join pg_attribute v on v.attrelid = source and v.attname = t.attname and v.attnum > 0
+   where t.attrelid = relation and t.attnum > 0 and t.attgenerated = '';
+  return common;
+end
+$$;
+comment on function mvsched.merge_columns(oid, oid) is
+  'The columns, quoted, that a merge table has from its view; raises an error that names the column where the two do not fit';
+
+create function mvsched.merge_equalities(relation oid, key text[]) returns text[]
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+begin
+  return (
+    select array_agg(format('operator(%I.%s)', n.nspname, o.oprname) order by wanted.position)
+      from (select i.indexrelid, i.indkey, i.indclass
+              from pg_index i
+             where i.indrelid = relation and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
+               and i.indnkeyatts = cardinality(key)
+               and not exists (select from unnest(i.indkey::smallint[]) with ordinality as k (attnum, position)
+                                 join pg_attribute a on a.attrelid = relation and a.attnum = k.attnum
+                                where k.position <= i.indnkeyatts and a.attname::text <> all (key))
+             order by i.indisprimary desc, i.indexrelid
+             limit 1) i
+     cross join unnest(key) with ordinality as wanted (name, position)
+      join pg_attribute a on a.attrelid = relation and a.attname::text = wanted.name
+     cross join unnest(i.indkey::smallint[], i.indclass::oid[]) as part (attnum, opclass)
+      join pg_opclass c on c.oid = part.opclass and part.attnum = a.attnum
+      join pg_amop m on m.amopfamily = c.opcfamily and m.amoplefttype = c.opcintype and m.amoprighttype = c.opcintype and m.amopstrategy = 3
+      join pg_operator o on o.oid = m.amopopr
+      join pg_namespace n on n.oid = o.oprnamespace);
+end
+$$;
+comment on function mvsched.merge_equalities(oid, text[]) is
+  'By which operators the columns of a key are equal: those of the unique index on them; null: there is no such index';
+
+-- Only one that PostgreSQL takes for an expression whichever brackets it stands in is one, and does not close them.
+create function mvsched.check_merge_window(relation oid, expression text) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  trial refcursor;
+begin
+  open trial for execute format(e'select 1 from %s where (array[%s\n])[1] limit 0', mvsched.relation_name(relation), expression);
+  close trial;
+  open trial for execute format(e'select 1 from %s where (%s\n) limit 0', mvsched.relation_name(relation), expression);
+  close trial;
+exception when others then -- a cancel is not among them
+  raise exception 'the window is no boolean expression over the columns of %: %', mvsched.relation_name(relation), sqlerrm
+    using errcode = 'syntax_error', hint = 'Functions and types that are not PostgreSQL''s own need their schema.';
+end
+$$;
+comment on function mvsched.check_merge_window(oid, text) is
+  'Refuses a window that is not one boolean expression over the columns of this relation';
+
+create function mvsched.check_merge(schedule mvsched.materialized_view_refresh_schedule, source oid)
+  returns mvsched.materialized_view_refresh_schedule
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  relkind "char" := (select c.relkind from pg_class c where c.oid = source);
+  columns text[];
+  odd     text;
+begin
+  if schedule.kind <> 'merge' then
+    if num_nonnulls(schedule.merge_source, schedule.merge_key, schedule.merge_window, schedule.full_interval, schedule.next_full_at) > 0 then
+      raise exception 'merge_source, merge_key, merge_window, full_interval and next_full_at are for a merge table'
+        using errcode = 'check_violation', hint = 'Set kind to merge.';
+    end if;
+    schedule.merge_source_oid := null;
+    return schedule;
+  end if;
+  if schedule.merge_source is null or coalesce(cardinality(schedule.merge_key), 0) = 0 then
+    raise exception 'a merge table needs merge_source and merge_key' using errcode = 'check_violation';
+  end if;
+  schedule.merge_source_oid := case when relkind = 'v' then source end;
+  if relkind is null then
+    if (mvsched.parse_view_name(schedule.merge_source))[1] is null then
+      raise exception 'view % does not exist', schedule.merge_source
+        using errcode = 'undefined_table', hint = 'It is not in the search_path. Write schema.view.';
+    end if;
+    raise warning 'view % does not exist', schedule.merge_source; -- as with the table itself
+  elsif relkind <> 'v' then
+    raise exception '% is not a plain view', schedule.merge_source using errcode = 'wrong_object_type';
+  else
+    schedule.merge_source := mvsched.relation_name(source);
+  end if;
+  if schedule.merge_source_oid is null or schedule.view_oid is null then
+    return schedule;
+  end if;
+  columns := mvsched.merge_columns(schedule.view_oid, source);
+  select key.name into odd from unnest(schedule.merge_key) as key (name) where quote_ident(key.name) <> all (columns) limit 1;
+  if odd is not null then
+    raise exception 'there is no column % in table % and view %', quote_ident(odd), schedule.materialized_view_name, schedule.merge_source
+      using errcode = 'undefined_column';
+  elsif cardinality(schedule.merge_key) > (select count(distinct key.name) from unnest(schedule.merge_key) as key (name)) then
+    raise exception 'a column of the key is named twice' using errcode = 'duplicate_column';
+  elsif schedule.merge_window is not null then
+    perform mvsched.check_merge_window(schedule.view_oid, schedule.merge_window),
+            mvsched.check_merge_window(source, schedule.merge_window);
+  end if;
+  return schedule;
+end
+$$;
+comment on function mvsched.check_merge(mvsched.materialized_view_refresh_schedule, oid) is
+  'The schedule with what makes it one of a merge table in canonical form; raises what is wrong with it';
+
+create function mvsched.execute(statement text, path text, answers boolean default true) returns json
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  answer pg_catalog.json;
+begin
+  perform pg_catalog.set_config('search_path', path, true); -- until the end of this function
+  if answers then
+    execute statement into answer;
+  else
+    execute statement;
+  end if;
+  return answer;
+end
+$$;
+comment on function mvsched.execute(text, text, boolean) is 'Runs a statement under this search_path, and returns its answer';
+
+create function mvsched.merge_statement(
+  relation text, source text, query text, columns text[], fixed text[], key text[], equalities text[], inside text, slow boolean) returns text
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  -- By number, so that no name of the table's can be one of ours.
+  at       integer[] := array(select array_position(columns, k.name) from unnest(key) with ordinality as k (name, n) order by k.n);
+  list     text      := (select string_agg('c' || i, ', ' order by i) from generate_subscripts(columns, 1) i);
+  numbered text      := (select string_agg(format('%s as c%s', columns[i], i), ', ' order by i) from generate_subscripts(columns, 1) i);
+  changes  text      := (select string_agg(format('%s = d.c%s', columns[i], i), ', ' order by i) from generate_subscripts(columns, 1) i
+                          where columns[i] <> all (fixed));
+  here     text      := (select string_agg(format('t.c%s %s s.c%1$s', at[k], equalities[k]), ' and ' order by k) from generate_subscripts(at, 1) k);
+  same     text      := 't.tableoid operator(pg_catalog.=) d.part and t.ctid operator(pg_catalog.=) d.tid';
+  windowed boolean   := inside <> '';
+begin
+  return concat(
+    'with source as ', case when not slow then 'not ' end, 'materialized (', query, '), diff as materialized (select t.part, t.tid, s.found, ',
+    (select string_agg(format(case when i = any (at) then 'case when s.found then s.c%s else t.c%1$s end as c%1$s' else 's.c%s' end, i), ', ' order by i)
+       from generate_subscripts(columns, 1) i),
+    ' from (select true as found, * from source) s full join (select tableoid as part, ctid as tid, ', numbered, ' from ', relation, inside,
+    ') t on ', here, ' where s.found is null or t.tid is null or (row(', 's.' || replace(list, ', c', ', s.c'),
+    ')::pg_catalog.record) operator(pg_catalog.*<>) (row(', 't.' || replace(list, ', c', ', t.c'), ')::pg_catalog.record)), ',
+    case when windowed then concat(
+      'moved as materialized (select t.part, t.tid, s.* from (select * from diff where found is null) t join (select ', numbered,
+      ' from ', source, ') s on ', here, '), ') end,
+    'deleted as (delete from ', relation, ' t using diff d where ', same, ' and d.found is null',
+    case when windowed then ' and not exists (select from moved m where m.part operator(pg_catalog.=) d.part and m.tid operator(pg_catalog.=) d.tid)' end,
+    ' returning 1), updated as (update ', relation, ' t set ', changes,
+    ' from (select part, tid, ', list, ' from diff where found and tid is not null',
+    case when windowed then concat(' union all select part, tid, ', list, ' from moved') end,
+    ') d where ', same, ' and (select pg_catalog.count(*) from deleted) operator(pg_catalog.>=) 0 returning 1), ',
+    'inserted as (insert into ', relation, ' (', array_to_string(columns, ', '), ') overriding system value select ', list,
+    ' from diff where found and tid is null and (select pg_catalog.count(*) from updated) operator(pg_catalog.>=) 0',
+    case when windowed then concat(' on conflict (', array_to_string(key, ', '), ') do update set ',
+      (select string_agg(format('%s = excluded.%1$s', c), ', ' order by n) from unnest(columns) with ordinality as u (c, n) where c <> all (fixed))) end,
+    ' returning 1)',
+    ' select pg_catalog.json_build_object(''viewed'', (select pg_catalog.count(*) from source),',
+    ' ''stored'', (select pg_catalog.count(*) from ', relation, inside, '),',
+    ' ''gone'', (select pg_catalog.count(*) from diff where found is null),',
+    ' ''new'', (select pg_catalog.count(*) from diff where found and tid is null),',
+    ' ''nulls'', (select pg_catalog.count(*) from diff where found and tid is null and (c', array_to_string(at, ' is null or c'), ' is null)),',
+    ' ''deleted'', (select pg_catalog.count(*) from deleted), ''updated'', (select pg_catalog.count(*) from updated),',
+    ' ''inserted'', (select pg_catalog.count(*) from inserted), ''there'', ',
+    case when windowed then concat('(select pg_catalog.count(*) from diff s where found and tid is null and exists (select from ', relation, ' t where ',
+      (select string_agg(format('t.%s %s s.c%s', key[k], equalities[k], at[k]), ' and ' order by k) from generate_subscripts(at, 1) k), '))') else '0' end, ')');
+end
+$$;
+comment on function mvsched.merge_statement(text, text, text, text[], text[], text[], text[], text, boolean) is
+  'The statement that makes a table equal to a view, and returns what it has counted. Columns that are fixed cannot be updated';
+
+create function mvsched.refuse_key(source text, inside text, key text[], path text, is_null boolean) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  columns text := array_to_string(key, ', ');
+  value   json := mvsched.execute(concat(
+    'select pg_catalog.to_json(pg_catalog.left(pg_catalog.concat_ws('', '', ',
+    (select string_agg(format('coalesce(%s::pg_catalog.text, ''NULL'')', k.name), ', ' order by k.n) from unnest(key) with ordinality as k (name, n)),
+    '), 200)) from ', source, inside,
+    case when is_null then concat(case when inside = '' then ' where (' else ' and (' end, array_to_string(key, ' is null or '), ' is null)')
+         else concat(' group by ', columns, ' having pg_catalog.count(*) operator(pg_catalog.>) 1') end, ' limit 1'), path);
+begin
+  if value is not null and is_null then
+    raise exception 'view % has a row with a NULL in its key: (%) = (%)', source, columns, value #>> '{}' using errcode = 'not_null_violation';
+  elsif value is not null then
+    raise exception 'view % has two rows with the same key: (%) = (%)', source, columns, value #>> '{}' using errcode = 'cardinality_violation';
+  end if;
+end
+$$;
+comment on function mvsched.refuse_key(text, text, text[], text, boolean) is
+  'Raises an error that names a row of a view whose key has a NULL, or is there twice; where it finds none, it does nothing';
+
+-- The lock keeps writers out, but no reader. Then it is one statement, of one snapshot: view and table are joined by key,
+-- and of the rows that differ, byte for byte, those that are gone are deleted before others are changed, and those are
+-- changed before new ones are inserted, since the one may make room for the other in a second unique index.
+--
+-- A view that takes long for few rows is read into a temporary table first: that can be done in parallel, which a
+-- statement that writes cannot. Not so with a window, since what has left the window is looked up in the view, and in the
+-- same snapshot.
+--
+-- A key that the view has twice would go unnoticed where both rows are as the table's. So they are counted: the rows of
+-- the view that are not new have to be as many as the rows of the table that are not gone.
+create function mvsched.merge(view oid, whole boolean) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  s        mvsched.materialized_view_refresh_schedule;
+  relation text := mvsched.relation_name(view);
+  path     text;
+  source   text;
+  query    text;
+  columns  text[];
+  key      text[];
+  fixed    text[];
+  equal    text[];
+  inside   text := '';
+  plan     json;
+  cost     float8;
+  slow     boolean;
+  n        record;
+begin
+  select x.* into s
+    from mvsched.materialized_view_refresh_schedule x
+   where x.view_oid = view and x.kind = 'merge' and x.database_identity = mvsched.database_identity();
+  if not found then
+    raise exception 'table % is no merge table any more', relation using errcode = 'object_not_in_prerequisite_state';
+  end if;
+  execute format('lock table %s in share row exclusive mode', relation);
+  if mvsched.find_relation(relation) is distinct from view then
+    raise exception 'the name % no longer stands for the table that was claimed', relation using errcode = 'MV002';
+  elsif row_security_active(view) then
+    raise exception 'row security of table % applies to role %', relation, quote_ident(current_user) using errcode = 'insufficient_privilege';
+  end if;
+
+  s.merge_source_oid := mvsched.resolve_source(s.merge_source_oid, s.merge_source);
+  source := mvsched.relation_name(s.merge_source_oid);
+  if source is null then
+    raise exception 'view % does not exist', s.merge_source using errcode = 'undefined_table';
+  end if;
+  columns := mvsched.merge_columns(view, s.merge_source_oid);
+  key := array(select quote_ident(k.name) from unnest(s.merge_key) with ordinality as k (name, n) order by k.n);
+  equal := mvsched.merge_equalities(view, s.merge_key);
+  -- Of two equal keys of such a type the bytes are equal too.
+  fixed := array(select quote_ident(a.attname) from pg_attribute a where a.attrelid = view and a.attidentity = 'a' and a.attname::text = any (s.merge_key));
+  if not key <@ columns then
+    raise exception 'the key (%) is not in table % and view %', array_to_string(key, ', '), relation, source using errcode = 'undefined_column';
+  elsif equal is null then
+    raise exception 'table % has no unique index on (%)', relation, array_to_string(key, ', ')
+      using errcode = 'object_not_in_prerequisite_state';
+  elsif not whole and s.merge_window is not null then
+    inside := format(e' where (%s\n)', s.merge_window);
+  end if;
+
+  -- As REFRESH has it from 17 on: what the functions of the query name is not looked up in the worker's path.
+  path := coalesce(s.search_path, 'pg_catalog, pg_temp');
+  query := concat('select ', (select string_agg(format('%s as c%s', columns[i], i), ', ' order by i) from generate_subscripts(columns, 1) i),
+                  ' from ', source, inside);
+  plan := mvsched.execute('explain (format json) ' || query, path);
+  cost := plan #>> '{0,Plan,Total Cost}';
+  slow := cost > 10000 and cost > (plan #>> '{0,Plan,Plan Rows}')::float8;
+  if slow and inside = '' and has_database_privilege(current_database(), 'TEMP') then
+    perform mvsched.execute('create temporary table mvsched_merge on commit drop as ' || query, path, false);
+    query := 'select * from pg_temp.mvsched_merge';
+  end if;
+
+  begin
+    select * into n
+      from json_to_record(mvsched.execute(mvsched.merge_statement(relation, source, query, columns, fixed, key, equal, inside, slow), path))
+           as (viewed bigint, stored bigint, gone bigint, new bigint, nulls bigint, deleted bigint, updated bigint, inserted bigint, there bigint);
+    if n.nulls > 0 then
+      raise exception 'view % has a NULL in its key (%)', source, array_to_string(key, ', ') using errcode = 'not_null_violation';
+    elsif n.viewed + n.gone <> n.stored + n.new then
+      raise exception 'view % has two rows with the same key (%)', source, array_to_string(key, ', ') using errcode = 'cardinality_violation';
+    end if;
+  exception
+    when not_null_violation then
+      perform mvsched.refuse_key(source, inside, key, path, true);
+      raise;
+    when unique_violation or cardinality_violation then
+      perform mvsched.refuse_key(source, inside, key, path, false);
+      raise;
+  end;
+  drop table if exists pg_temp.mvsched_merge;
+
+  -- What is recorded is what the counters gain from here on, and those of a partitioned table do not move.
+  perform set_config('mvsched.rows_inserted_before', (pg_stat_get_xact_tuples_inserted(view) - n.inserted - n.updated)::text, true),
+          set_config('mvsched.rows_deleted_before', (pg_stat_get_xact_tuples_deleted(view) - n.deleted - n.updated - n.there)::text, true);
+end
+$$;
+comment on function mvsched.merge(oid, boolean) is
+  'Makes a merge table equal to its view, in all rows or in those of its window, within a refresh transaction';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- Settings
@@ -2580,6 +3831,10 @@ select s.id                                                as materialized_view_
        s.consecutive_failures,
        s.queue,
        s.kind::text                                        as kind,
+       case when s.kind = 'columns' then coalesce(drain.rows_left, mvsched.rows_left_now(v.oid)) end as rows_left,
+       drain.rows_per_second,
+       case when s.kind = 'columns' then
+         (select count(*) from mvsched.materialization_poison p where p.materialized_view_refresh_schedule_id = s.id) end as rows_set_aside,
        -- From the catalog's page count: pg_relation_size would wait behind a plain refresh.
        greatest(v.relpages, 0)::bigint * pg_catalog.current_setting('block_size')::bigint as size_bytes,
        reads.parents,
@@ -2605,6 +3860,13 @@ select s.id                                                as materialized_view_
           order by e.lane
           limit 1
        ) running on true
+  left join lateral (
+         -- What is left is left for all lanes; who has counted last knows best.
+         select (pg_catalog.array_agg(e.rows_left order by e.batch_at desc))[1] as rows_left,
+                sum(e.rows_done / nullif(extract(epoch from e.batch_at - e.started_at)::float8, 0)) as rows_per_second
+           from mvsched.materialized_view_refresh_schedule_execution e
+          where s.kind = 'columns' and e.status = 'running' and e.view_oid = v.oid and e.batch_at is not null
+       ) drain on true
   left join lateral (
          select e.*
            from mvsched.materialized_view_refresh_schedule_execution e
@@ -2645,6 +3907,9 @@ comment on column mvsched.status.last_error_message is 'Primary message of its e
 comment on column mvsched.status.consecutive_failures is 'Failed slots since the last success';
 comment on column mvsched.status.queue is 'The queue whose workers refresh the view';
 comment on column mvsched.status.kind is 'What is materialized: view, merge, columns';
+comment on column mvsched.status.rows_left is 'Of columns: how many rows are still to be materialized; beyond 20,000 the planner guesses. Null: of another kind, or somebody holds a lock on the table';
+comment on column mvsched.status.rows_per_second is 'Of columns: how fast they are being materialized, all lanes together; null: they are not';
+comment on column mvsched.status.rows_set_aside is 'Of columns: how many rows could not be materialized (mvsched.materialization_poison)';
 comment on column mvsched.status.size_bytes is 'The view''s size by the catalog''s page count, as of its last VACUUM, ANALYZE or plain refresh';
 comment on column mvsched.status.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views; null: the view is gone';
 comment on column mvsched.status.succeeded_at is 'The end of the last success under its name; null: none that is kept';

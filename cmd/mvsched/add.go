@@ -12,6 +12,7 @@ import (
 type addOptions struct {
 	views       []schedule.ViewName // nil: all
 	schema      *string             // of all, those in it; nil: those in every schema
+	merge       *schedule.Merge     // nil: materialized views
 	settings    schedule.Settings
 	ifNotExists bool
 }
@@ -19,10 +20,12 @@ type addOptions struct {
 func newAddCmd(a *app) *cobra.Command {
 	var opts addOptions
 	var flags settingsFlags
+	var columns columnsFlags
+	var merge mergeFlags
 	var all bool
 	var schema string
 	cmd := &cobra.Command{
-		Use:     "add {VIEW... | --all [--schema S]} {--every D | --after D | --cron EXPR | --after-parents | --on-change | --max-lag D}",
+		Use:     "add {VIEW... | --all [--schema S] | TABLE --merge-from VIEW --key COLUMNS} {--every D | --after D | --cron EXPR | --after-parents | --on-change | --max-lag D}",
 		Short:   "Schedule materialized views",
 		GroupID: groupSchedule,
 		Long: `Schedules materialized views. All of them are added, or none.
@@ -35,13 +38,24 @@ When is one of these:
   --on-change       no clock: when what it reads has changed, or mvsched.request_refresh() asks
   --max-lag D       as late as possible, early enough that its data is never older than that
 
+With --merge-from it is a table that is kept equal to a plain view: only rows that differ are written, by --key, and
+with --window only those for which that is true. --create makes the table. Query and window run with the rights of the
+role that refreshes.
+
 --all takes every materialized view that has no schedule, of one schema with --schema.
+
+--columns fills computed columns of a table instead, of rows whose materialized_at is null: with --from by a query over
+batch(id), with --call by calling a function until nothing is left. Without any of the above it is --on-change: whenever
+there are such rows.
 A new schedule is due at once.`,
 		Example: `  mvsched add cinema.venue_view --every 5m
   mvsched add '"Sales 2026"."By Day"' --every '1 day' --timeout 1h --strategy plain
   mvsched add cinema.report_view --cron '30 6 * * 1-5' --timezone Europe/Berlin
   mvsched add cinema.sales_view --max-lag 10m
   mvsched add cinema.top_venues_view --after-parents
+  mvsched add event_seat_state_change --columns --from event_seat_state_change_materialize.sql --parallel 2
+  mvsched add event_seat_state_change --columns --call 'materialize_event_seat_state_change()'
+  mvsched add sales_by_day --merge-from sales_by_day_source --key day,country --window 'day >= current_date - 7' --every 5m
   mvsched add --all --schema cinema --every 1h`,
 		ValidArgsFunction: a.completeViews,
 	}
@@ -60,6 +74,12 @@ A new schedule is due at once.`,
 		if opts.settings, err = flags.settings(cmd); err != nil {
 			return err
 		}
+		if err := columns.newSettings(a, cmd, &opts.settings); err != nil {
+			return err
+		}
+		if opts.settings.Columns != nil && len(opts.views) != 1 {
+			return &usageError{problem: "--columns is for one table", hint: "name it: mvsched add TABLE --columns --from FILE.sql"}
+		}
 		if opts.settings.When() == "" {
 			return &usageError{
 				problem: "say when to refresh",
@@ -69,9 +89,15 @@ A new schedule is due at once.`,
 		if err = flags.complete(opts.settings); err != nil {
 			return err
 		}
+		if opts.merge, err = merge.merge(cmd, opts.settings, opts.views); err != nil {
+			return err
+		}
 		return runAdd(ctx, a, opts)
 	})
 	flags.registerSchedule(a, cmd)
+	columns.register(cmd)
+	cmd.Flags().BoolVar(&columns.columns, "columns", false, "fill computed columns of a table, with --from or --call")
+	merge.register(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "every materialized view that has no schedule")
 	cmd.Flags().StringVar(&schema, "schema", "", "with --all: only those in this schema")
 	cmd.Flags().BoolVar(&opts.ifNotExists, "if-not-exists", false, "leave views alone that are scheduled already")
@@ -83,11 +109,14 @@ func runAdd(ctx context.Context, a *app, opts addOptions) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	var added int
-	if opts.views == nil {
+	switch {
+	case opts.merge != nil:
+		added, err = store.AddMerge(ctx, opts.views[0], *opts.merge, opts.settings, opts.ifNotExists)
+	case opts.views == nil:
 		added, err = store.AddAll(ctx, opts.schema, opts.settings)
-	} else {
+	default:
 		added, err = store.Add(ctx, opts.views, opts.settings, opts.ifNotExists)
 	}
 	if err != nil {

@@ -45,7 +45,7 @@ func runCancel(ctx context.Context, a *app, views []schedule.ViewName) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	ended, idle, err := store.Cancel(ctx, views)
 	if err != nil {
 		return err

@@ -76,7 +76,7 @@ func runCheck(ctx context.Context, a *app, opts checkOptions) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	standings, err := store.Status(ctx, opts.views)
 	if err != nil {
 		return err

@@ -29,6 +29,13 @@ select distinct s.queue
  where pg_catalog.starts_with(s.queue, $1)
  order by 1
  limit 200`
+
+	completeSettingsSQL = `
+select pg_catalog.concat(s.name, '=')
+  from pg_catalog.pg_settings s
+ where mvsched.may_be_set(s.name) and pg_catalog.starts_with(s.name, $1)
+ order by 1
+ limit 200`
 )
 
 // completeViews offers the materialized views of the database to the shell.
@@ -52,6 +59,14 @@ func (a *app) completeQueues(cmd *cobra.Command) {
 	})
 }
 
+// completeSettings has the shell offer the names of settings for --set, and wait for their values.
+func (a *app) completeSettings(cmd *cobra.Command) {
+	register(cmd, "set", func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		names, directive := a.offer(cmd, completeSettingsSQL, prefix)
+		return names, directive | cobra.ShellCompDirectiveNoSpace
+	})
+}
+
 // completeWith has it offer these values.
 func completeWith(cmd *cobra.Command, flag string, values ...string) {
 	register(cmd, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
@@ -72,7 +87,7 @@ func (a *app) offer(cmd *cobra.Command, query, prefix string) ([]string, cobra.S
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	rows, err := pool.Query(ctx, query, prefix)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp

@@ -37,8 +37,8 @@ func parseURL(url string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// open connects, for a worker with so many jobs (0: no worker), and does not check the schema.
-func (a *app) open(ctx context.Context, jobs int) (*pgxpool.Pool, error) {
+// configure says how to connect, for a worker with so many jobs (0: no worker).
+func (a *app) configure(jobs int) (*pgxpool.Config, error) {
 	config, err := parseURL(cmp.Or(a.databaseURL, a.getenv("MVSCHED_DATABASE_URL"), a.getenv("DATABASE_URL")))
 	if err != nil {
 		return nil, err
@@ -53,7 +53,16 @@ func (a *app) open(ctx context.Context, jobs int) (*pgxpool.Pool, error) {
 	}
 	dialer := &net.Dialer{Timeout: connection.ConnectTimeout, KeepAliveConfig: keepAlive, Control: boundUnacknowledged}
 	connection.DialFunc = dialer.DialContext
+	a.noteUnencrypted(&connection.Config)
+	return config, nil
+}
 
+// open connects and does not check the schema.
+func (a *app) open(ctx context.Context, jobs int) (*pgxpool.Pool, error) {
+	config, err := a.configure(jobs)
+	if err != nil {
+		return nil, err
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("preparing the connection pool: %w", err)
@@ -74,6 +83,19 @@ func (a *app) connect(ctx context.Context, jobs int) (*pgxpool.Pool, *schedule.S
 		return nil, nil, connectFailure(err)
 	}
 	return pool, store, nil
+}
+
+// closePool closes a pool, but does not wait for what still has a connection when the program panics.
+func closePool(pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() {
+		pool.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(defaultConnectTimeout):
+	}
 }
 
 // connectFailure makes a connectError of an error that is about connecting.

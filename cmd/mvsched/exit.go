@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -85,6 +86,7 @@ func explain(err error) (code int, problem, hint string) {
 		version   *schedule.SchemaVersionError
 		usage     *usageError
 		invalid   *schedule.InvalidError
+		refused   *schedule.DefinitionError
 		view      *schedule.ViewError
 		noServer  *throwaway.NotFoundError
 		refreshes *refreshesError
@@ -116,6 +118,8 @@ func explain(err error) (code int, problem, hint string) {
 		return exitUsage, usage.problem, usage.hint
 	case errors.As(err, &invalid):
 		return exitUsage, invalid.Error(), invalid.Hint
+	case errors.As(err, &refused):
+		return exitUsage, refused.Problem, refused.Hint
 	case errors.As(err, &view):
 		return exitUsage, view.Error(), viewHint(view)
 	case errors.As(err, &refreshes), errors.As(err, &findings):
@@ -132,6 +136,8 @@ func explain(err error) (code int, problem, hint string) {
 		return exitUnavailable, "lost the server: " + rootCause(err), "check that it runs, then try again"
 	case errors.As(err, &pgErr):
 		return explainServer(err, pgErr)
+	case isNonsense(err):
+		return exitUnavailable, refresh.ErrProtocol.Error() + ": " + rootCause(err), nonsenseHint
 	case isLost(err):
 		return exitUnavailable, "lost the server: " + rootCause(err), "check that it runs, then try again"
 	default:
@@ -144,8 +150,10 @@ func explain(err error) (code int, problem, hint string) {
 func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint string) {
 	problem = strings.Replace(err.Error(), pgErr.Error(), pgErr.Message, 1)
 	switch class := pgErr.Code[:min(2, len(pgErr.Code))]; {
+	case !isSQLState(pgErr.Code):
+		return exitUnavailable, problem, nonsenseHint
 	case pgErr.Code == pgerrcode.InsufficientPrivilege:
-		return exitUnavailable, problem, "the role needs rights on schema mvsched and its tables, and for `mvsched init` CREATE on the database (docs/operations.md)"
+		return exitUnavailable, problem, "the role needs rights on schema mvsched and its tables, and for `mvsched init` CREATE on the database (docs/security.md)"
 	case pgErr.Code == pgerrcode.ReadOnlySQLTransaction:
 		return exitUnavailable, problem, "this server takes no writes (a standby, or default_transaction_read_only); connect to the primary"
 	case pgErr.Code == pgerrcode.LockNotAvailable:
@@ -154,8 +162,12 @@ func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint st
 		return exitSchema, problem, "schema mvsched is gone, or not whole; install it with `mvsched init`"
 	case pgErr.Code == pgerrcode.CheckViolation, pgErr.Code == pgerrcode.NameTooLong, pgErr.Code == pgerrcode.InvalidName:
 		return exitUsage, problem, ""
+	case pgErr.Code == pgerrcode.UntranslatableCharacter, pgErr.Code == pgerrcode.CharacterNotInRepertoire:
+		return exitUsage, problem, "the database's encoding has no such character"
 	case pgErr.Code == pgerrcode.TooManyConnections:
 		return exitUnavailable, problem, "raise max_connections, or let fewer programs connect at a time"
+	case class == "XX":
+		return exitUnavailable, problem, "the server says that something in it is broken; its log may say what"
 	case class == "08" || class == "28" || class == "40" || class == "53" || class == "57" || class == "58" || class == "25":
 		return exitUnavailable, problem, ""
 	default:
@@ -170,7 +182,7 @@ func explainNotEnded(e *schedule.NotEndedError) (code int, problem, hint string)
 		return exitFailed, e.Error(), "the request stands; `select pg_terminate_backend(…)` ends the server process that does not heed it"
 	}
 	return exitUnavailable, strings.Replace(e.Error(), pgErr.Error(), pgErr.Message, 1),
-		"to cancel what has no worker takes the role that refreshes, or a member of it, or pg_signal_backend (docs/operations.md); the request stands"
+		"to cancel what has no worker takes the role that refreshes, or a member of it, or pg_signal_backend (docs/security.md); the request stands"
 }
 
 func isLost(err error) bool {
@@ -178,6 +190,23 @@ func isLost(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network) ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) || pgconn.Timeout(err) ||
 		strings.Contains(err.Error(), "conn closed") || errors.Is(err, refresh.ErrTooManyConnections)
+}
+
+const nonsenseHint = "check that it is PostgreSQL, or a pooler for it, that answers at this host and port"
+
+// isNonsense reports whether err is about messages that no PostgreSQL sends. For those that are wrong within pgx has
+// texts and no types; TestServerThatLies holds them.
+func isNonsense(err error) bool {
+	text := err.Error()
+	return errors.Is(err, refresh.ErrProtocol) || slices.ContainsFunc([]string{
+		"invalid message format", "body is invalid", "unexpected message", "unexpected DataRow",
+		"number of field descriptions must equal number of values", "no more results in batch",
+	}, func(part string) bool { return strings.Contains(text, part) })
+}
+
+// isSQLState reports whether a code looks like one; which there are, a server and what runs in it may decide.
+func isSQLState(code string) bool {
+	return len(code) == 5 && strings.Trim(code, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
 func versionHint(e *schedule.SchemaVersionError) string {
@@ -192,11 +221,13 @@ func viewHint(e *schedule.ViewError) string {
 	case errors.Is(e.Err, schedule.ErrNoView):
 		return "name it as in SQL (schema.view, \"Quoted\".\"Name\"); an unqualified name is looked up in the search_path"
 	case errors.Is(e.Err, schedule.ErrNotAView):
-		return "mvsched refreshes what `create materialized view` made"
+		return "mvsched refreshes what `create materialized view` made, and tables that were added with --merge-from"
 	case errors.Is(e.Err, schedule.ErrNotScheduled):
 		return "schedule it with `mvsched add VIEW --every 5m`"
 	case errors.Is(e.Err, schedule.ErrScheduled):
 		return "change it with `mvsched set`, or add it with --if-not-exists"
+	case errors.Is(e.Err, schedule.ErrNoColumns):
+		return "`mvsched add TABLE --columns --from FILE.sql` makes one"
 	case errors.Is(e.Err, schedule.ErrNoParents):
 		return "with --after-parents it would never be refreshed again; use --every 5m (`mvsched graph` shows what reads what)"
 	default:

@@ -39,7 +39,10 @@ type settingsFlags struct {
 	vacuum          string
 	priority        int
 	searchPath      string
+	set             []string
 	paused          bool
+	mergeWindow     string
+	fullEvery       string
 }
 
 // register adds the flags that configure how a view is refreshed: those that `refresh` has too.
@@ -78,12 +81,18 @@ func (f *settingsFlags) registerSchedule(a *app, cmd *cobra.Command) {
 	flags.BoolVar(&f.skipUnchanged, "skip-unchanged", false, "leave it alone when nothing that it reads has changed")
 	flags.StringVar(&f.maxStaleness, "max-staleness", "",
 		"with --skip-unchanged or --on-change: refresh after this time all the same (default 1h)")
+	flags.StringArrayVar(&f.set, "set", nil,
+		"set a setting of the server for the refresh: NAME=VALUE, such as work_mem=256MB; NAME= takes it away (may be repeated)")
+	a.completeSettings(cmd)
 	a.completeQueues(cmd)
 	register(cmd, "timezone", completeZones)
 	completeWith(cmd, "on-parent-failure", string(schedule.ParentFailureSkip), string(schedule.ParentFailureRun))
 	flags.StringVar(&f.vacuum, "vacuum", "", "vacuum and analyze the view after its refresh: auto, never or always (default auto)")
 	flags.IntVar(&f.priority, "priority", 0, "higher goes first: one step is worth a minute of waiting")
 	flags.BoolVar(&f.paused, "paused", false, "keep it from being refreshed until it is resumed")
+	flags.StringVar(&f.mergeWindow, "window", "",
+		`of a merge table: refresh only the rows for which this is true: "day >= current_date - 7"; "" for all`)
+	flags.StringVar(&f.fullEvery, "full-every", "", `of a merge table with a window: refresh all rows that often; "never"`)
 	completeWith(cmd, "vacuum", string(schedule.VacuumAuto), string(schedule.VacuumNever), string(schedule.VacuumAlways))
 }
 
@@ -141,10 +150,20 @@ func (f *settingsFlags) settings(cmd *cobra.Command) (s schedule.Settings, err e
 		}
 		s.SearchPath = &f.searchPath
 	}
+	if s.Parameters, err = parameters(f.set); err != nil {
+		return s, err
+	}
 	if given("paused") {
 		s.Paused = &f.paused
 	}
-	return s, nil
+	if given("window") {
+		if len(f.mergeWindow) > schedule.MaxExpression {
+			return s, &usageError{problem: fmt.Sprintf("--window: it is longer than %d bytes", schedule.MaxExpression)}
+		}
+		s.MergeWindow = &f.mergeWindow
+	}
+	s.FullEvery, err = resettable(given("full-every"), "full-every", f.fullEvery, "never", schedule.MaxDuration)
+	return s, err
 }
 
 // spec reads the flags that say when to refresh: one of them at the most.
@@ -323,6 +342,25 @@ func (f *settingsFlags) dependence(given func(string) bool, s *schedule.Settings
 	}
 	s.MaxStaleness, err = durationFlag(given("max-staleness"), "max-staleness", f.maxStaleness, schedule.MaxDuration)
 	return err
+}
+
+// parameters reads NAME=VALUE; nil for none.
+func parameters(texts []string) (schedule.Parameters, error) {
+	var set schedule.Parameters
+	for _, text := range texts {
+		name, value, found := strings.Cut(text, "=")
+		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
+		if !found || name == "" || strings.ContainsRune(text, 0) {
+			return nil, &usageError{
+				problem: fmt.Sprintf("--set: %q is not NAME=VALUE", text), hint: "for example --set work_mem=256MB, or --set work_mem= to take it away",
+			}
+		}
+		if set == nil {
+			set = schedule.Parameters{}
+		}
+		set[name] = schedule.ParameterValue(value)
+	}
+	return set, nil
 }
 
 // maxSearchPath is the CHECK of the column, in bytes.

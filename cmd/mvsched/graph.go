@@ -32,7 +32,7 @@ func runGraph(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	graph, err := store.Graph(ctx)
 	if err != nil {
 		return err

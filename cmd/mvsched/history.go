@@ -50,7 +50,7 @@ func runHistory(ctx context.Context, a *app, filter schedule.HistoryFilter) erro
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	executions, err := store.History(ctx, filter)
 	if err != nil {
 		return err

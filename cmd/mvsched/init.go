@@ -37,7 +37,7 @@ func runInit(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	installed, err := schedule.Install(ctx, pool)
 	if err != nil {
 		return connectFailure(err)
@@ -75,7 +75,7 @@ func runUninstall(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	err = schedule.NewStore(pool).Uninstall(ctx)
 	if errors.Is(err, schedule.ErrNoSchema) {
 		a.say("there is no schema mvsched")

@@ -25,7 +25,7 @@ func runList(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	schedules, err := store.List(ctx)
 	if err != nil {
 		return err

@@ -50,7 +50,7 @@ func runPause(ctx context.Context, a *app, opts pauseOptions) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	return store.Pause(ctx, opts.views, opts.reason)
 }
 
@@ -80,6 +80,6 @@ func runResume(ctx context.Context, a *app, views []schedule.ViewName) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	return store.Resume(ctx, views)
 }

@@ -70,7 +70,7 @@ func runPlan(ctx context.Context, a *app, opts planOptions) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	forecast, err := store.Forecast(ctx, opts.ForecastOptions)
 	if err != nil {
 		return err

@@ -30,7 +30,7 @@ func runPrune(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	var deleted int64
 	for more := true; more; {
 		var n int64

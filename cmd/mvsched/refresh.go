@@ -44,6 +44,7 @@ Of several views each comes after those among them that it reads; where one of t
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&opts.how.Ancestors, "ancestors", false, "first refresh the materialized views that they read")
 	cmd.Flags().BoolVar(&opts.how.Force, "force", false, "also when nothing has changed, where the schedule says to skip that")
+	cmd.Flags().BoolVar(&opts.how.Whole, "full", false, "all rows of a merge table, not only those in its window")
 	jobsFlag(cmd, &opts.jobs)
 	superuserFlag(cmd, &opts.allowSuperuser)
 	return cmd
@@ -54,8 +55,11 @@ func runRefresh(ctx context.Context, a *app, opts refreshOptions) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
-	return a.work(ctx, pool, store, opts.jobs, opts.allowSuperuser, func(w *refresh.Worker) ([]schedule.Execution, error) {
+	defer closePool(pool)
+	if err := a.checkSuperuser(ctx, store, opts.views, opts.allowSuperuser); err != nil {
+		return err
+	}
+	return a.work(pool, store, opts.jobs, func(w *refresh.Worker) ([]schedule.Execution, error) {
 		return w.Refresh(ctx, opts.views, opts.how)
 	})
 }

@@ -34,6 +34,6 @@ func runRemove(ctx context.Context, a *app, views []schedule.ViewName) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	return store.Remove(ctx, views)
 }

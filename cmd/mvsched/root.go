@@ -55,8 +55,8 @@ func newRootCmd(a *app) *cobra.Command {
 		&cobra.Group{ID: groupInstall, Title: "Installing:"},
 	)
 	root.AddCommand(
-		newAddCmd(a), newSetCmd(a), newRemoveCmd(a), newPauseCmd(a), newResumeCmd(a), newListCmd(a),
-		newRunCmd(a), newServeCmd(a), newRefreshCmd(a), newCancelCmd(a),
+		newAddCmd(a), newSetCmd(a), newRemoveCmd(a), newPauseCmd(a), newResumeCmd(a), newListCmd(a), newConvertCmd(a),
+		newRunCmd(a), newServeCmd(a), newRefreshCmd(a), newCancelCmd(a), newInvalidateCmd(a),
 		newStatusCmd(a), newCheckCmd(a), newWhyCmd(a), newHistoryCmd(a), newGraphCmd(a), newPlanCmd(a), newDoctorCmd(a),
 		newInitCmd(a), newUninstallCmd(a), newPruneCmd(a), newDemoCmd(a), newVersionCmd(a), newDocsCmd(a),
 	)

@@ -68,7 +68,7 @@ func runRun(ctx context.Context, a *app, opts runOptions) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	if err := a.noteQueues(ctx, store, opts.queues); err != nil {
 		return err
 	}
@@ -79,24 +79,24 @@ func runRun(ctx context.Context, a *app, opts runOptions) error {
 		}
 		return a.print(func(p report.Printer) error { return p.Due(due) })
 	}
-	return a.work(ctx, pool, store, opts.jobs, opts.allowSuperuser, func(w *refresh.Worker) ([]schedule.Execution, error) {
+	if err := a.checkSuperuser(ctx, store, nil, opts.allowSuperuser); err != nil {
+		return err
+	}
+	return a.work(pool, store, opts.jobs, func(w *refresh.Worker) ([]schedule.Execution, error) {
 		w.Limit, w.Queues = opts.limit, opts.queues
 		return w.RunDue(ctx)
 	})
 }
 
 // work runs a worker and shows what it does and has done.
-func (a *app) work(ctx context.Context, pool *pgxpool.Pool, store *schedule.Store, jobs int, allowSuperuser bool,
+func (a *app) work(pool *pgxpool.Pool, store *schedule.Store, jobs int,
 	do func(*refresh.Worker) ([]schedule.Execution, error),
 ) error {
-	if err := a.checkSuperuser(ctx, store, allowSuperuser); err != nil {
-		return err
-	}
 	worker := &refresh.Worker{Pool: pool, Store: store, Jobs: jobs, Name: workerName(), Log: a.logger()}
 	stop := func() {}
 	if a.terminal != nil && !a.quiet {
 		live := report.NewLive(a.terminal, width(a.terminal))
-		worker.Started, worker.Ended, worker.Usual = live.Started, live.Ended, true
+		worker.Started, worker.Ended, worker.Progressed, worker.Usual = live.Started, live.Ended, live.Progressed, true
 		stop = live.Stop
 	}
 	executions, err := do(worker)
@@ -143,8 +143,8 @@ func (a *app) printRefresh(e schedule.Execution) {
 
 // checkSuperuser warns a superuser who is about to run other roles' queries, and refuses where the server is known to
 // let those roles take over.
-func (a *app) checkSuperuser(ctx context.Context, store *schedule.Store, allow bool) error {
-	superuser, err := store.CheckSuperuser(ctx)
+func (a *app) checkSuperuser(ctx context.Context, store *schedule.Store, views []schedule.ViewName, allow bool) error {
+	superuser, err := store.CheckSuperuser(ctx, views)
 	if err != nil || superuser == nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (a *app) checkSuperuser(ctx context.Context, store *schedule.Store, allow b
 		}
 	}
 	if superuser.ForeignViews > 0 {
-		a.note("connected as superuser, which runs other roles' queries with too many rights (scheduled views of theirs: %d); "+
+		a.note("connected as superuser, which runs other roles' queries with too many rights (views of theirs: %d); "+
 			"connect as their owner instead", superuser.ForeignViews)
 	}
 	return nil

@@ -169,8 +169,8 @@ func runServe(ctx context.Context, a *app, opts serveOptions) (err error) {
 	}
 	pool, store, err := a.connect(ctx, jobs+opts.notices.connections())
 	if err == nil {
-		defer pool.Close()
-		err = a.checkSuperuser(ctx, store, opts.allowSuperuser)
+		defer closePool(pool)
+		err = a.checkSuperuser(ctx, store, nil, opts.allowSuperuser)
 	}
 	if err == nil {
 		err = a.noteQueues(ctx, store, names)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"reflect"
 
 	"github.com/spf13/cobra"
 
@@ -10,6 +11,7 @@ import (
 
 func newSetCmd(a *app) *cobra.Command {
 	var flags settingsFlags
+	var columns columnsFlags
 	cmd := &cobra.Command{
 		Use:     "set VIEW... [flags]",
 		Short:   "Change schedules: only what is given",
@@ -33,12 +35,16 @@ A new interval counts from the last run. A refresh under way goes on with what i
 		if err := flags.fits(settings); err != nil {
 			return err
 		}
-		if settings == (schedule.Settings{}) {
+		if settings.Columns, err = columns.settings(a, cmd); err != nil {
+			return err
+		}
+		if reflect.ValueOf(settings).IsZero() {
 			return &usageError{problem: "say what to change", hint: "see `mvsched set --help`"}
 		}
 		return runSet(ctx, a, views, settings)
 	})
 	flags.registerSchedule(a, cmd)
+	columns.register(cmd)
 	return cmd
 }
 
@@ -47,7 +53,7 @@ func runSet(ctx context.Context, a *app, views []schedule.ViewName, settings sch
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	if err := store.Set(ctx, views, settings); err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func runStatus(ctx context.Context, a *app, views []schedule.ViewName) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	standings, err := store.Status(ctx, views)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func runStatusPage(ctx context.Context, a *app, views []schedule.ViewName) error
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	snap, err := store.Snapshot(ctx, nil)
 	if err != nil {
 		return err

@@ -53,7 +53,7 @@ func runWatch(ctx context.Context, a *app, views []schedule.ViewName, interval t
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	w := &watch{app: a, store: store, views: views, interval: interval}
 	if w.look(ctx); w.failed != nil { // a view that is not scheduled, for one
 		return w.failed

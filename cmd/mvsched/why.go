@@ -37,7 +37,7 @@ func runWhy(ctx context.Context, a *app, view schedule.ViewName) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	explanation, err := store.Why(ctx, view)
 	if err != nil {
 		return err

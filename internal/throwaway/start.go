@@ -76,6 +76,7 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 		bin:      bin,
 		port:     5432, // of the socket: nobody else uses this directory
 		tcp:      o.TCP,
+		settings: o.Settings,
 	}
 	defer func() {
 		if err != nil {
@@ -197,7 +198,11 @@ func (s *Server) launch(ctx context.Context, o *Options) error {
 // exec starts a program as the account of the server. Its output goes to the
 // log.
 func (s *Server) exec(program string, args []string, attr *syscall.SysProcAttr) (*process, error) {
-	log, err := os.OpenFile(s.LogFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	return s.execTo(s.LogFile(), program, args, attr)
+}
+
+func (s *Server) execTo(logFile, program string, args []string, attr *syscall.SysProcAttr) (*process, error) {
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the server log: %w", err)
 	}

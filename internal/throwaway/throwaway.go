@@ -70,7 +70,8 @@ type Server struct {
 	version  string
 	port     int
 	tcp      bool
-	password string // for TCP only: the socket directory guards itself
+	settings []string // Options.Settings
+	password string   // for TCP only: the socket directory guards itself
 
 	stopOnce sync.Once
 	stopErr  error

@@ -11,17 +11,48 @@ import (
 func TestQuick(t *testing.T) {
 	var out strings.Builder
 	dir := t.TempDir()
-	o := options{rounds: 1, views: 16, bigMB: 2, figures: "burst,nothing,serve,big", plots: dir, quick: true}
+	o := options{rounds: 1, views: 16, bigMB: 2, columns: 1000, figures: "burst,nothing,serve,big,columns", plots: dir, quick: true}
 	if err := run(t.Context(), o, &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"8 at a time", "Nothing is due", "start delay", "refreshed concurrently", "| River |"} {
+	for _, want := range []string{"8 at a time", "Nothing is due", "start delay", "refreshed concurrently", "a backlog of 1000 rows", "| River |"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("there is no %q in:\n%s", want, out.String())
 		}
 	}
 	if strings.Contains(out.String(), "NaN") {
 		t.Errorf("a figure is missing:\n%s", out.String())
+	}
+}
+
+// TestScaleQuick runs a small version of what is measured at scale: each due view is claimed once, and no plan has a
+// sequential scan.
+func TestScaleQuick(t *testing.T) {
+	var out strings.Builder
+	o := options{rounds: 1, views: 2, bigMB: 2, figures: "scale", quick: true}
+	o.quickly()
+	if err := run(t.Context(), o, &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"held open since before 400 claims", "| sequential scans of the schedules meanwhile | 0 |", "| of the executions | 0 |", "| due views that were claimed once | 60 |",
+		"The graph of 60 views", "tables after 120 refreshes"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("there is no %q in:\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "NaN") {
+		t.Errorf("a figure is missing:\n%s", out.String())
+	}
+}
+
+func TestLoggedClaims(t *testing.T) {
+	times, err := loggedClaims(`2026 [1] LOG:  duration: 0.250 ms  execute <unnamed>: select *
+		from mvsched.claim($1)
+2026 [1] LOG:  duration: 7 ms  bind <unnamed>: select * from mvsched.claim($1)
+2026 [1] LOG:  duration: 9.5 ms  execute <unnamed>: commit
+2026 [1] LOG:  duration: 1.750 ms  execute <unnamed>: select * from mvsched.claim($1)`)
+	if err != nil || len(times) != 2 || times[0] != 0.25 || times[1] != 1.75 {
+		t.Errorf("%v, %v", times, err)
 	}
 }
 

@@ -18,10 +18,13 @@ type options struct {
 	rounds  int
 	views   int
 	bigMB   int
+	columns int
+	rows    int
 	figures string
 	plots   string
 	binary  string // of mvsched; "": build it
 	quick   bool
+	sizes
 }
 
 // figure is something to measure, and to print.
@@ -36,25 +39,31 @@ func figures() []figure {
 		{"nothing", (*bench).measureNothing},
 		{"serve", (*bench).measureServe},
 		{"big", (*bench).measureBig},
+		{"claim", (*bench).measureClaim},
+		{"claimers", (*bench).measureClaimers},
+		{"graph", (*bench).measureGraph},
+		{"growth", (*bench).measureGrowth},
+		{"columns", (*bench).measureColumns},
+		{"merge", (*bench).measureMerge},
 	}
 }
 
 func main() {
 	var o options
-	var names []string
-	for _, f := range figures() {
-		names = append(names, f.name)
-	}
 	flag.IntVar(&o.rounds, "rounds", 7, "measure everything so often, in turn")
 	flag.IntVar(&o.views, "views", 200, "how many tiny views a burst has")
 	flag.IntVar(&o.bigMB, "big", 200, "megabytes of the big view")
-	flag.StringVar(&o.figures, "figures", strings.Join(names, ","), "what to measure")
+	flag.IntVar(&o.columns, "columns", 40_000, "rows of the backlog of materialized columns")
+	flag.IntVar(&o.rows, "rows", 1_000_000, "rows of the merge table")
+	flag.StringVar(&o.figures, "figures", "burst,nothing,serve,big,columns,merge", "what to measure; scale is "+scaleFigures)
 	flag.StringVar(&o.plots, "plots", "", "draw plots into this directory")
 	flag.StringVar(&o.binary, "mvsched", "", "the program to measure; built when it is not given")
 	flag.BoolVar(&o.quick, "quick", false, "a small round of everything, to see that it works; its figures mean nothing")
+	o.register()
 	flag.Parse()
 	if o.quick {
-		o.rounds, o.views, o.bigMB = 1, 16, 2
+		o.rounds, o.views, o.bigMB, o.columns, o.rows = 1, 16, 2, 1000, 10_000
+		o.quickly()
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -67,7 +76,7 @@ func main() {
 
 // run measures the figures that are asked for.
 func run(ctx context.Context, o options, out io.Writer) (err error) {
-	wanted := strings.Split(o.figures, ",")
+	wanted := strings.Split(strings.ReplaceAll(o.figures, "scale", scaleFigures), ",")
 	b, err := newBench(ctx, o)
 	if err != nil {
 		return err

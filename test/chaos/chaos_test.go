@@ -47,19 +47,12 @@ var forgeries = []struct{ sql, want string }{
 
 // The oracle is of no use if it says nothing of what is wrong.
 func TestTheOracleNotices(t *testing.T) {
-	server, err := startServer(t.Context(), func(string) {})
-	if err != nil {
+	var s site
+	t.Cleanup(s.close)
+	if err := s.open(t.Context(), "", nothing, func(string) {}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = server.Stop() })
-	binary, err := build(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := install(t.Context(), server, binary); err != nil {
-		t.Fatal(err)
-	}
-	e := &episode{index: 1, server: server, views: theViews(), results: map[int64]string{}, logNeedNotHave: true}
+	e := &episode{index: 1, site: s, views: theViews(), results: map[int64]string{}, logNeedNotHave: true}
 	if err := e.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +61,7 @@ func TestTheOracleNotices(t *testing.T) {
 		t.Fatalf("%v, %q", err, e.violations)
 	}
 	for _, f := range forgeries {
-		if err := execute(context.Background(), server, e.database, f.sql); err != nil {
+		if err := execute(context.Background(), s.server, e.database, f.sql); err != nil {
 			t.Fatal(err)
 		}
 	}

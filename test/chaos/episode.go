@@ -5,15 +5,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/mvsched/mvsched/internal/throwaway"
 )
 
 // A theme is what an episode is about.
@@ -23,15 +20,27 @@ type theme struct {
 	injectors int           // how many faults wait for their phase at a time
 	calm      time.Duration // between two faults of an injector
 	lone      bool          // one fault, then recovery, then the next: to measure it
-	sampled   bool          // the tests have one of it: most kinds in one episode, since its beginning and its end take longest
+	needs     need
+	sampled   bool // the tests have one of it: most kinds in one episode, since its beginning and its end take longest
+
+	// Of the soak: what it has instead of the others' views and workers.
+	views   []view
+	staff   [][]string
+	prepare []string // statements
 }
 
-// poolerTheme has PgBouncer in it, and is there only for who asks for it.
-const poolerTheme = "pooler"
+// interval is how far apart the slots of the theme's views are.
+func (t *theme) interval() time.Duration {
+	if t.views != nil {
+		return 10 * time.Second
+	}
+	return time.Second
+}
 
 func themes() []*theme {
 	network, process, backend, server, database := networkFaults(), processFaults(), backendFaults(), serverFaults(), databaseFaults()
 	others := database[:len(database)-2] // those that keep everybody from connecting would leave the rest nothing to hit
+	clock := slices.Concat(clockFaults(), clockFaults(), process[:1], backend[:1])
 	return []*theme{
 		{name: "network", kinds: network, injectors: 24},
 		{name: "process", kinds: process, injectors: 6},
@@ -42,19 +51,23 @@ func themes() []*theme {
 		{name: "everything", kinds: slices.Concat(network, process, backend, others, server), injectors: 12},
 		{name: "backend", kinds: backend, injectors: 20},
 		{name: "network", kinds: network, injectors: 24},
-		{name: poolerTheme, kinds: slices.Concat(poolerFaults(), network, process, others), injectors: 8, calm: 200 * time.Millisecond},
+		{name: "pooler", kinds: slices.Concat(poolerFaults(), network, process, others), injectors: 8, calm: 200 * time.Millisecond, needs: aPooler},
+		{name: "clock", kinds: clock, injectors: 6, calm: 50 * time.Millisecond, needs: clocks},
+		{name: "storage", kinds: storageFaults(), injectors: 1, lone: true, needs: disks},
+		{name: "standby", kinds: standbyFaults(), injectors: 1, lone: true, needs: aStandby},
+		{name: "loss", kinds: lossFaults(), injectors: 1, lone: true, needs: networks},
+		{name: soakTheme, kinds: soakKinds(network, process, backend, server, others), injectors: 2, calm: time.Second, needs: endurance,
+			views: soakViews(), staff: soakStaff, prepare: soakHistory},
 		{name: "recovery", kinds: slices.Concat(network, process, backend, server), injectors: 1, lone: true},
 	}
 }
 
 // episode is a database, its workers, a storm of faults, and a quiet end.
 type episode struct {
-	index    int
-	seed     uint64
-	theme    *theme
-	server   *throwaway.Server
-	pooler   *pooler // nil: none
-	binary   string
+	index int
+	seed  uint64
+	theme *theme
+	site
 	say      func(string)
 	database string
 	views    []view
@@ -74,8 +87,10 @@ type episode struct {
 	exits      map[string]int
 	stops      []time.Duration
 	serverBack time.Time
+	lost       []window
 	recoveries map[string][]time.Duration
 	quiet      time.Duration
+	readings   [][]reading
 	claims     int
 	successes  int
 	results    map[int64]string
@@ -88,6 +103,9 @@ func (e *episode) violate(invariant, format string, args ...any) {
 	defer e.mu.Unlock()
 	e.violations = append(e.violations, invariant+": "+fmt.Sprintf(format, args...))
 }
+
+// now is what the server's clock shows.
+func (e *episode) now() time.Time { return e.clock.now() }
 
 func (e *episode) countExit(command string, code int) {
 	e.mu.Lock()
@@ -104,7 +122,24 @@ func (e *episode) noteStop(took time.Duration) {
 func (e *episode) noteServerBack() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.serverBack = time.Now()
+	e.serverBack = e.now()
+}
+
+// window is a time whose commits may be lost: the ledger does not tell how what it began has ended.
+type window struct{ from, to time.Time }
+
+// noteLag notes that a standby has stopped following.
+func (e *episode) noteLag() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lost = append(e.lost, window{from: e.now()})
+}
+
+// noteLost notes that it has taken over.
+func (e *episode) noteLost() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lost[len(e.lost)-1].to = e.now()
 }
 
 func (e *episode) worker(i int) *worker { return e.workers[i%len(e.workers)] }
@@ -192,6 +227,9 @@ func (e *episode) awaitSuccess(l *link) bool {
 func (e *episode) run(ctx context.Context, storm time.Duration) error {
 	rng := rand.New(rand.NewPCG(e.seed, uint64(e.index)))
 	e.views, e.armory = theViews(), newArmory()
+	if e.theme.views != nil {
+		e.views = e.theme.views
+	}
 	e.exits, e.recoveries, e.results = map[string]int{}, map[string][]time.Duration{}, map[int64]string{}
 	stormy, calm := context.WithCancel(ctx)
 	defer calm()
@@ -216,19 +254,22 @@ func (e *episode) run(ctx context.Context, storm time.Duration) error {
 	watching, unwatch := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { e.sample(watching) })
+	if e.theme.needs == endurance {
+		watch.Go(func() { e.watchSoak(stormy, storm) })
+	}
 
-	err := e.awaitRefreshes(ctx, time.Now(), time.Minute)
+	err := e.awaitRefreshes(ctx, e.now(), time.Minute)
 	if err == nil {
 		e.storm(rng, storm)
 	}
 	calm()
-	began := time.Now()
+	began := e.now()
 	err = orElse(err, func() error { return e.mend(ctx) })
 	if err == nil {
 		if late := e.awaitRefreshes(ctx, began, e.quietLimit()); late != nil {
 			e.violate("L1", "after the storm: %v", late)
 		}
-		e.quiet = time.Since(began)
+		e.quiet = e.now().Sub(began)
 	}
 	for _, w := range e.workers {
 		processes.Go(w.retire)
@@ -247,60 +288,6 @@ func orElse(err error, next func() error) error {
 		return err
 	}
 	return next()
-}
-
-// open makes the episode's database.
-func (e *episode) open(ctx context.Context) error {
-	e.database = fmt.Sprintf("chaos_%d", e.index)
-	e.awaitTemplate(ctx)
-	if err := execute(ctx, e.server, "postgres", fmt.Sprintf(`drop database if exists %s with (force)`, e.database),
-		fmt.Sprintf(`create database %s template %s`, e.database, template)); err != nil {
-		return err
-	}
-	schedules := []string{
-		`alter database ` + e.database + ` set synchronous_commit = on`,
-		`alter database ` + e.database + ` owner to worker`,
-	}
-	for _, v := range e.views {
-		schedules = append(schedules, v.schedule())
-	}
-	if err := execute(ctx, e.server, e.database, schedules...); err != nil {
-		return err
-	}
-	config, err := pgxpool.ParseConfig(e.server.DSN(e.database))
-	if err != nil {
-		return err
-	}
-	config.MaxConns = 6
-	config.ConnConfig.RuntimeParams["application_name"] = "oracle"
-	e.admin, err = pgxpool.NewWithConfig(ctx, config)
-	return err
-}
-
-func (e *episode) awaitTemplate(ctx context.Context) {
-	e.ctx, e.database = ctx, template
-	e.awaitWrites(ctx)
-	e.database = fmt.Sprintf("chaos_%d", e.index)
-}
-
-// hire sets up the workers: five servers, and somebody's cron.
-func (e *episode) hire() error {
-	socket := filepath.Join(e.server.Dir(), "s", ".s.PGSQL.5432")
-	if e.pooler != nil {
-		socket = e.pooler.socket()
-	}
-	for i := range 6 {
-		w := &worker{episode: e, name: fmt.Sprintf("chaos-%d", i), args: []string{"serve", "-j", "3", "--grace", "2s"}}
-		if i == 5 {
-			w.args = []string{"run", "-j", "3"}
-		}
-		var err error
-		if w.proxy, err = newProxy(w, socket, e.armory); err != nil {
-			return err
-		}
-		e.workers = append(e.workers, w)
-	}
-	return nil
 }
 
 // storm lets the planned faults strike until the time is up.
@@ -383,7 +370,7 @@ func (e *episode) mend(ctx context.Context) error {
 func (e *episode) quietLimit() time.Duration {
 	var grace float64
 	_ = e.ask(`select coalesce(max(extract(epoch from start_grace)), 3)::float8 from mvsched.materialized_view_refresh_schedule`, nil, &grace)
-	return 10*time.Second + time.Duration(grace*float64(time.Second))
+	return 9*time.Second + e.theme.interval() + time.Duration(grace*float64(time.Second))
 }
 
 // awaitRefreshes waits until every healthy view has a refresh that began after an instant, and every claim of before has ended.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"slices"
@@ -17,6 +18,8 @@ type kind struct {
 	// strike does it and reports whether the link is over. Of a fault at any time the link is nil. An error means that
 	// it hit nothing.
 	strike func(f *fault, l *link, held []byte) (over bool, err error)
+
+	within time.Duration // how long the recovery from it may take, when it is alone; 0: it is only measured
 }
 
 // fault is one of them, planned.
@@ -27,14 +30,18 @@ type fault struct {
 	victim  int     // the view or the worker that a fault at any time is for
 	episode *episode
 	landed  chan landing
+
+	// Where a fault at any time has found itself, when it has looked.
+	found landing
 }
 
 // landing is a fault that has hit.
 type landing struct {
 	kind      string
 	phase     phase
-	execution int64 // 0: none
-	at        time.Time
+	execution int64     // 0: none
+	at        time.Time // by the server's clock
+	within    time.Duration
 }
 
 // plan draws the faults of an episode.
@@ -68,7 +75,7 @@ func (f *fault) strike(l *link, held []byte) bool {
 		l.hold(time.Duration(f.chance * float64(20*time.Millisecond)))
 		at = f.episode.lookAt(l.pid.Load())
 	}
-	landed := landing{kind: f.kind.name, phase: at, execution: l.execution.Load(), at: time.Now()}
+	landed := landing{kind: f.kind.name, phase: at, execution: l.execution.Load(), at: f.episode.now(), within: f.kind.within}
 	switch f.phase {
 	case connecting, connected, schemaChecked, tendSent, tendAnswered, claimSent:
 		landed.execution = 0 // what the connection was about before has ended
@@ -90,9 +97,13 @@ const patience = 1500 * time.Millisecond
 // inject lets the fault strike, and reports whether and where it has.
 func (f *fault) inject(ctx context.Context) (landing, bool) {
 	if f.phase == anyTime {
-		at := time.Now()
+		at := f.episode.now()
 		_, err := f.kind.strike(f, nil, nil)
-		return landing{kind: f.kind.name, phase: anyTime, at: at}, err == nil
+		landed := landing{kind: f.kind.name, phase: cmp.Or(f.found.phase, anyTime), execution: f.found.execution, at: at, within: f.kind.within}
+		if !f.found.at.IsZero() {
+			landed.at = f.found.at
+		}
+		return landed, err == nil
 	}
 	f.episode.armory.arm(f)
 	select {

@@ -23,6 +23,8 @@ func databaseFaults() []*kind {
 		{name: "view given to another owner, and back", weight: 2, phases: unasked, strike: onItsView(changeOwner)},
 		{name: "refresh by hand in psql", weight: 4, phases: unasked, strike: refreshByHand},
 		{name: "schedule deleted and inserted again", weight: 2, phases: unasked, strike: onItsView(rescheduleView)},
+		{name: "statistics of mvsched's tables lost or absurd", weight: 2, phases: unasked, strike: spoilStatistics},
+		{name: "planner told off indexes or joins, 1 to 5 s", weight: 2, phases: unasked, strike: spoilPlans},
 		{name: "connections exhausted, 0.5 to 2 s", weight: 1, phases: unasked, strike: exhaust},
 		{name: "role may not log in, 0.5 to 2 s", weight: 1, phases: unasked, strike: noLogin},
 	}
@@ -152,6 +154,31 @@ func rescheduleView(f *fault, _ *link, _ []byte) (bool, error) {
 	v := f.view()
 	return false, f.inSession(0,
 		fmt.Sprintf(`delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'chaos.%s'`, v.name), v.schedule())
+}
+
+// spoilStatistics leaves the planner with none for mvsched's own tables, or with lies. Autovacuum may mend it.
+func spoilStatistics(f *fault, _ *link, _ []byte) (bool, error) {
+	const ours = `(select oid from pg_catalog.pg_class where relnamespace = 'mvsched'::regnamespace and relkind in ('r', 'i'))`
+	lies := []string{"reltuples = 0, relpages = 0", "reltuples = 1e9, relpages = 1e7::integer", "reltuples = 1e9, relpages = 1", "reltuples = 1, relpages = 1e7::integer"}
+	return false, f.inSession(0,
+		`delete from pg_catalog.pg_statistic where starelid in `+ours,
+		`update pg_catalog.pg_class set `+lies[f.victim/7%len(lies)]+` where oid in `+ours)
+}
+
+// spoilPlans makes the database's default of the planner's settings a bad one, and ends the workers' sessions, so that the
+// next ones have it.
+func spoilPlans(f *fault, _ *link, _ []byte) (bool, error) {
+	settings := []string{"enable_indexscan", "enable_bitmapscan", "enable_seqscan", "enable_sort", "enable_nestloop", "enable_hashjoin", "enable_mergejoin"}
+	setting := settings[f.victim/7%len(settings)]
+	err := f.inSession(0, fmt.Sprintf(`alter database %s set %s = off`, f.episode.database, setting),
+		`select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity where usename = 'worker' and datname = current_database()`)
+	if err != nil {
+		return false, err
+	}
+	f.episode.pause(f.between(time.Second, 5*time.Second))
+	return false, f.episode.insist(func() error {
+		return f.inSession(0, fmt.Sprintf(`alter database %s reset %s`, f.episode.database, setting))
+	})
 }
 
 // exhaust takes every connection that is left for those who are no superusers.

@@ -25,6 +25,7 @@ type options struct {
 	tally   string // a file that the counts are added to
 	binary  string // of mvsched; "": build it
 	verbose bool
+	crowd   int  // instead of all that: so many views that are due at once
 	sample  bool // one episode each of some themes, for the tests
 }
 
@@ -38,6 +39,7 @@ func main() {
 	flag.StringVar(&o.theme, "theme", "", "only episodes of this theme")
 	flag.IntVar(&o.waiting, "injectors", 0, "how many faults wait for their phase at a time; 0: as many as the theme says")
 	flag.StringVar(&o.tally, "tally", "", "add the counts to this file, and print the tables of all that has come together in it")
+	flag.IntVar(&o.crowd, "crowd", 0, "no faults, but so many views due at once, refreshed by few workers and by many")
 	flag.StringVar(&o.binary, "mvsched", "", "the program to try; built when it is not given")
 	flag.BoolVar(&o.verbose, "v", false, "say more")
 	flag.Parse()
@@ -50,6 +52,15 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if o.crowd > 0 {
+		table, err := crowd(ctx, o)
+		fmt.Println(table)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	t, err := chaos(ctx, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -71,55 +82,38 @@ func chaos(ctx context.Context, o options) (*tally, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "mvsched-chaos-")
+	chosen, needs, err := o.themes()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	binary := o.binary
-	if binary == "" {
-		if binary, err = build(ctx, dir); err != nil {
-			return nil, err
+	if done, err := inside(ctx, needs); done {
+		if err == nil {
+			os.Exit(0)
 		}
-	}
-	server, err := startServer(ctx, say)
-	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = server.Stop() }()
-	if err := install(ctx, server, binary); err != nil {
+	var s site
+	defer s.close()
+	if err := s.open(ctx, o.binary, needs, say); err != nil {
 		return nil, err
 	}
-	t.Server = server.Version()
-	var chosen []*theme
-	for _, th := range themes() {
-		if o.theme == "" && (!o.sample || th.sampled) && th.name != poolerTheme || th.name == o.theme && o.theme != "" {
-			if o.waiting > 0 && !th.lone {
-				th.injectors = o.waiting
-			}
-			chosen = append(chosen, th)
-		}
+	t.Server = s.server.Version()
+	fmt.Fprintf(os.Stderr, "PostgreSQL %s, seed %d\n", s.server.Version(), o.seed)
+	if needs == endurance {
+		o.storm, o.last = o.time, o.first
 	}
-	if len(chosen) == 0 {
-		return nil, fmt.Errorf("there is no theme %q", o.theme)
-	}
-	var pooler *pooler
-	if o.theme == poolerTheme {
-		if pooler, err = newPooler(ctx, server); err != nil {
-			return nil, err
-		}
-		defer func() { _ = pooler.end(os.Kill) }()
-	}
-	fmt.Fprintf(os.Stderr, "PostgreSQL %s, seed %d\n", server.Version(), o.seed)
 	end := time.Now().Add(o.time)
 	for i := o.first; ctx.Err() == nil && (o.last > 0 || time.Now().Before(end)) && (o.last == 0 || i <= o.last); i++ {
-		e := &episode{index: i, seed: o.seed, theme: chosen[(i-1)%len(chosen)], server: server, pooler: pooler, binary: binary, say: say}
+		e := &episode{index: i, seed: o.seed, theme: chosen[(i-1)%len(chosen)], site: s, say: say}
 		began := time.Now()
 		if err := e.run(ctx, o.storm); err != nil {
 			if ctx.Err() != nil {
 				break
 			}
 			return t, fmt.Errorf("episode %d (%s), seed %d: %w", i, e.theme.name, o.seed, err)
+		}
+		if needs == endurance {
+			t.Soak = e.judgeSoak()
 		}
 		t.add(e)
 		if err := t.save(o.tally); err != nil {
@@ -132,20 +126,41 @@ func chaos(ctx context.Context, o options) (*tally, error) {
 			fmt.Fprintf(os.Stderr, "  VIOLATION %s\n", strings.ReplaceAll(v, "\n", "\n    "))
 		}
 		if len(e.violations) > 0 {
-			again := fmt.Sprintf("go run . -seed %d -episode %d", o.seed, i)
-			if o.theme != "" {
-				again += " -theme " + o.theme
-			}
-			if o.waiting > 0 {
-				again += fmt.Sprintf(" -injectors %d", o.waiting)
-			}
-			fmt.Fprintf(os.Stderr, "  again: %s -storm %s\n", again, o.storm)
+			fmt.Fprintf(os.Stderr, "  again: %s\n", o.again(i))
 			keepEvidence(e)
 		} else {
-			_ = execute(ctx, server, "postgres", `drop database `+e.database+` with (force)`)
+			_ = execute(ctx, s.server, "postgres", `drop database `+e.database+` with (force)`)
 		}
 	}
 	return t, nil
+}
+
+// themes are those that are asked for, and what they need: of several, only such as need nothing.
+func (o options) themes() (chosen []*theme, needs need, err error) {
+	for _, th := range themes() {
+		if o.theme == "" && (!o.sample || th.sampled) && th.needs == nothing || th.name == o.theme && o.theme != "" {
+			if o.waiting > 0 && !th.lone {
+				th.injectors = o.waiting
+			}
+			chosen, needs = append(chosen, th), th.needs
+		}
+	}
+	if len(chosen) == 0 {
+		err = fmt.Errorf("there is no theme %q", o.theme)
+	}
+	return chosen, needs, err
+}
+
+// again is the command that runs one episode again.
+func (o options) again(episode int) string {
+	command := fmt.Sprintf("make chaos SEED=%d EPISODE=%d STORM=%s", o.seed, episode, o.storm)
+	if o.theme != "" {
+		command += " THEME=" + o.theme
+	}
+	if o.waiting > 0 {
+		command += fmt.Sprintf(" INJECTORS=%d", o.waiting)
+	}
+	return command
 }
 
 // keepEvidence saves what the server has logged of an episode.

@@ -20,7 +20,8 @@ var questions = []question{
 		from chaos.ledger l where l.op <> 'DELETE' group by l.id having count(*) filter (where l.after <> 'running') <> 1`},
 	{"I2", `select format('execution %s of %s changed from %s to %s', l.id, l.view, l.before, l.after)
 		from chaos.ledger l where l.op = 'UPDATE' and l.before <> 'running'`},
-	{"I2", `select format('execution %s of %s was deleted', l.id, l.view) from chaos.ledger l where l.op = 'DELETE'`},
+	{"I2", `select format('execution %s of %s was deleted', l.id, l.view) from chaos.ledger l where l.op = 'DELETE'
+		and (l.before = 'running' or not exists (select from mvsched.settings where keep_successes < interval '1 hour'))`},
 	{"I2", `select format('execution %s of %s still %s', e.id, e.view_name, e.status)
 		from mvsched.materialized_view_refresh_schedule_execution e where e.status = 'running'`},
 	{"I2", `select format('execution %s is %s in the table, and %s in the ledger', e.id, e.status, l.after)
@@ -74,8 +75,8 @@ func (e *episode) check(ctx context.Context) error {
 	if err := e.checkLog(ctx, conn); err != nil {
 		return err
 	}
-	rows, err := conn.Query(ctx, `select e.id, e.status || coalesce(' (' || e.reason || ')', '')
-		from mvsched.materialized_view_refresh_schedule_execution e`)
+	rows, err := conn.Query(ctx, `select distinct on (l.id) l.id, l.after || coalesce(' (' || l.reason || ')', '')
+		from chaos.ledger l where l.op <> 'DELETE' order by l.id, l.seq desc`)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ default_pool_size = 30
 server_login_retry = 0
 auth_type = trust
 auth_user = postgres
+admin_users = postgres
 auth_query = select $1, ''
 log_connections = 0
 log_disconnections = 0
@@ -133,6 +134,8 @@ func poolerFaults() []*kind {
 		{name: "PgBouncer kill -9, started again", weight: 2, phases: withBackend, strike: restartPooler(syscall.SIGKILL)},
 		{name: "PgBouncer ended and started again", weight: 1, phases: withBackend, strike: restartPooler(syscall.SIGQUIT)},
 		{name: "PgBouncer frozen, 0.1 to 3 s", weight: 1, phases: withBackend, strike: freezePooler},
+		{name: "PgBouncer PAUSE, 0.1 to 3 s, RESUME", weight: 1, phases: withBackend, strike: pausePooler("PAUSE")},
+		{name: "PgBouncer KILL, 0.1 to 3 s, RESUME", weight: 1, phases: withBackend, strike: pausePooler("KILL")},
 	}
 }
 
@@ -157,4 +160,29 @@ func freezePooler(f *fault, _ *link, _ []byte) (bool, error) {
 		f.episode.pause(f.between(100*time.Millisecond, 3*time.Second))
 		return p.process.Signal(syscall.SIGCONT)
 	})
+}
+
+// pausePooler lets nobody through for a while. PAUSE waits for what is under way; KILL ends it.
+func pausePooler(how string) func(*fault, *link, []byte) (bool, error) {
+	return func(f *fault, _ *link, _ []byte) (bool, error) {
+		e := f.episode
+		return false, e.alone(func(ctx context.Context) error {
+			over := make(chan error, 1)
+			go func() { over <- e.pooler.tell(ctx, how+" "+e.database) }()
+			e.pause(f.between(100*time.Millisecond, 3*time.Second))
+			err := e.insist(func() error { return e.pooler.tell(ctx, "RESUME "+e.database) })
+			return errors.Join(err, <-over)
+		})
+	}
+}
+
+// tell gives a command at PgBouncer's console.
+func (p *pooler) tell(ctx context.Context, command string) error {
+	conn, err := pgx.Connect(ctx, p.server.DSN("pgbouncer")+" port=6432 default_query_exec_mode=simple_protocol")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	_, err = conn.PgConn().Exec(ctx, command).ReadAll()
+	return err
 }

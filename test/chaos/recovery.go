@@ -31,14 +31,17 @@ func (e *episode) measure(ctx context.Context, landed landing) {
 		if view != "" {
 			err = e.ask(`select min(began) from chaos.refreshed where view = $1 and began > $2`, []any{view, since}, &at)
 		} else {
-			err = e.awaitRefreshes(ctx, since, time.Minute)
-			now := time.Now()
+			err = e.awaitRefreshes(ctx, since, 2*time.Minute)
+			now := e.now()
 			at = &now
 		}
 		if err == nil && at != nil {
 			e.mu.Lock()
 			e.recoveries[landed.kind] = append(e.recoveries[landed.kind], at.Sub(since))
 			e.mu.Unlock()
+			if landed.within > 0 && at.Sub(since) > landed.within {
+				e.violate("L1", "%s at %q, execution %d: recovered after %s only", landed.kind, landed.phase, landed.execution, at.Sub(since))
+			}
 			if at.Sub(since) > 3*time.Second {
 				e.tellWhy(landed, view, since, *at)
 			}

@@ -16,8 +16,8 @@ import (
 const template = "chaos_template"
 
 // startServer starts a server of our own, which is going to be ill-treated.
-func startServer(ctx context.Context, say func(string)) (*throwaway.Server, error) {
-	server, err := throwaway.Start(ctx, throwaway.Options{Notify: say, Fetch: true})
+func startServer(ctx context.Context, settings []string, say func(string)) (*throwaway.Server, error) {
+	server, err := throwaway.Start(ctx, throwaway.Options{Notify: say, Fetch: true, Settings: settings})
 	if err != nil {
 		return nil, err
 	}
@@ -71,10 +71,10 @@ func execute(ctx context.Context, server *throwaway.Server, database string, sta
 	return nil
 }
 
-// build builds the program from the source around us, into a directory (an absolute path).
-func build(ctx context.Context, dir string) (string, error) {
+// build builds the program from the source around us, into a directory (an absolute path), with an overlay or without.
+func build(ctx context.Context, dir, overlay string) (string, error) {
 	binary := filepath.Join(dir, "mvsched")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/mvsched")
+	cmd := exec.CommandContext(ctx, "go", "build", "-overlay="+overlay, "-o", binary, "./cmd/mvsched")
 	cmd.Dir = filepath.Join("..", "..") // its module; ours is another
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -55,7 +55,7 @@ func (e *episode) checkLog(ctx context.Context, conn *pgx.Conn) error {
 	}); err != nil {
 		return err
 	}
-	stretches := stretchesOf(happenings, time.Now())
+	stretches := stretchesOf(without(happenings, e.lost), e.now())
 	if len(stretches) < len(e.views)/2 && !e.logNeedNotHave {
 		return fmt.Errorf("the server's log has %d refreshes only", len(stretches))
 	}
@@ -67,15 +67,37 @@ func (e *episode) checkLog(ctx context.Context, conn *pgx.Conn) error {
 		sort.Slice(all, func(i, j int) bool { return all[i].start.Before(all[j].start) })
 		for i := 1; i < len(all); i++ {
 			if all[i].start.Add(cutOff).Before(all[i-1].end) {
-				e.violate("I1", "%s: two at a time: pid %s from %s to %s, pid %s from %s", view, all[i-1].pid, clock(all[i-1].start),
-					clock(all[i-1].end), all[i].pid, clock(all[i].start))
+				e.violate("I1", "%s: two at a time: pid %s from %s to %s, pid %s from %s", view, all[i-1].pid, clockTime(all[i-1].start),
+					clockTime(all[i-1].end), all[i].pid, clockTime(all[i].start))
 			}
 		}
 	}
 	return e.checkAbandoned(ctx, conn, byView)
 }
 
-func clock(t time.Time) string { return t.UTC().Format("15:04:05.000") }
+// without leaves out what began while commits could be lost, and ends what was under way then: of how it ended nothing is
+// known any more.
+func without(happenings []happening, lost []window) (rest []happening) {
+	within := func(h happening) bool {
+		for _, w := range lost {
+			if h.at.After(w.from.Add(-cutOff)) && h.at.Before(w.to) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, h := range happenings {
+		if h.view == "" || !within(h) {
+			rest = append(rest, h)
+		}
+	}
+	for _, w := range lost {
+		rest = append(rest, happening{at: w.from.Add(-cutOff)})
+	}
+	return rest
+}
+
+func clockTime(t time.Time) string { return t.UTC().Format("15:04:05.000") }
 
 // checkAbandoned compares each record of a death with what the log says was going on.
 func (e *episode) checkAbandoned(ctx context.Context, conn *pgx.Conn, byView map[string][]stretch) error {
@@ -91,7 +113,7 @@ func (e *episode) checkAbandoned(ctx context.Context, conn *pgx.Conn, byView map
 		for _, s := range byView[view] {
 			if s.start.Add(cutOff).After(claimed) && s.start.Before(ended) && s.end.After(ended.Add(cutOff)) {
 				e.violate("I5", "execution %d of %s was found dead (%s) at %s, while pid %s refreshed it from %s to %s", id, view, reason,
-					clock(ended), s.pid, clock(s.start), clock(s.end))
+					clockTime(ended), s.pid, clockTime(s.start), clockTime(s.end))
 			}
 		}
 		return nil

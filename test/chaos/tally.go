@@ -26,6 +26,7 @@ type tally struct {
 	Quiet      []float64      // seconds from the end of a storm until every view was refreshed
 	Recoveries map[string][]float64
 	Violations []string
+	Soak       string `json:",omitempty"` // what the last one has read
 }
 
 // noClaim is what a fault had for an execution that hit a connection, or a worker, without one.
@@ -142,6 +143,9 @@ func (t *tally) markdown() string {
 		}
 		quantiles(&b, "(the end of a storm, until every view was refreshed)", t.Quiet)
 		quantiles(&b, "(a signal, until the process has ended)", t.Stops)
+	}
+	if t.Soak != "" {
+		b.WriteString("\n### Soak\n\n" + t.Soak)
 	}
 	b.WriteString("\n### All executions\n\n| end | times |\n|---|---:|\n")
 	for _, end := range slices.Sorted(maps.Keys(t.Ends)) {

@@ -29,6 +29,8 @@ type worker struct {
 	name    string
 	args    []string
 	proxy   *proxy
+	host    *host  // nil: the server's, and the way to it is the proxy
+	clock   *clock // nil: right
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd
@@ -69,11 +71,19 @@ func (w *worker) start() error {
 	}
 	w.output.Reset()
 	w.signals, w.quit, w.stopped, w.frozen, w.thawed = 0, false, time.Time{}, 0, time.Time{}
-	cmd := exec.Command(w.episode.binary, w.args...)
+	cmd, address := exec.Command(w.episode.site.binary, w.args...), fmt.Sprintf("127.0.0.1:%d", w.proxy.port())
+	if w.host != nil {
+		cmd = exec.Command("nsenter", w.host.enter(w.episode.site.binary, w.args)...)
+		address = w.host.address(0) + ":5432"
+	}
 	cmd.Env = []string{
 		"PATH=/usr/bin:/bin",
-		fmt.Sprintf("MVSCHED_DATABASE_URL=postgres://worker:%s@127.0.0.1:%d/%s?sslmode=disable&application_name=%s",
-			secret, w.proxy.port(), w.episode.database, w.name),
+		fmt.Sprintf("MVSCHED_DATABASE_URL=postgres://worker:%s@%s/%s?sslmode=disable&application_name=%s",
+			secret, address, w.episode.database, w.name),
+		"CHAOS_GOROUTINES=" + w.goroutinesFile(),
+	}
+	if w.clock != nil {
+		cmd.Env = append(cmd.Env, envClock+"="+w.clock.file)
 	}
 	cmd.Stdout, cmd.Stderr = &lockedWriter{w}, &lockedWriter{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -83,6 +93,9 @@ func (w *worker) start() error {
 	w.cmd, w.exited = cmd, make(chan struct{})
 	return nil
 }
+
+// goroutinesFile is where a process says how many goroutines it has, when it was built to.
+func (w *worker) goroutinesFile() string { return w.episode.site.file(w.name + ".goroutines") }
 
 // lockedWriter keeps the first of what a worker prints.
 type lockedWriter struct{ w *worker }

@@ -13,11 +13,12 @@ var mutants = []mutant{
 		name: "claim without SKIP LOCKED",
 		edits: []edit{{schema, "         and x.database_identity = here\n         for no key update skip locked;",
 			"         and x.database_identity = here\n         for no key update;"}},
-		pkg: "./schedule", tests: "^TestClaim$/^skips_a_row_another_worker_holds$",
+		sampled: true,
+		pkg:     "./schedule", tests: "^TestClaim$/^skips_a_row_another_worker_holds$",
 	},
 	{
 		name:  "claim without its limit (as without MATERIALIZED)",
-		edits: []edit{{schema, "      exit when taken >= wanted;\n", ""}},
+		edits: []edit{{schema, "      exit when taken >= wanted;\n    end loop;\n", "    end loop;\n"}},
 		pkg:   "./schedule", tests: "^TestClaim$/^never_takes_more_than_its_limit_whatever_the_plan$",
 	},
 	{
@@ -40,9 +41,10 @@ var mutants = []mutant{
 		pkg:   "./schedule", tests: "^TestRescue$/^fences_off_the_worker_that_wakes_up_late$",
 	},
 	{
-		name:  "no lock on the execution",
-		edits: []edit{{schema, "and e.status = 'running'\n    for no key update;\n", "and e.status = 'running';\n"}},
-		pkg:   "./schedule", tests: "^TestRescue$/^leaves_a_live_run_alone_however_old$",
+		name:    "no lock on the execution",
+		edits:   []edit{{schema, "and e.status = 'running'\n    for no key update;\n", "and e.status = 'running';\n"}},
+		sampled: true,
+		pkg:     "./schedule", tests: "^TestRescue$/^leaves_a_live_run_alone_however_old$",
 	},
 	{
 		name:  "begin by the id only",
@@ -72,8 +74,8 @@ var mutants = []mutant{
 	{
 		name: "no pipeline: commit sent when the refresh has answered",
 		edits: []edit{
-			{transaction, "	queue(reach(&done.committed), `commit`)\n	for _, sql := range schedule.SettleStatements() {\n		queue(pass, sql)\n	}\n", ""},
-			{transaction, "	return done, err\n}\n\n// interval is", "	if err == nil {\n		_, err = conn.Exec(ctx, `commit`)\n		done.committed = err == nil\n	}\n	return done, err\n}\n\n// interval is"},
+			{transaction, "	p.queue(reach(committed), `commit`)\n	var schedules []int64\n", "	if true {\n		return\n	}\n	var schedules []int64\n"},
+			{transaction, "	err = p.send(ctx, conn)\n	return done, err\n}\n", "	err = p.send(ctx, conn)\n	if err == nil {\n		_, err = conn.Exec(ctx, `commit`)\n		done.committed = err == nil\n	}\n	return done, err\n}\n"},
 		},
 		pkg: "./cmd/mvsched", tests: "^TestScript$/^worker_killed$",
 	},
@@ -83,9 +85,10 @@ var mutants = []mutant{
 		pkg:   "./cmd/mvsched", tests: "^TestScript$/^worker_killed$",
 	},
 	{
-		name:  "record in a second transaction",
-		edits: []edit{{transaction, "	queue(pass, `set local search_path = pg_catalog, pg_temp`)\n", "	queue(pass, `commit`)\n	queue(pass, `begin`)\n	queue(pass, `set local search_path = pg_catalog, pg_temp`)\n"}},
-		pkg:   "./refresh", tests: "^TestRunDue$|^TestTheRecordIsDeleted$",
+		name:    "record in a second transaction",
+		edits:   []edit{{transaction, "	p.queue(pass, `set local search_path = pg_catalog, pg_temp`)\n", "	p.queue(pass, `commit`)\n	p.queue(pass, `begin`)\n	p.queue(pass, `set local search_path = pg_catalog, pg_temp`)\n"}},
+		sampled: true,
+		pkg:     "./refresh", tests: "^TestTheRecordIsDeleted$",
 	},
 	{
 		name:  "the view's OID is not compared before the commit",
@@ -114,18 +117,18 @@ var mutants = []mutant{
 	},
 	{
 		name: "rescue by time only",
-		edits: []edit{{execution, "   and (e.xmax::text <> '0' or e.started_at + e.start_grace < clock_timestamp()", "   and (e.started_at + e.start_grace < clock_timestamp()"},
+		edits: []edit{{execution, "   and (e.xmax::text <> '0' and e.batch_at is null or coalesce(", "   and (coalesce("},
 			{execution, "     for no key update of e skip locked\n), verdict", "), verdict"}},
 		pkg: "./schedule", tests: "^TestRescue$/^leaves_a_live_run_alone_however_old$",
 	},
 	{
 		name:  "rescue without grace",
-		edits: []edit{{execution, "e.started_at + e.start_grace < clock_timestamp()", "e.started_at <= clock_timestamp()"}},
+		edits: []edit{{execution, "e.started_at) + e.start_grace < clock_timestamp()", "e.started_at) <= clock_timestamp()"}},
 		pkg:   "./schedule", tests: "^TestRescue$/^leaves_a_claim_in_its_grace_alone$",
 	},
 	{
 		name:  "rescue by grace only, not by xmax",
-		edits: []edit{{execution, "   and (e.xmax::text <> '0' or e.started_at", "   and (e.started_at"}},
+		edits: []edit{{execution, "   and (e.xmax::text <> '0' and e.batch_at is null or coalesce(", "   and (coalesce("}},
 		pkg:   "./schedule", tests: "^TestRescue$/^abandons_a_run_whose_transaction_is_gone_at_once$",
 	},
 	{
@@ -165,7 +168,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "the view's name by concatenation",
-		edits: []edit{{transaction, "queue(pass, refresh+name.Identifier().Sanitize())", "queue(pass, refresh+name.Schema+\".\"+name.Name)"}},
+		edits: []edit{{transaction, "view := schedule.ViewName{Schema: claim.Schema, Name: claim.Name}.Identifier().Sanitize()", "view := claim.Schema + `.` + claim.Name"}},
 		pkg:   "./cmd/mvsched", tests: "^TestScript$/^names$",
 	},
 	{

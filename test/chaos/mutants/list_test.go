@@ -24,3 +24,14 @@ func TestEveryMutantHasItsPlace(t *testing.T) {
 		}
 	}
 }
+
+// Three of what `make mutants` tries: two workers at one claim, a live run taken for dead, a success without its refresh.
+func TestSampledMutantsAreKilled(t *testing.T) {
+	killed, all, err := try(t.Context(), filepath.Join("..", "..", ".."), func(m mutant) bool { return m.sampled })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all != 3 || killed != all {
+		t.Errorf("%d of %d mutants killed", killed, all)
+	}
+}

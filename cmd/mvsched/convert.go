@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mvsched/mvsched/refresh"
+	"github.com/mvsched/mvsched/schedule"
+)
+
+type convertOptions struct {
+	view   schedule.ViewName
+	key    []string // nil: of its unique index
+	back   bool
+	dryRun bool
+}
+
+func newConvertCmd(a *app) *cobra.Command {
+	var opts convertOptions
+	var key string
+	cmd := &cobra.Command{
+		Use:     "convert VIEW [--key COLUMNS] [--back]",
+		Short:   "Turn a materialized view into a merge table, or back",
+		GroupID: groupSchedule,
+		Long: `Turns a scheduled materialized view into a merge table of the same name, kept equal to the plain view VIEW_source, which
+gets its query. Its indexes, grants and comments stay, and so do the plain views that read it. A materialized view that
+reads it is in the way, since it would have to be made again.
+
+The statements are printed, then run in one transaction: the table is built beside the view, and takes its place in a
+moment. --back undoes it.`,
+		Example:           `  mvsched convert cinema.venue_view`,
+		Args:              oneView,
+		ValidArgsFunction: a.completeViews,
+	}
+	cmd.RunE = a.command(func(ctx context.Context, args []string) (err error) {
+		if opts.view, err = schedule.ParseViewName(args[0]); err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("key") {
+			if opts.key, err = parseKey(key); err != nil {
+				return err
+			}
+		}
+		return runConvert(ctx, a, opts)
+	})
+	cmd.Flags().StringVar(&key, "key", "", "the columns that say which rows are the same one (default: those of its unique index)")
+	cmd.Flags().BoolVar(&opts.back, "back", false, "turn a merge table into a materialized view")
+	cmd.Flags().BoolVar(&opts.dryRun, "dry-run", false, "only print the statements")
+	return cmd
+}
+
+func runConvert(ctx context.Context, a *app, opts convertOptions) error {
+	pool, store, err := a.connect(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	conversion, err := store.PlanConversion(ctx, opts.view, opts.key, opts.back)
+	if err != nil {
+		return err
+	}
+	if !a.quiet || opts.dryRun {
+		sql := "begin;\n" + strings.Join(conversion.Build, ";\n") + ";\n-- from here on readers wait\n" +
+			strings.Join(conversion.Swap, ";\n") + ";\ncommit;\n"
+		if err := a.write(sql); err != nil {
+			return err
+		}
+	}
+	if opts.dryRun {
+		return nil
+	}
+	if err := store.Convert(ctx, conversion); err != nil {
+		return err
+	}
+	undo := "mvsched convert " + refresh.ShellWord(conversion.View)
+	if !opts.back {
+		undo += " --back"
+	}
+	a.talk("undo: %s", undo)
+	return nil
+}

@@ -1,0 +1,97 @@
+package refresh_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// mergeTable schedules public.copy as a merge table of public.source by id.
+func (b *bundle) mergeTable(window string) {
+	b.Helper()
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule
+		(materialized_view_name, kind, merge_source, merge_key, merge_window, refresh_interval)
+		values ('public.copy', 'merge', 'public.source', '{id}', nullif($1, ''), '1 hour')`, window)
+}
+
+// refreshed refreshes what is due, which is to succeed with so many rows inserted and deleted.
+func (b *bundle) refreshed(inserted, deleted int64) {
+	b.Helper()
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now()`)
+	e := b.runDue()["public.copy"]
+	if e.Status != schedule.Succeeded || *e.RowsInserted != inserted || *e.RowsDeleted != deleted {
+		b.Errorf("%s %s %s, want +%d -%d", e.Status, text(e.ErrorMessage), counted(e), inserted, deleted)
+	}
+}
+
+func counted(e schedule.Execution) string {
+	if e.RowsInserted == nil {
+		return "null"
+	}
+	return fmt.Sprintf("+%d -%d", *e.RowsInserted, *e.RowsDeleted)
+}
+
+// Such a view is read into a temporary table first, unless there is a window; nothing is left of that.
+func TestMergeTableOfASlowView(t *testing.T) {
+	for name, window := range map[string]string{"all": "", "window": "id < 100"} {
+		t.Run(name, func(t *testing.T) {
+			b := setupJobs(t, 1)
+			b.Exec(`create table public.factor as select 1::bigint as by`)
+			b.Exec(`create view public.source as select g % 10 as id, sum(g * by) as total from generate_series(1, 200000) g, public.factor group by 1`)
+			b.Exec(`create table public.copy (id int primary key, total numeric)`)
+			b.mergeTable(window)
+			b.refreshed(10, 0)
+			b.refreshed(0, 0)
+			b.Exec(`update public.factor set by = 2`)
+			b.refreshed(10, 10)
+			b.Check("0", `select count(*) from public.copy full join public.source using (id) where copy.total is distinct from source.total`)
+			b.Check("0", `select count(*) from pg_class where relname = 'mvsched_merge'`)
+
+			b.Exec(`create or replace view public.source as select g % 10 as id, sum(g * by) as total from generate_series(1, 200000) g, public.factor group by g % 10, g % 20`)
+			b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now()`)
+			if e := b.runDue()["public.copy"]; text(e.ErrorName) != "cardinality_violation" {
+				t.Errorf("two rows have the same key: %s %s", e.Status, text(e.ErrorMessage))
+			}
+		})
+	}
+}
+
+func TestMergeTableIsATable(t *testing.T) {
+	for name, c := range map[string]struct{ table, window string }{
+		"partitioned": {`create table public.copy (id int primary key, name text, mail text) partition by range (id);
+			create table public.low partition of public.copy for values from (0) to (3);
+			create table public.high partition of public.copy for values from (3) to (100)`, ""},
+		"partitioned with a window": {`create table public.copy (id int primary key, name text, mail text) partition by range (id);
+			create table public.low partition of public.copy for values from (0) to (3);
+			create table public.high partition of public.copy for values from (3) to (100)`, "id >= 0"},
+		"second unique index": {`create table public.copy (id int primary key, name text, mail text unique)`, ""},
+		"what it generates": {`create table public.copy (n int generated always as identity, id int unique, name text, mail text,
+			upper text generated always as (upper(name)) stored)`, ""},
+		"identity from the view": {`create table public.copy (id int generated always as identity primary key, name text, mail text)`, "id > 0"},
+		"names":                  {`create table public.copy (id int primary key, name text, mail text)`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			b.Exec(`create table public.base (id int, name text, mail text)`)
+			b.Exec(`create view public.source as select name, mail, id from public.base`)
+			b.Exec(c.table)
+			b.mergeTable(c.window)
+			same := func() {
+				t.Helper()
+				b.Check("0", `select count(*) from ((select id, name, mail from public.copy except all select id, name, mail from public.source)
+					union all (select id, name, mail from public.source except all select id, name, mail from public.copy)) d`)
+			}
+			b.Exec(`insert into public.base select g, 'n' || g, 'm' || g from generate_series(1, 5) g`)
+			b.refreshed(5, 0)
+			same()
+			// What is gone makes room for what is new, in whichever unique index.
+			b.Exec(`delete from public.base where id = 2`)
+			b.Exec(`insert into public.base values (6, 'six', 'm2')`)
+			b.Exec(`update public.base set name = null where id = 3`)
+			b.refreshed(2, 2)
+			same()
+			b.refreshed(0, 0)
+		})
+	}
+}

@@ -1,0 +1,70 @@
+package schedule
+
+import (
+	"sync"
+	"time"
+)
+
+// Floor is where a worker looks for what is due, while a look from the beginning takes long: what was due before that
+// place has been claimed, and leads nowhere. That is where somebody holds a transaction open for long; see mvsched.claim in
+// schema.sql. Nobody tells it what others make due before it, so it holds for a while only: ten times as long as it took to
+// find it.
+type Floor struct {
+	mu    sync.Mutex
+	at    *Position
+	until time.Time
+}
+
+// What is quicker than this needs no floor, by the worker's clock. A look does other things too.
+const (
+	QuickClaim = 5 * time.Millisecond
+	QuickLook  = 50 * time.Millisecond
+)
+
+// longestFloor bounds how long something may be passed over that others have made due before the floor.
+const longestFloor = 3 * time.Second
+
+// ClaimsFloorLater is how much longer a claim goes by a floor than a look does, so that the long way is mostly the look's.
+const ClaimsFloorLater = time.Second
+
+// Begin is where to begin, by a floor that has been over for so long at the most; nil: at the beginning.
+func (f *Floor) Begin(over time.Duration) *Position {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Since(f.until) > over {
+		return nil
+	}
+	return f.at
+}
+
+// Seen is told which place came first when it was begun since there, and how long that took.
+func (f *Floor) Seen(since, first *Position, took, quick time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case first == nil:
+	case since == nil:
+		f.at = first
+		if took > quick {
+			f.until = time.Now().Add(min(10*took, longestFloor))
+		}
+	case f.at != nil && before(f.at, first):
+		f.at = first
+	}
+}
+
+// Lower is told that something has been made due for that instant.
+func (f *Floor) Lower(due time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if place := (Position{DueAt: due}); f.at != nil && before(&place, f.at) {
+		f.at = &place
+	}
+}
+
+func before(a, b *Position) bool {
+	if a.DueAt.Equal(b.DueAt) {
+		return a.ScheduleID < b.ScheduleID
+	}
+	return a.DueAt.Before(b.DueAt)
+}

@@ -1,0 +1,151 @@
+package schedule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Merge says what a merge table is kept equal to, and by which columns. Its window, and how often it is refreshed beyond
+// that, are settings, which can be changed.
+type Merge struct {
+	Source ViewName // a plain view
+	Key    []string // names of columns, as they are
+
+	// Create makes the table: the columns of the view, the key as its primary key, and whoever may read the view may read
+	// the table. Its first refresh is one of all rows.
+	Create bool
+}
+
+// DefinitionError is what the server says against the definition of a merge table, or of columns.
+type DefinitionError struct {
+	Problem string
+	Hint    string // may be empty
+}
+
+func (e *DefinitionError) Error() string { return e.Problem }
+
+// placeSQL is asked in the session's own search_path: where a table is, or would be made.
+const placeSQL = `
+select mvsched.find_relation($1)::pg_catalog.int8, mvsched.relation_name(mvsched.find_relation($1)),
+       pg_catalog.format('%I.%I', coalesce(case when $3::pg_catalog.text operator(pg_catalog.<>) '' then $3::pg_catalog.text end, pg_catalog.current_schema()), $4::pg_catalog.text),
+       mvsched.relation_name(mvsched.find_relation($2)), mvsched.find_schedule($1, mvsched.find_relation($1), pg_catalog.current_schemas(true)) is not null`
+
+const equalitiesSQL = `
+select mvsched.merge_equalities(s.view_oid, s.merge_key) is not null or s.view_oid is null
+  from mvsched.materialized_view_refresh_schedule s
+ where s.materialized_view_name = $1`
+
+// AddMerge schedules a table as a merge table: ErrNoView or ErrScheduled in a *ViewError, or a *DefinitionError, say what
+// is in the way. It is due at once.
+func (s *Store) AddMerge(ctx context.Context, table ViewName, merge Merge, settings Settings, ifNotExists bool) (int, error) {
+	var oid *int64
+	var name, canonical, source *string
+	var scheduled bool
+	err := s.db.QueryRow(ctx, placeSQL, table.String(), merge.Source.String(), table.Schema, table.Name).
+		Scan(&oid, &name, &canonical, &source, &scheduled)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("adding a merge table: %w", err)
+	case source == nil:
+		return 0, &ViewError{View: merge.Source.String(), Err: ErrNoView}
+	case scheduled && ifNotExists:
+		return 0, nil
+	case scheduled:
+		return 0, &ViewError{View: table.String(), Err: ErrScheduled}
+	case oid == nil && !merge.Create:
+		return 0, &ViewError{View: table.String(), Err: ErrNoView}
+	case oid != nil && merge.Create:
+		return 0, &DefinitionError{Problem: fmt.Sprintf("%s exists already", *name), Hint: "leave --create out"}
+	case oid == nil:
+		name = canonical
+	}
+	settings.merge, settings.source = &merge, source
+	added := 0
+	err = s.edit(ctx, "adding a merge table", func(ctx context.Context, tx pgx.Tx) error {
+		if merge.Create {
+			statements, err := tableStatements(ctx, tx, *name, *source, merge.Key)
+			if err != nil {
+				return err
+			}
+			for _, sql := range statements {
+				if _, err := tx.Exec(ctx, sql); err != nil {
+					return err
+				}
+			}
+		}
+		if added, err = s.insert(ctx, tx, []string{*name}, settings, ifNotExists); err != nil {
+			return err
+		}
+		var indexed bool
+		if err := tx.QueryRow(ctx, equalitiesSQL, *name).Scan(&indexed); err != nil {
+			return err
+		}
+		if !indexed {
+			columns := identifiers(merge.Key)
+			return &DefinitionError{
+				Problem: fmt.Sprintf("table %s has no unique index on (%s)", *name, columns),
+				Hint:    fmt.Sprintf("`create unique index on %s (%s)`, or let --create make the table", *name, columns),
+			}
+		}
+		return nil
+	})
+	if refused := refusedDefinition(err); refused != nil {
+		return 0, refused
+	}
+	return added, err
+}
+
+// grantsSQL are the grants of one relation as statements for another.
+const grantsSQL = `
+select format('grant %s on %s to %s%s', string_agg(distinct lower(g.privilege_type), ', '), $2::text,
+              case g.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end,
+              case when g.is_grantable then ' with grant option' else '' end)
+  from pg_catalog.pg_class c
+ cross join lateral aclexplode(c.relacl) g
+ where c.oid = $1::text::regclass and g.grantee <> c.relowner and g.privilege_type = any ($3::text[])
+ group by g.grantee, g.is_grantable
+ order by 1`
+
+// tableStatements make a table of the columns of a view, with a key, for those who may read the view.
+func tableStatements(ctx context.Context, tx pgx.Tx, table, source string, key []string) ([]string, error) {
+	statements := []string{
+		fmt.Sprintf("create table %s (like %s)", table, source),
+		fmt.Sprintf("alter table %s add primary key (%s)", table, identifiers(key)),
+	}
+	rows, err := tx.Query(ctx, grantsSQL, source, table, []string{"SELECT"})
+	if err != nil {
+		return nil, err
+	}
+	grants, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return append(statements, grants...), err
+}
+
+// identifiers is a list of names as SQL has it. A keyword is a name only in quotes, and which are keywords the server knows.
+func identifiers(names []string) string {
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = pgx.Identifier{name}.Sanitize()
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// refusedDefinition is the error of the trigger that looks at a definition, for people; nil: it is another one.
+func refusedDefinition(err error) *DefinitionError {
+	var pgErr *pgconn.PgError
+	refusals := []string{
+		pgerrcode.UndefinedColumn, pgerrcode.UndefinedTable, pgerrcode.UndefinedFunction, pgerrcode.UndefinedObject,
+		pgerrcode.DatatypeMismatch, pgerrcode.SyntaxError, pgerrcode.WrongObjectType, pgerrcode.DuplicateColumn,
+		pgerrcode.DuplicateTable, pgerrcode.InvalidTableDefinition, pgerrcode.NotNullViolation, pgerrcode.UniqueViolation,
+	}
+	if !errors.As(err, &pgErr) || !slices.Contains(refusals, pgErr.Code) {
+		return nil
+	}
+	return &DefinitionError{Problem: pgErr.Message, Hint: pgErr.Hint}
+}

@@ -175,15 +175,15 @@ func TestSettlingBehindARefreshFails(t *testing.T) {
 	b.view("b", "select 1 as id")
 	b.Exec(`create sequence public.calls`)
 	b.Exec(`create table public.limits (settled_within text)`)
-	b.Exec(`alter function mvsched.settle() rename to settle_them`)
-	b.Exec(`create function mvsched.settle() returns void language plpgsql as $$
+	b.Exec(`alter function mvsched.settle(bigint) rename to settle_them`)
+	b.Exec(`create function mvsched.settle(schedule bigint default null) returns timestamptz language plpgsql as $$
 		begin
 			if exists (select from mvsched.materialized_view_refresh_schedule_execution where status = 'succeeded')
 				and nextval('public.calls') = 1 then
 				raise exception 'not now';
 			end if;
 			insert into public.limits values (current_setting('statement_timeout'));
-			perform mvsched.settle_them();
+			return mvsched.settle_them(schedule);
 		end $$`)
 	executions := b.runDue()
 	for _, view := range []string{"public.a", "public.b"} {

@@ -267,12 +267,12 @@ comment on function mvsched.can_be("char", text) is
 -- Who may write a schedule may write this into another role's transaction. So it is only what decides how the server
 -- gets at the rows of the view and how much memory that takes, what every role may set, and what holds for a transaction.
 --
---   what the view says     DateStyle, TimeZone, extra_float_digits, gin_fuzzy_search_limit, …: a refresh by hand would differ
+--   what the view says     DateStyle, TimeZone, extra_float_digits, gin_fuzzy_search_limit and so on: a refresh by hand would differ
 --   what names mean        search_path has a column of its own; role, session_authorization, row_security: whose rights
 --   limits                 statement_timeout and lock_timeout have columns of their own; others would end the record too
 --   what a success means   synchronous_commit: others are told of it before it is safe. It does not make a refresh faster
 --   too late               temp_buffers: only before a session's first temporary table, and the session has refreshed before
---   needs a superuser      temp_file_limit, session_replication_role, …
+--   needs a superuser      temp_file_limit, session_replication_role and so on
 --
 -- One of these is worse than it looks, and refused by its value: without merge joins, CONCURRENTLY compares every row with
 -- every other to find duplicates (a million rows: stopped after 6 minutes, instead of 4 seconds).

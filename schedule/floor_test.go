@@ -1,0 +1,105 @@
+package schedule_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// While somebody holds a transaction open, what has been claimed stays in the index on what is due. A claim that is told
+// where the first due schedule was reads none of that.
+func TestClaimSince(t *testing.T) {
+	t.Parallel()
+	const views, claimed = 3000, 2000
+	b := setup(t)
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval, next_run_at)
+		select 'public.v' || g, '10 hours', now() - interval '1 hour' from generate_series(1, $1::integer) g`, views)
+	holder, err := b.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Rollback(t.Context())
+	if _, err := holder.Exec(t.Context(), `select pg_catalog.pg_current_xact_id()`); err != nil {
+		t.Fatal(err)
+	}
+	claims, err := b.store.Claim(t.Context(), schedule.ClaimOptions{Limit: claimed, Settled: true})
+	if err != nil || len(claims) != claimed {
+		t.Fatalf("%d claims, %v", len(claims), err)
+	}
+
+	// entries is how many entries of the index a claim has read.
+	entries := func(since *schedule.Position) (read int64) {
+		t.Helper()
+		tx, err := b.Pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback(t.Context())
+		var dueAt *time.Time
+		var id *int64
+		if since != nil {
+			dueAt, id = &since.DueAt, &since.ScheduleID
+		}
+		// What the session has not reported yet counts too.
+		count := `select pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass)`
+		var before int64
+		if err := tx.QueryRow(t.Context(), count).Scan(&before); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), schedule.ClaimSQL, "test", 1, nil, nil, nil, false, dueAt, id); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.QueryRow(t.Context(), count).Scan(&read); err != nil {
+			t.Fatal(err)
+		}
+		return read - before
+	}
+	next, err := b.store.Claim(t.Context(), schedule.ClaimOptions{Limit: 1, Settled: true})
+	if err != nil || len(next) != 1 || next[0].FirstDue == nil || next[0].FirstDue.ScheduleID != *next[0].ScheduleID {
+		t.Fatalf("%+v, %v", next, err)
+	}
+	if read := entries(nil); read < claimed {
+		t.Errorf("from the beginning %d entries", read) // then this test shows nothing
+	}
+	if read := entries(next[0].FirstDue); read > 100 {
+		t.Errorf("from the first due schedule on %d entries", read)
+	}
+}
+
+func TestFloor(t *testing.T) {
+	t.Parallel()
+	at := func(second, id int64) *schedule.Position {
+		return &schedule.Position{DueAt: time.Unix(second, 0), ScheduleID: id}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var floor schedule.Floor
+		is := func(why string, want *schedule.Position, over time.Duration) {
+			t.Helper()
+			got := floor.Begin(over)
+			if (got == nil) != (want == nil) || got != nil && *got != *want {
+				t.Errorf("%s: %v, want %v", why, got, want)
+			}
+		}
+		is("at first", nil, 0)
+		floor.Seen(nil, at(1, 1), schedule.QuickLook, schedule.QuickLook)
+		is("a quick look", nil, 0)
+		floor.Seen(nil, at(1, 1), 100*time.Millisecond, schedule.QuickLook)
+		is("a slow look", at(1, 1), 0)
+		floor.Seen(at(1, 1), at(1, 7), time.Millisecond, schedule.QuickClaim)
+		is("a claim has seen a later one", at(1, 7), 0)
+		floor.Seen(at(1, 1), at(1, 3), time.Millisecond, schedule.QuickClaim)
+		is("another one, which began before that", at(1, 7), 0)
+		floor.Lower(time.Unix(2, 0))
+		is("something is due later", at(1, 7), 0)
+		floor.Lower(time.Unix(1, 0))
+		is("something is due before", at(1, 0), 0)
+		<-time.After(time.Second + 1) // of synctest's clock
+		is("ten times as long for a look", nil, 0)
+		is("a claim goes by it for longer", at(1, 0), schedule.ClaimsFloorLater)
+		floor.Seen(nil, at(3, 1), time.Minute, schedule.QuickLook)
+		<-time.After(3*time.Second + 1)
+		is("three seconds at the most", nil, 0)
+	})
+}

@@ -60,6 +60,16 @@ func TestGroup(t *testing.T) {
 	}
 	const sums = `select concat_ws(' ', (select sum(n) from public.a), (select sum(n) from public.b), (select sum(n) from public.c))`
 
+	t.Run("sets_what_one_member_asks_for_for_that_one_alone", func(t *testing.T) {
+		const seen = `current_setting('work_mem') || ' ' || current_setting('enable_indexscan') as seen`
+		b := three(t, "select 1 as id, "+seen, "select 1 as id, "+seen)
+		own := b.Value("select " + seen)
+		b.set("a", `settings = '{"work_mem": "77MB", "enable_indexscan": "off"}'`)
+		b.checkEnd(b.runDue(), "c", schedule.Succeeded, "")
+		b.Check("77MB off", `select seen from public.a`)
+		b.Check(own, `select seen from public.b`)
+	})
+
 	t.Run("is_one_transaction_with_a_record_of_each", func(t *testing.T) {
 		b := three(t, same, same)
 		got := b.runDue()

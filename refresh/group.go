@@ -104,7 +104,7 @@ const beginMemberSQL = `select mvsched.begin_refresh($1, $2, $3, $4, $5, $6)`
 
 const memberSucceededSQL = `select e.ended_at from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`
 
-// sendGroup sends the whole transaction like sendRefresh. A member takes 0.7 kB of it: the ten or so of a usual group are in
+// sendGroup sends the whole transaction like sendRefresh. A member takes 0.7 kB of it, more with settings: the ten or so of a usual group are in
 // one network buffer of the server. Of a larger one a dead worker's connection may lose the end; then nothing of it
 // was committed.
 //

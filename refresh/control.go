@@ -248,6 +248,9 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 		outlook, err = r.Store.On(r.conn).Tend(ctx, options)
 		if err == nil {
 			r.refresher.floor.Seen(options.Since, outlook.FirstDue, time.Since(asked), schedule.QuickLook)
+			if outlook.MadeDue != nil {
+				r.refresher.floor.Lower(*outlook.MadeDue)
+			}
 		}
 		if err == nil || !r.conn.Conn().IsClosed() {
 			break

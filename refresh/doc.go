@@ -12,7 +12,7 @@
 //	set local search_path = pg_catalog, pg_temp
 //	select mvsched.refresh_succeeded(…)            is it still that view? then the record
 //	commit                                         contents, record and NOTIFY at once
-//	begin; select mvsched.settle(); commit         what that means for the schedules
+//	begin; select mvsched.settle(…); commit        what that means for the schedules
 //
 // The statements go out in one write, with one Sync behind them. From then on the server needs nobody: when the
 // worker dies, by kill -9 or with its machine, the refresh completes and is recorded. Two settings make that true, and

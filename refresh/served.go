@@ -106,7 +106,7 @@ func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 	return next
 }
 
-func (v *servedViews) claim(ctx context.Context, store *schedule.Store, turn turn) (*schedule.Claim, error) {
+func (v *servedViews) claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error) {
 	claims, err := store.Claim(ctx, schedule.ClaimOptions{
 		Worker: v.worker.Name, Limit: 1, Queues: v.worker.Queues, Usual: v.worker.Usual, Settled: turn.settled, Since: turn.since,
 	})
@@ -117,7 +117,7 @@ func (v *servedViews) claim(ctx context.Context, store *schedule.Store, turn tur
 		return nil, err
 	}
 	v.empty, v.waiting = 0, time.Time{}
-	return &claims[0], nil
+	return claims, nil
 }
 
 func (v *servedViews) over(int64, *schedule.Execution) bool { return false }

@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -58,7 +59,7 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 	for ctx.Err() == nil && !conn.IsClosed() {
 		asked := time.Now()
 		turn.since = r.refresher.floor.Begin(schedule.ClaimsFloorLater)
-		claim, err := r.source.claim(r.work, store, turn) //nolint:contextcheck // what has begun goes on when ctx ends, for the grace
+		claims, err := r.source.claim(r.work, store, turn) //nolint:contextcheck // what has begun goes on when ctx ends, for the grace
 		if end.claims > 0 {
 			// Not before: the control loop would be settling what has just ended while this claim wants to see it settled,
 			// and would pass over the views that have waited for it.
@@ -69,19 +70,19 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 			r.refresher.log.Debug("lost a connection while claiming", "error", err)
 			break // the control loop looks again, and says so when the server is gone
 		}
-		if err != nil || claim == nil {
+		if err != nil || len(claims) == 0 {
 			end.err = err
 			break
 		}
-		r.refresher.floor.Seen(turn.since, claim.FirstDue, time.Since(asked), schedule.QuickClaim)
-		end.claims++
-		if claim.Skipped != "" {
-			if end.err = r.skipped(r.work, store, *claim); end.err != nil { //nolint:contextcheck // as above
+		r.refresher.floor.Seen(turn.since, claims[0].FirstDue, time.Since(asked), schedule.QuickClaim)
+		end.claims += len(claims)
+		if claims[0].Skipped != "" { // of a group, all are
+			if end.err = r.skipped(r.work, store, claims); end.err != nil { //nolint:contextcheck // as above
 				break
 			}
 			continue
 		}
-		if turn.settled, end.err = r.refresh(r.work, conn, *claim); end.err != nil { //nolint:contextcheck // as above
+		if turn.settled, end.err = r.refresh(r.work, conn, claims); end.err != nil { //nolint:contextcheck // as above
 			break
 		}
 	}
@@ -106,19 +107,21 @@ func (r *run) mayLose() bool {
 	return r.lost <= maxLost
 }
 
-// skipped tells of an execution that ended with its claim.
-func (r *run) skipped(ctx context.Context, store *schedule.Store, claim schedule.Claim) error {
-	execution, err := store.Execution(ctx, claim.ExecutionID)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return nil // deleted meanwhile
-	case err != nil:
-		return err
-	}
-	r.keep(execution)
-	r.tellOver(claim.ExecutionID, &execution)
-	if r.Ended != nil {
-		r.Ended(execution)
+// skipped tells of executions that ended with their claim.
+func (r *run) skipped(ctx context.Context, store *schedule.Store, claims []schedule.Claim) error {
+	for _, claim := range claims {
+		execution, err := store.Execution(ctx, claim.ExecutionID)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			continue // deleted meanwhile
+		case err != nil:
+			return err
+		}
+		r.keep(execution)
+		r.tellOver(claim.ExecutionID, &execution)
+		if r.Ended != nil {
+			r.Ended(execution)
+		}
 	}
 	return nil
 }
@@ -167,23 +170,34 @@ func (r *run) wake() {
 	}
 }
 
-// refresh refreshes one claimed view and tells who wants to know. It reports whether its end has been settled.
-func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim) (settled bool, err error) {
+// refresh refreshes one claimed view, or all of a group, and tells who wants to know. It reports whether their end has been
+// settled.
+func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claims []schedule.Claim) (settled bool, err error) {
 	own, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r.mu.Lock()
-	r.active[claim.ExecutionID] = &activeRefresh{claim: claim, since: time.Now(), cancel: cancel}
-	r.mu.Unlock()
-	if r.Started != nil {
-		r.Started(claim)
+	for _, claim := range claims {
+		r.mu.Lock()
+		r.active[claim.ExecutionID] = &activeRefresh{claim: claim, since: time.Now(), cancel: cancel}
+		r.mu.Unlock()
+		if r.Started != nil {
+			r.Started(claim)
+		}
+		r.janitor.giveWay(claim.OID)
 	}
-	r.janitor.giveWay(claim.OID)
 
-	execution, settled, err := r.refresher.refresh(own, conn, claim)
+	outcomes, settled := r.refresher.refreshAll(own, conn, claims)
 
-	r.mu.Lock()
-	delete(r.active, claim.ExecutionID)
-	r.mu.Unlock()
+	for i, claim := range claims {
+		r.mu.Lock()
+		delete(r.active, claim.ExecutionID)
+		r.mu.Unlock()
+		err = cmp.Or(err, r.over(ctx, conn, claim, outcomes[i].execution, outcomes[i].err))
+	}
+	return settled, err
+}
+
+// over tells how the refresh of one view has ended. The error is one that the slot cannot go on with.
+func (r *run) over(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, execution schedule.Execution, err error) error {
 	if err == nil {
 		r.keep(execution)
 		r.tellOver(claim.ExecutionID, &execution)
@@ -194,12 +208,12 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		log.Warn("was refreshed, or not, but its record has been deleted meanwhile")
-		return settled, nil
+		return nil
 	case errors.Is(err, errHeld):
 		log.Warn("is left to the next run", "error", err)
-		return settled, nil
+		return nil
 	case err != nil:
-		return settled, err
+		return err
 	}
 	if r.Ended != nil {
 		r.Ended(execution)
@@ -210,7 +224,7 @@ func (r *run) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim)
 			log.Warn("was renamed, and its schedule still bears the old name", "error", err)
 		}
 	}
-	return settled, nil
+	return nil
 }
 
 // progressed tells how far a drain has come. From the first batch on, others may help with it.

@@ -80,12 +80,12 @@ func (d *dueViews) look() schedule.TendOptions {
 
 func (d *dueViews) spent() bool { return d.worker.Limit > 0 && d.claimed >= d.worker.Limit }
 
-func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) (*schedule.Claim, error) {
+func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error) {
 	// Counted before it is known to succeed: slots that claim at the same time must not pass the limit together.
 	d.mu.Lock()
 	if d.spent() {
 		d.mu.Unlock()
-		return nil, nil //nolint:nilnil // nothing more to claim
+		return nil, nil
 	}
 	d.claimed++
 	options := schedule.ClaimOptions{
@@ -101,8 +101,9 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) 
 		d.empty++
 		return nil, err
 	}
+	d.claimed += len(claims) - 1
 	d.empty = 0
-	return &claims[0], nil
+	return claims, nil
 }
 
 // over has nothing to do: the database knows what an end is good for.
@@ -118,6 +119,7 @@ type namedViews struct {
 
 	mu     sync.Mutex
 	views  []string          // not taken yet, each after its ancestors
+	groups map[string]string // those that are refreshed with others
 	taken  map[int64]string  // by execution; a view may be renamed meanwhile
 	ended  map[string]bool   // have ended
 	failed map[string]string // have failed, or been skipped for one that has: which one that was
@@ -159,10 +161,10 @@ func (n *namedViews) take() (view, failed string) {
 	return view, failed
 }
 
-func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn) (*schedule.Claim, error) {
+func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error) {
 	view, failed := n.take()
 	if view == "" {
-		return nil, nil //nolint:nilnil // nothing more to claim
+		return nil, nil
 	}
 	name, err := schedule.ParseViewName(view)
 	if err != nil {
@@ -175,28 +177,55 @@ func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn
 			return nil, err
 		}
 		n.took(execution.ID, view)
-		return &schedule.Claim{ExecutionID: execution.ID, View: view, Skipped: *execution.Reason}, nil
+		return []schedule.Claim{{ExecutionID: execution.ID, View: view, Skipped: *execution.Reason}}, nil
 	}
 	for {
-		claim, err := store.ClaimView(ctx, name, n.settings, options)
+		claims, err := n.claimNow(ctx, store, name, n.groups[view], options)
 		if err != nil {
 			n.putBack(view)
+			return nil, err
 		}
-		if claim != nil {
-			n.took(claim.ExecutionID, view)
+		if len(claims) == 1 {
+			n.took(claims[0].ExecutionID, view)
+		} else if len(claims) > 1 {
+			n.tookGroup(claims)
 		}
-		if claim != nil || err != nil {
-			return claim, err
+		if len(claims) > 0 {
+			return claims, nil
 		}
 		// Somebody else refreshes it. The control loop meanwhile finds out should that one be dead.
 		if !turn.patient {
 			n.putBack(view)
-			return nil, nil //nolint:nilnil // nothing that nobody is at
+			return nil, nil // nothing that nobody is at
 		}
 		pause(ctx, busyInterval)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+	}
+}
+
+// claimNow claims a view, with its group if it has one; none when somebody is at it.
+func (n *namedViews) claimNow(ctx context.Context, store *schedule.Store, view schedule.ViewName, group string, options schedule.ClaimOptions) (
+	[]schedule.Claim, error,
+) {
+	if group != "" {
+		return store.ClaimGroup(ctx, group, n.settings, options)
+	}
+	claim, err := store.ClaimView(ctx, view, n.settings, options)
+	if claim == nil {
+		return nil, err
+	}
+	return []schedule.Claim{*claim}, err
+}
+
+// tookGroup notes that views have been claimed together, those that were to come later too.
+func (n *namedViews) tookGroup(claims []schedule.Claim) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, claim := range claims {
+		n.taken[claim.ExecutionID] = claim.View
+		n.views = slices.DeleteFunc(n.views, func(view string) bool { return view == claim.View })
 	}
 }
 
@@ -222,6 +251,8 @@ func (n *namedViews) over(id int64, execution *schedule.Execution) (progress boo
 	switch {
 	case execution == nil:
 	case execution.Status.Bad():
+		n.failed[claimed] = execution.View
+	case execution.Reason != nil && *execution.Reason == schedule.ReasonGroupFailed:
 		n.failed[claimed] = execution.View
 	case execution.Reason != nil && *execution.Reason == schedule.ReasonUpstreamFailed:
 		for _, ancestor := range n.above[claimed] {

@@ -45,15 +45,8 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 	record schedule.Execution, settled bool, err error,
 ) {
 	chosen := claim.Choice()
-	switch {
-	case claim.OID == 0:
-		record, err = r.endDetached(ctx, conn, claim, schedule.Ending{
-			Status: schedule.Failed, Reason: schedule.ReasonMissing, ErrorName: "undefined_table",
-			ErrorMessage: fmt.Sprintf("materialized view %s does not exist", claim.View),
-		})
-		return record, false, err
-	case chosen.Impossible != nil:
-		record, err = r.endDetached(ctx, conn, claim, *chosen.Impossible)
+	if impossible := impossible(claim); impossible != nil {
+		record, err = r.endDetached(ctx, conn, claim, *impossible)
 		return record, false, err
 	}
 
@@ -83,6 +76,17 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 		r.floor.Lower(*sent.madeDue)
 	}
 	return sent.record, err == nil, nil
+}
+
+// impossible is how a refresh ends that need not be tried, nil for any other.
+func impossible(claim schedule.Claim) *schedule.Ending {
+	if claim.OID != 0 {
+		return claim.Choice().Impossible
+	}
+	return &schedule.Ending{
+		Status: schedule.Failed, Reason: schedule.ReasonMissing, ErrorName: "undefined_table",
+		ErrorMessage: fmt.Sprintf("materialized view %s does not exist", claim.View),
+	}
 }
 
 // failed records the end of a refresh that did not commit, as far as that is known, because of err.
@@ -140,13 +144,7 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chos
 	method := chosen.Method
 	var p pipeline
 	begin(&p, claim, method, claim.Timeout, &done)
-	statement, args := refreshStatement(claim, method)
-	p.queue(pass, statement, args...)
-	if claim.Parameters != nil {
-		p.queue(pass, noParametersSQL, *claim.Parameters)
-	}
-	// REFRESH runs as the view's owner. What follows runs as us, and must not see the owner's path.
-	p.queue(pass, `set local search_path = pg_catalog, pg_temp`)
+	materialize(&p, claim, method)
 	succeed(&p, conn, claim, chosen, &done)
 	err = p.send(ctx, conn)
 	return done, err
@@ -161,6 +159,17 @@ func begin(p *pipeline, claim schedule.Claim, method schedule.Method, limit time
 		claim.ClaimedAt.UTC().Format(time.RFC3339Nano))
 	p.queue(reach(&done.savepoint), `savepoint `+savepoint)
 	configure(p, claim)
+}
+
+// materialize queues the materialization's own statement, and takes back what was set for it.
+func materialize(p *pipeline, claim schedule.Claim, method schedule.Method) {
+	statement, args := refreshStatement(claim, method)
+	p.queue(pass, statement, args...)
+	if claim.Parameters != nil {
+		p.queue(pass, noParametersSQL, *claim.Parameters)
+	}
+	// REFRESH runs as the view's owner. What follows runs as us, and must not see the owner's path.
+	p.queue(pass, `set local search_path = pg_catalog, pg_temp`)
 }
 
 // configure queues what is set for the materialization's own statement alone.
@@ -178,15 +187,26 @@ func succeed(p *pipeline, conn *pgx.Conn, claim schedule.Claim, chosen schedule.
 	p.queue(one(conn, &done.record, schedule.ScanExecution), `select `+schedule.ExecutionColumns+`
 		  from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`,
 		executionOf(claim), oidOf(claim), claim.Schema, claim.Name, string(chosen.Method), chosen.Because)
-	p.queue(reach(&done.committed), `commit`)
-	if claim.ScheduleID == nil {
+	commit(p, conn, []schedule.Claim{claim}, &done.committed, &done.madeDue)
+}
+
+// commit queues the commit, and what the ends mean for the schedules.
+func commit(p *pipeline, conn *pgx.Conn, claims []schedule.Claim, committed *bool, madeDue **time.Time) {
+	p.queue(reach(committed), `commit`)
+	var schedules []int64
+	for _, claim := range claims {
+		if claim.ScheduleID != nil {
+			schedules = append(schedules, *claim.ScheduleID)
+		}
+	}
+	if len(schedules) == 0 {
 		return
 	}
-	before, settle, after := schedule.SettleStatements(*claim.ScheduleID)
+	before, settle, after := schedule.SettleStatements(schedules...)
 	for _, sql := range before {
 		p.queue(pass, sql)
 	}
-	p.queue(one(conn, &done.madeDue, pgx.RowTo[*time.Time]), settle)
+	p.queue(one(conn, madeDue, pgx.RowTo[*time.Time]), settle)
 	p.queue(pass, after)
 }
 
@@ -246,28 +266,43 @@ func (r *refresher) ending(ctx context.Context, err error, claim schedule.Claim,
 func (r *refresher) endUnderLock(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, ending schedule.Ending) (
 	schedule.Execution, error,
 ) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-	defer cancel()
-	if _, err := conn.Exec(ctx, `rollback to savepoint `+savepoint); err != nil {
-		return schedule.Execution{}, err
-	}
-	if ending.Reason == schedule.ReasonMissing {
-		var name *string
-		if err := conn.QueryRow(ctx, `select mvsched.view_name($1)`, claim.OID).Scan(&name); err != nil {
-			return schedule.Execution{}, err
-		}
-		if name != nil { // renamed while the refresh waited for its lock
-			ending.Reason = schedule.ReasonViewReplaced
-		}
-	}
-	execution, err := r.store.On(conn).EndUnderLock(ctx, claim, ending)
+	records, err := r.endAllUnderLock(ctx, conn, []schedule.Claim{claim}, []schedule.Ending{ending})
 	if err != nil {
 		return schedule.Execution{}, err
 	}
-	if _, err := conn.Exec(ctx, `commit`); err != nil {
-		return schedule.Execution{}, err
+	return records[0], nil
+}
+
+// endAllUnderLock does that for all that were refreshed in the transaction.
+func (r *refresher) endAllUnderLock(ctx context.Context, conn *pgx.Conn, claims []schedule.Claim, endings []schedule.Ending) (
+	[]schedule.Execution, error,
+) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	if _, err := conn.Exec(ctx, `rollback to savepoint `+savepoint); err != nil {
+		return nil, err
 	}
-	return execution, nil
+	var records []schedule.Execution
+	for i, claim := range claims {
+		if endings[i].Reason == schedule.ReasonMissing {
+			var name *string
+			if err := conn.QueryRow(ctx, `select mvsched.view_name($1)`, claim.OID).Scan(&name); err != nil {
+				return nil, err
+			}
+			if name != nil { // renamed while the refresh waited for its lock
+				endings[i].Reason = schedule.ReasonViewReplaced
+			}
+		}
+		record, err := r.store.On(conn).EndUnderLock(ctx, claim, endings[i])
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, record)
+	}
+	if _, err := conn.Exec(ctx, `commit`); err != nil {
+		return nil, err
+	}
+	return records, nil
 }
 
 // endDetached records an end in a transaction of its own.

@@ -17,7 +17,8 @@ func (r *run) lookAfterActive(ctx context.Context) {
 	var active, waiting []int64
 	for id, a := range r.active {
 		active = append(active, id)
-		if time.Since(a.since) < lockTimeout(a.claim, a.claim.Choice().Method)+time.Second {
+		// Of a group it is not known when the turn of each comes.
+		if a.claim.Group != "" || time.Since(a.since) < lockTimeout(a.claim, a.claim.Choice().Method)+time.Second {
 			waiting = append(waiting, id)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -81,11 +82,44 @@ func (w *Worker) Refresh(ctx context.Context, views []schedule.ViewName, options
 		}
 	}
 	ordered, above := graph.Order(names, options.Ancestors)
+	groups, err := w.joinGroups(ctx, ordered, above)
+	if err != nil {
+		return nil, err
+	}
 	r := w.newRun(ctx, &namedViews{
 		worker: w, settings: options.Settings, force: options.Force, whole: options.Whole,
-		views: ordered, above: above, taken: map[int64]string{}, ended: map[string]bool{}, failed: map[string]string{},
+		views: ordered, above: above, groups: groups, taken: map[int64]string{}, ended: map[string]bool{}, failed: map[string]string{},
 	})
 	return r.result(ctx, r.once(ctx))
+}
+
+// joinGroups finds the groups of the views. What one of a group waits for, all of it do; for one another they do not wait, nor for
+// what itself waits for one of them.
+func (w *Worker) joinGroups(ctx context.Context, views []string, above map[string][]string) (map[string]string, error) {
+	groups, alone := map[string]string{}, maps.Clone(above)
+	for _, view := range views {
+		name, err := schedule.ParseViewName(view)
+		if err != nil {
+			return nil, err
+		}
+		group, members, err := w.Store.Group(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if len(members) < 2 {
+			continue
+		}
+		groups[view] = group
+		within := func(v string) bool { return slices.Contains(members, v) }
+		above[view] = nil
+		for _, member := range members {
+			above[view] = append(above[view], alone[member]...)
+		}
+		above[view] = slices.DeleteFunc(above[view], func(ancestor string) bool {
+			return within(ancestor) || slices.ContainsFunc(alone[ancestor], within)
+		})
+	}
+	return groups, nil
 }
 
 // source is where the claims come from.
@@ -96,8 +130,9 @@ type source interface {
 	// look says what the source wants to know of the schedules.
 	look() schedule.TendOptions
 
-	// claim takes the next view; nil when there is none, or, without patience, none that nobody else is at.
-	claim(ctx context.Context, store *schedule.Store, turn turn) (*schedule.Claim, error)
+	// claim takes the next view, or a group of views; none when there is none, or, without patience, none that nobody else
+	// is at.
+	claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error)
 
 	// over is told that a claimed execution has ended, and how; nil: its record could not be had. It reports whether
 	// that may have made others ready.

@@ -94,6 +94,7 @@ type scheduleJSON struct {
 	Strategy            string              `json:"strategy"`
 	Vacuum              string              `json:"vacuum"`
 	Queue               string              `json:"queue"`
+	Group               *string             `json:"group"`
 	Priority            int                 `json:"priority"`
 	SearchPath          *string             `json:"search_path"`
 	Settings            schedule.Parameters `json:"settings"`
@@ -207,7 +208,7 @@ func toScheduleJSON(s schedule.Schedule) scheduleJSON {
 		JitterSeconds: secondsOf(s.Jitter), Retries: s.Retries, SuspendAfter: s.SuspendAfter,
 		OnParentFailure: string(s.OnParentFailure), SkipUnchanged: s.SkipUnchanged, MaxStalenessSeconds: *secondsOf(&s.MaxStaleness),
 		TimeoutSeconds: *secondsOf(&s.Timeout), LockTimeoutSeconds: secondsOf(s.LockTimeout), Strategy: string(s.Strategy),
-		Vacuum: string(s.Vacuum), Queue: s.Queue, Priority: s.Priority, SearchPath: s.SearchPath, Settings: s.Parameters, NextRunAt: utc(s.NextRunAt),
+		Vacuum: string(s.Vacuum), Queue: s.Queue, Group: s.Group, Priority: s.Priority, SearchPath: s.SearchPath, Settings: s.Parameters, NextRunAt: utc(s.NextRunAt),
 		PausedAt: utc(s.PausedAt), PausedReason: s.PausedReason, SuspendedAt: utc(s.SuspendedAt),
 		SuspendedReason: s.SuspendedReason, ConsecutiveFailures: s.ConsecutiveFailures,
 		Kind: kindOf(s.Materialization), MergeFrom: s.MergeSource, Key: s.MergeKey, MergeWindow: s.MergeWindow,

@@ -83,6 +83,9 @@ func options(s schedule.Schedule) string {
 	}
 	say(s.Vacuum != "" && s.Vacuum != schedule.VacuumAuto, "vacuum "+string(s.Vacuum))
 	say(s.Queue != "" && s.Queue != schedule.DefaultQueue, "queue "+s.Queue)
+	if s.Group != nil {
+		say(true, "group "+*s.Group)
+	}
 	say(s.Priority != 0, "priority "+itoa(s.Priority))
 	if s.SearchPath != nil {
 		say(true, "search path "+*s.SearchPath)

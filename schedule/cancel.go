@@ -19,12 +19,17 @@ const cancelledFor = "cancelled on request of "
 
 const requestCancelSQL = `
 with running as materialized (
-  select e.id, e.view_oid
+  select e.id, e.view_oid, e.refresh_group, e.started_at
     from mvsched.materialized_view_refresh_schedule_execution e
    where e.status = 'running' and e.view_oid = any ($1::bigint[]::oid[])
 ), request as (
   insert into mvsched.materialized_view_refresh_cancel (execution_id)
   select running.id from running
+   union
+  select e.id -- a group ends as a whole
+    from running
+    join mvsched.materialized_view_refresh_schedule_execution e
+      on e.status = 'running' and e.refresh_group = running.refresh_group and e.started_at = running.started_at
       on conflict do nothing
 )
 select running.id, running.view_oid::bigint from running`

@@ -29,6 +29,10 @@ type Claim struct {
 	Lane            int  // of columns: 0, or one beside the first of the same drain
 	Lanes           int  // of columns: how many there may be
 
+	// Group is what it is refreshed with, in one transaction: the claims of a group come together, in the order in which
+	// they are to be refreshed. "": by itself.
+	Group string
+
 	// What the catalog said at the claim. OID is 0 when there is no such view any more.
 	OID         uint32
 	Schema      string
@@ -51,7 +55,7 @@ type Claim struct {
 // ClaimOptions say who claims what.
 type ClaimOptions struct {
 	Worker string     // for people: host and process
-	Limit  int        // as many as can begin now: one for each idle connection
+	Limit  int        // as many as can begin now: one for each idle connection; a group is claimed as a whole
 	Queues []string   // nil: all
 	Round  *time.Time // claim what was due at this instant, as one slot; nil: what is due now
 	Usual  bool       // also look up Claim.Usual
@@ -87,10 +91,13 @@ func positionOf(dueAt *time.Time, id *int64) *Position {
 // the server takes back is harmless: the slot is due again, and a refresh that committed meanwhile has written the log
 // behind it to disk too. So the claim need not wait for the disk. (Its id is taken back as well: see ClaimedAt.)
 const claimSQL = `
-select c.execution_id, c.claimed_at, c.schedule_id, c.view_name, c.scheduled_at, c.attempt, c.time_limit, c.lock_limit, c.strategy,
-       c.search_path, c.settings, c.view_oid, c.schema_name, c.relation_name, c.populated, c.unique_index, c.owner_temp, c.renamed, c.usual,
-       c.skipped, c.kind, c.whole, c.batch_rows, c.lane, c.lanes, c.first_due_at, c.first_due_id
+select ` + claimColumns + `
   from mvsched.claim($1, $2, $3, $4, $5, $6, $7, $8) c`
+
+const claimColumns = `
+       c.execution_id, c.claimed_at, c.schedule_id, c.view_name, c.scheduled_at, c.attempt, c.time_limit, c.lock_limit, c.strategy,
+       c.search_path, c.settings, c.view_oid, c.schema_name, c.relation_name, c.populated, c.unique_index, c.owner_temp, c.renamed, c.usual,
+       c.skipped, c.kind, c.whole, c.batch_rows, c.lane, c.lanes, c.refresh_group, c.first_due_at, c.first_due_id`
 
 const asyncCommitSQL = `set local synchronous_commit = off`
 
@@ -179,7 +186,7 @@ select execution.id, execution.started_at, schedule.id, execution.view_name, nul
        case when $5::boolean then mvsched.usual_seconds(execution.view_name) end, execution.reason,
        v.kind, $10::boolean or schedule.merge_window is null or coalesce(schedule.next_full_at <= now(), false),
        coalesce(schedule.batch_rows::integer, 0), 0, coalesce(schedule.lanes::integer, 1),
-       null::timestamptz, null::bigint
+       null::text, null::timestamptz, null::bigint
   from execution
   left join schedule on true
   join mvsched.refreshable v on v.oid = execution.view_oid`
@@ -217,16 +224,19 @@ func scanClaim(row pgx.CollectableRow) (c Claim, err error) {
 	var timeout float64
 	var lockTimeout, usual *float64
 	var oid int64
-	var skipped *string
+	var skipped, group *string
 	var firstDueAt *time.Time
 	var firstDueID *int64
 	err = row.Scan(&c.ExecutionID, &c.ClaimedAt, &c.ScheduleID, &c.View, &c.ScheduledAt, &c.Attempt, &timeout, &lockTimeout,
 		&c.Strategy, &c.SearchPath, &c.Parameters, &oid, &c.Schema, &c.Name, &c.Populated, &c.UniqueIndex, &c.OwnerTemp,
 		&c.Renamed, &usual, &skipped, &c.Materialization, &c.Whole, &c.BatchRows, &c.Lane, &c.Lanes,
-		&firstDueAt, &firstDueID)
+		&group, &firstDueAt, &firstDueID)
 	c.FirstDue = positionOf(firstDueAt, firstDueID)
 	if skipped != nil {
 		c.Skipped = *skipped
+	}
+	if group != nil {
+		c.Group = *group
 	}
 	c.Timeout, c.LockTimeout, c.Usual = duration(timeout), durationOrNil(lockTimeout), durationOrNil(usual)
 	c.OID = uint32(oid) //nolint:gosec // an OID, widened by the query

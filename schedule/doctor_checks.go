@@ -25,6 +25,10 @@ var checks = []check{
 	{"max_lag_behind_parent", lagBehindParentSQL},
 	{"changes_unseen", changesUnseenSQL},
 	{"queue_unserved", queueUnservedSQL},
+	{"group_long", groupLongSQL},
+	{"group_uneven", groupUnevenSQL},
+	{"group_plain", groupPlainSQL},
+	{"group_open", groupOpenSQL},
 	{"columns_gone", columnsGoneSQL},
 	{"columns_without_index", columnsWithoutIndexSQL},
 	{"materialized_at_indexed", columnsIndexedSQL},
@@ -51,7 +55,7 @@ with recursive views as (
    where m.kind <> 'columns'
 ), scheduled as materialized (
   select s.id, s.kind, s.merge_source, s.merge_key, v.source, s.strategy, s.refresh_interval, s.refresh_delay, s.cron, s.on_change, s.max_lag, s.reachable_lag, s.skip_unchanged,
-         s.max_staleness, s.requested_at, s.paused_at, s.suspended_at, s.suspended_reason, s.materialized_view_name,
+         s.max_staleness, s.requested_at, s.paused_at, s.suspended_at, s.suspended_reason, s.materialized_view_name, s.refresh_group,
          v.oid, v.relname, v.nspname, v.relnamespace, v.relowner, v.relispopulated, v.reltuples, named.name,
          case when named.name ~ '^[a-z0-9_.]+$' then named.name
               else '''' || replace(named.name, '''', '''\''''') || '''' end as word

@@ -190,6 +190,33 @@ func TestDoctorFindings(t *testing.T) {
 			fix: "mvsched run --queue heavy",
 		},
 		{
+			check: "group_long", severity: "warning", message: "group g: its 2 views take 00:06:40", view: "-",
+			arrange: plain + `; {v every 1h}; create materialized view public.w as select 1 as id; {w every 1h}; {5 runs of 400 s, +1 -1};
+				update mvsched.materialized_view_refresh_schedule set refresh_group = 'g'`,
+		},
+		{
+			check: "group_uneven", severity: "advice", message: "every 01:00:00, and is with its group, g, every 00:05:00",
+			arrange: plain + `; {v every 1h}; create materialized view public.w as select 1 as id; {w every 5m};
+				update mvsched.materialized_view_refresh_schedule set refresh_group = 'g'`,
+			fix: "mvsched set public.v --group ''",
+		},
+		{
+			check: "group_plain", severity: "warning", message: "its readers wait until all of its group, g,", view: "public.w",
+			arrange: plain + `; {v every 1h}; create materialized view public.w as select 1 as id; {w every 1h};
+				update mvsched.materialized_view_refresh_schedule set refresh_group = 'g'`,
+			fix: "mvsched set public.w --group ''",
+		},
+		{
+			check: "group_open", severity: "warning", message: "it reads public.v, which reads public.first: the two are in group g", view: "public.w",
+			arrange: `create materialized view public.first as select 1 as id; create materialized view public.v as select id from public.first;
+				create materialized view public.w as select id from public.v; {first every 1h}; {v every 1h}; {w every 1h};
+				update mvsched.materialized_view_refresh_schedule set refresh_group = 'g' where materialized_view_name <> 'public.v';
+				insert into mvsched.materialized_view_graph (view_oid, parents, ancestors, cyclic)
+				values ('public.v'::regclass, array['public.first'::regclass]::oid[], array['public.first'::regclass]::oid[], false),
+				       ('public.w'::regclass, array['public.v'::regclass]::oid[], array['public.v', 'public.first']::regclass[]::oid[], false)`,
+			fix: "mvsched set public.v --group g",
+		},
+		{
 			check: "merge_source_missing", severity: "error", message: "view public.source, which the table is kept equal to", view: "public.copy",
 			arrange: merge + `; drop view public.source`,
 		},
@@ -363,6 +390,8 @@ func (b *bundle) apply(fix string) {
 		settings.SkipUnchanged = ptr(false)
 	case "after-parents":
 		settings.AfterParents = ptr(true)
+	case "group":
+		settings.Group = ptr(strings.Trim(value, "'"))
 	}
 	views := []schedule.ViewName{view}
 	switch command {

@@ -15,7 +15,7 @@ import (
 
 // Settings are what a person may configure of a schedule. In Add, nil takes the column's default; in Set, nil leaves
 // what is there. For LockTimeout, Debounce, AtMostEvery and Jitter, a pointer to 0 means the default, or none; for
-// SearchPath, one to "" the session's own; for SuspendAfter, one to 0 never; for Window, one to its zero value none.
+// SearchPath, one to "" the session's own; for Group, one to "" none; for SuspendAfter, one to 0 never; for Window, one to its zero value none.
 //
 // When to refresh is exactly one of Every, After, Cron, AfterParents, OnChange and MaxLag; in Set, the one replaces the
 // other.
@@ -41,6 +41,7 @@ type Settings struct {
 	Strategy        *Strategy
 	Vacuum          *VacuumMode
 	Queue           *string
+	Group           *string
 	Priority        *int
 	SearchPath      *string
 	Parameters      Parameters // of the server, for the refresh alone; "" takes one away
@@ -99,6 +100,7 @@ func (s *Store) arguments(settings Settings) pgx.NamedArgs {
 		"strategy":          settings.Strategy,
 		"vacuum":            settings.Vacuum,
 		"queue":             settings.Queue,
+		"group":             settings.Group,
 		"priority":          settings.Priority,
 		"search_path":       settings.SearchPath,
 		"settings":          settings.Parameters.changes(),
@@ -185,7 +187,8 @@ insert into mvsched.materialized_view_refresh_schedule as s
        (materialized_view_name, refresh_interval, refresh_delay, cron, after_parents, on_change, max_lag, timezone, debounce,
         at_most_every, jitter, window_start, window_end, retries, suspend_after, on_parent_failure, skip_unchanged,
         max_staleness, maximum_execution_duration, lock_timeout, strategy, vacuum, queue, priority, search_path, settings, paused_at,
-        kind, columns_query, columns_call, batch_rows, lanes, merge_source, merge_key, merge_window, full_interval, next_full_at)
+        kind, columns_query, columns_call, batch_rows, lanes, merge_source, merge_key, merge_window, full_interval, next_full_at,
+        refresh_group)
 values (@view, make_interval(secs => @every::float8), make_interval(secs => @after::float8), @cron::text,
         coalesce(@kind::text = 'after_parents', false), coalesce(@kind::text = 'on_change', false),
         make_interval(secs => @max_lag::float8), coalesce(@timezone::text, 'UTC'),
@@ -200,7 +203,8 @@ values (@view, make_interval(secs => @every::float8), make_interval(secs => @aft
         @of::text, @columns_query::text, @columns_call::text, coalesce(@batch_rows::integer, 100), coalesce(@lanes::smallint, 1),
         @source::text, @key::text[], nullif(@merge_window::text, ''), make_interval(secs => nullif(@full_every::float8, 0)),
         case when @merge_window::text is null then null when @create::boolean then now()
-             else now() + make_interval(secs => nullif(@full_every::float8, 0)) end)
+             else now() + make_interval(secs => nullif(@full_every::float8, 0)) end,
+        nullif(@group::text, ''))
     on conflict (materialized_view_name) do nothing
 returning s.id`
 
@@ -378,6 +382,7 @@ update mvsched.materialized_view_refresh_schedule s
        strategy = coalesce(@strategy::text, s.strategy),
        vacuum = coalesce(@vacuum::text, s.vacuum),
        queue = coalesce(@queue::text, s.queue),
+       refresh_group = nullif(coalesce(@group::text, s.refresh_group), ''),
        priority = coalesce(@priority::integer, s.priority),
        search_path = nullif(coalesce(@search_path::text, s.search_path), ''),
        settings = case when @settings::jsonb is null then s.settings

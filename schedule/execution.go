@@ -105,6 +105,9 @@ type Ending struct {
 	// TimeLimit, when not 0, turns Cancelled into TimedOut if the transaction is that old by the server's clock.
 	// statement_timeout and a cancel by somebody else have the same SQLSTATE, and messages are localised.
 	TimeLimit time.Duration
+
+	// Since is when what had the limit began, by the server's clock; nil: with the transaction.
+	Since *time.Time
 }
 
 // maxErrorMessage bounds what a record keeps of an error's message, in bytes.
@@ -123,7 +126,7 @@ update mvsched.materialized_view_refresh_schedule_execution e
        error_name = nullif($5::text, ''),
        error_message = nullif($6::text, '')
   from (select t.timed_out, case when t.timed_out then 'timed_out' else $2::text end as status
-          from (select $2::text = 'cancelled' and coalesce(clock_timestamp() - now() >= make_interval(secs => $7::float8), false)
+          from (select $2::text = 'cancelled' and coalesce(clock_timestamp() - coalesce($10::timestamptz, now()) >= make_interval(secs => $7::float8), false)
                        as timed_out) t) verdict
  where e.id = $1 and e.started_at = $9::timestamptz and e.status = 'running'
 returning ` + ExecutionColumns
@@ -166,7 +169,7 @@ func end(ctx context.Context, db querier, claim Claim, ending Ending) (Execution
 		limit = &ending.TimeLimit
 	}
 	execution, err := one(ctx, db, "recording the end of a refresh", endSQL, claim.ExecutionID, ending.Status, ending.Reason, ending.Method,
-		ending.ErrorName, cut(ending.ErrorMessage), seconds(limit), ending.MethodReason, claim.ClaimedAt)
+		ending.ErrorName, cut(ending.ErrorMessage), seconds(limit), ending.MethodReason, claim.ClaimedAt, ending.Since)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return one(ctx, db, "reading the end of a refresh", claimedExecutionSQL, claim.ExecutionID, claim.ClaimedAt)
 	}

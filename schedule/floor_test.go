@@ -103,3 +103,21 @@ func TestFloor(t *testing.T) {
 		is("three seconds at the most", nil, 0)
 	})
 }
+
+// A look that makes something due before the place where it begins says so: the claims that follow are to find it.
+func TestALookTellsWhatItHasMadeDue(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.view("a", "1 hour")
+	b.tend()
+	claims := b.claim(1)
+	if len(claims) != 1 {
+		t.Fatalf("claims %v", claims)
+	}
+	b.end(claims[0], schedule.Ending{Status: schedule.Abandoned, Reason: schedule.ReasonNeverStarted})
+	since := &schedule.Position{DueAt: time.Now().Add(time.Hour)}
+	outlook, err := b.store.Tend(t.Context(), schedule.TendOptions{Limit: 1, Since: since})
+	if err != nil || outlook.Due != 1 || outlook.MadeDue == nil || !outlook.MadeDue.Equal(*claims[0].ScheduledAt) {
+		t.Errorf("%+v, %v, want it to have made %v due", outlook, err, claims[0].ScheduledAt)
+	}
+}

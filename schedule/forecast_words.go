@@ -27,6 +27,7 @@ const (
 	ForecastUnchanged = "unchanged"  // skips cannot be foreseen
 	ForecastFailing   = "failing"    // the last run failed; these are taken to succeed
 	ForecastPaused    = "paused"     // it is not refreshed until somebody resumes it
+	ForecastGroup     = "group"      // these are refreshed in one transaction
 	ForecastCut       = "cut"        // too many runs
 )
 
@@ -127,6 +128,7 @@ func (m *simulation) notes() (notes []Remark) {
 		func(v *simulated) bool { return v.SkipUnchanged && v.serviceable() })
 	note(ForecastFailing, "the last slots failed: the next ones are taken to succeed",
 		func(v *simulated) bool { return v.ConsecutiveFailures > 0 && v.serviceable() })
+	notes = append(notes, m.noteGroups()...)
 	if m.cut {
 		notes = append(notes, Remark{
 			Code: ForecastCut, Message: fmt.Sprintf("it ends early, after %d runs: ask for less time", len(m.runs)),

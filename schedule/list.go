@@ -21,7 +21,7 @@ select s.id, coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
        s.strategy, s.vacuum, s.queue, s.priority, s.search_path, s.settings, s.next_run_at, s.paused_at, s.paused_reason, s.suspended_at,
        s.suspended_reason, s.consecutive_failures, extract(epoch from s.predicted_duration)::float8,
        extract(epoch from s.reachable_lag)::float8, s.kind, s.merge_source, s.merge_key, s.merge_window,
-       extract(epoch from s.full_interval)::float8
+       extract(epoch from s.full_interval)::float8, s.refresh_group
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
  cross join lateral (
@@ -42,7 +42,7 @@ func scanSchedule(row pgx.CollectableRow) (sc Schedule, err error) {
 		&jitter, &start, &end, &sc.Retries, &sc.SuspendAfter, &sc.OnParentFailure, &sc.SkipUnchanged, &maxStaleness,
 		&timeout, &lockTimeout, &sc.Strategy, &sc.Vacuum, &sc.Queue, &sc.Priority, &sc.SearchPath, &sc.Parameters, &sc.NextRunAt,
 		&sc.PausedAt, &sc.PausedReason, &sc.SuspendedAt, &sc.SuspendedReason, &sc.ConsecutiveFailures, &predicted, &reachable,
-		&sc.Materialization, &sc.MergeSource, &sc.MergeKey, &sc.MergeWindow, &fullEvery)
+		&sc.Materialization, &sc.MergeSource, &sc.MergeKey, &sc.MergeWindow, &fullEvery, &sc.Group)
 	if err != nil {
 		return Schedule{}, err
 	}

@@ -13,6 +13,7 @@ type Outlook struct {
 	Now       time.Time       // the database's clock
 	Due       int             // claimable schedules, counted up to the number asked for
 	FirstDue  *Position       // where in their order the first of what is due stands; where nothing is, the instant of the look
+	MadeDue   *time.Time      // the earliest instant at which the ends that it settled have made a schedule due; nil: they have not
 	Held      bool            // something due waits for an ancestor
 	Waiting   bool            // something due waits for an ancestor that is running or has just ended, or for room (settings.max_concurrent_refreshes)
 	LookAgain *time.Duration  // until something of the round may be claimed that waits for a retry or a second look; nil: nothing
@@ -152,7 +153,7 @@ with watched as materialized (
      and case s.kind
          when 'columns' then mvsched.has_work(s.id, s.view_oid)
          else coalesce(known.refreshed_at + s.max_staleness <= coalesce($1::timestamptz, now()), true)
-              or mvsched.fingerprint(s.view_oid) <> coalesce(known.fingerprint, '') end
+              or mvsched.fingerprint(s.view_oid, mvsched.group_views(s.refresh_group)) <> coalesce(known.fingerprint, '') end
    limit 1000
      for no key update of s skip locked
 ), noticed as materialized (
@@ -379,6 +380,9 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			}
 		})
 		outlook.Unplanned = outlook.Unplanned || unplanned
+		if madeDue != nil {
+			outlook.MadeDue = madeDue
+		}
 		stale = stale && !held
 		if err == nil && stale {
 			held, err = s.arrange(ctx, true)

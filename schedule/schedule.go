@@ -71,11 +71,12 @@ const (
 // MaxPriority bounds a priority on both sides of 0.
 const MaxPriority = 1000
 
-// What a schedule may count; the CHECKs of its table have the same. MaxQueueName is in bytes.
+// What a schedule may count; the CHECKs of its table have the same. MaxQueueName and MaxGroupName are in bytes.
 const (
 	MaxRetries      = 100
 	MaxSuspendAfter = 1_000_000
 	MaxQueueName    = 63
+	MaxGroupName    = 63
 )
 
 // MaxExpression bounds a window, in bytes.
@@ -113,6 +114,7 @@ type Schedule struct {
 	Strategy            Strategy
 	Vacuum              VacuumMode
 	Queue               string
+	Group               *string // nil: it is refreshed by itself
 	Priority            int
 	SearchPath          *string // nil: the session's own
 	Parameters          Parameters
@@ -177,6 +179,7 @@ func (s Status) Bad() bool {
 const (
 	ReasonUnchanged      = "unchanged"            // skipped: nothing that its query reads has changed
 	ReasonUpstreamFailed = "upstream_failed"      // skipped: a view that it reads has failed since it last ran
+	ReasonGroupFailed    = "group_failed"         // skipped: another member of its group could not be refreshed
 	ReasonLockBusy       = "lock_busy"            // skipped: the lock was not to be had within lock_timeout
 	ReasonRowsSetAside   = "rows_set_aside"       // succeeded: but some rows could not be materialized
 	ReasonOutlasted      = "outlasted_prediction" // succeeded: took longer than its max_lag was planned with

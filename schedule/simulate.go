@@ -35,6 +35,8 @@ type simulated struct {
 	parents   []*simulated
 	ancestors []*simulated // whom it waits for
 	children  []*simulated
+	members   []*simulated   // of its group, itself too; nil: it is refreshed by itself
+	along     bool           // it is refreshed with another one, which has the worker
 	path      time.Duration  // of itself and the longest chain behind it
 	usual     *time.Duration // nil: there is no history
 	cron      Cron
@@ -152,6 +154,7 @@ func (m *simulation) play() {
 			}
 		}
 	}
+	m.gather()
 	for _, v := range m.views {
 		m.enter(v)
 	}
@@ -181,10 +184,15 @@ func (v *simulated) serviceable() bool {
 
 // takes is how long a refresh is assumed to take.
 func (v *simulated) takes() time.Duration {
-	if v.usual == nil {
-		return unknownDuration
+	var longest time.Duration
+	for _, w := range v.together() { // each of a group ends behind those before it
+		usual := unknownDuration
+		if w.usual != nil {
+			usual = max(*w.usual, time.Millisecond)
+		}
+		longest = max(longest, usual)
 	}
-	return max(*v.usual, time.Millisecond)
+	return longest
 }
 
 func (m *simulation) pool(v *simulated) *simulatedPool {
@@ -202,6 +210,7 @@ func (m *simulation) enter(v *simulated) {
 		run := PredictedRun{
 			ScheduledAt: v.runningSlot, StartsAt: v.runningSince, EndsAt: later(v.runningSince.Add(v.takes()), m.from), Trigger: v.runningBy,
 		}
+		v.along = v.runningBy != "manual" && len(v.members) > 0 && v.members[0] != v
 		m.occupy(v, run, -1)
 		m.record(v, run)
 		v.asOf = v.dataNow(v.runningSince)
@@ -282,8 +291,11 @@ func (m *simulation) claim(at time.Time) {
 		return
 	}
 	m.due = slices.DeleteFunc(m.due, func(v *simulated) bool {
+		if !v.listed { // taken along
+			return true
+		}
 		pool := m.pool(v)
-		if pool.free <= 0 {
+		if pool.free <= 0 || slices.ContainsFunc(v.members, func(w *simulated) bool { return w.running }) {
 			return false
 		}
 		if m.most != nil && m.running >= *m.most {
@@ -298,14 +310,14 @@ func (m *simulation) claim(at time.Time) {
 			return false
 		}
 		v.listed = false
-		if v.Window != nil {
-			if opens := v.Window.from(at, v.location); opens.After(at) {
-				m.slot(v, at, opens)
-				m.wake(v, v.due)
-				return true
-			}
+		if opens := v.opens(at); opens.After(at) {
+			m.slot(v, at, opens)
+			m.wake(v, v.due)
+			return true
 		}
+		slot := v.slot
 		m.begin(v, pool, at)
+		m.takeAlong(v, pool, slot, at)
 		return true
 	})
 }
@@ -318,10 +330,12 @@ func (m *simulation) awaited(v *simulated, at time.Time) time.Time {
 			return until
 		}
 	}
-	for _, a := range v.ancestors {
-		if until := m.holds(a, v, at); !until.IsZero() {
-			v.awaits = a
-			return until
+	for _, w := range v.together() {
+		for _, a := range w.ancestors {
+			if until := m.holds(a, v, at); !until.IsZero() {
+				v.awaits = a
+				return until
+			}
 		}
 	}
 	v.awaits = nil
@@ -331,6 +345,8 @@ func (m *simulation) awaited(v *simulated, at time.Time) time.Time {
 // holds is until when an ancestor keeps a due view waiting.
 func (m *simulation) holds(a, v *simulated, at time.Time) time.Time {
 	switch {
+	case v.sideBySide(a):
+		return time.Time{}
 	case a.running && !m.runs[a.run].ScheduledAt.After(v.slot):
 		return endOfTime
 	case !a.scheduled || a.PausedAt != nil || a.SuspendedAt != nil || a.retry || a.due.IsZero() || a.slot.After(v.slot):
@@ -352,7 +368,7 @@ func (m *simulation) begin(v *simulated, pool *simulatedPool, at time.Time) {
 	switch {
 	case v.retry:
 		run.Trigger = "retry"
-	case v.Kind == KindOnChange, !v.kept.IsZero():
+	case v.Kind == KindOnChange, !v.kept.IsZero() && !v.along:
 		run.Trigger = "change"
 	case v.Kind == KindAfterParents:
 		run.Trigger = "parent"
@@ -431,7 +447,7 @@ func (m *simulation) count(v *simulated, run PredictedRun) {
 // occupy takes a worker for a run, or, with 1, gives it back. A refresh by hand has none of theirs, but counts.
 func (m *simulation) occupy(v *simulated, run PredictedRun, workers int) {
 	m.running -= workers
-	if pool := m.pool(v); pool != nil && run.Trigger != "manual" {
+	if pool := m.pool(v); pool != nil && run.Trigger != "manual" && !v.along {
 		pool.free += workers
 		m.free += workers
 	}
@@ -451,8 +467,12 @@ func (m *simulation) record(v *simulated, run PredictedRun) {
 // dataNow is as of when the view's data is if a refresh begins now: not newer than the oldest that it reads.
 func (v *simulated) dataNow(at time.Time) time.Time {
 	for _, p := range v.parents {
-		if p != v && !p.dataAsOf.IsZero() && p.dataAsOf.Before(at) {
-			at = p.dataAsOf
+		asOf := p.dataAsOf
+		if slices.Contains(v.members, p) {
+			asOf = p.asOf // it has just begun
+		}
+		if p != v && !asOf.IsZero() && asOf.Before(at) {
+			at = asOf
 		}
 	}
 	return at
@@ -465,12 +485,12 @@ func (m *simulation) end(v *simulated, at time.Time) {
 	if pool := m.pool(v); pool != nil {
 		pool.ended, pool.at = v.View, at
 	}
-	v.running = false
+	v.running, v.along = false, false
 	if !v.overdue {
 		m.age(v, at)
 	}
 	v.overdue = false
-	v.tally.busy += at.Sub(later(run.StartsAt, m.from))
+	v.tally.busy += at.Sub(later(run.StartsAt, m.from)) / time.Duration(len(v.together())) // its part of a group's
 	v.dataAsOf, v.refreshed, v.lastEnd, v.failedAt = v.asOf, run.StartsAt, at, time.Time{}
 	if v.serviceable() {
 		if v.due.IsZero() {
@@ -482,7 +502,7 @@ func (m *simulation) end(v *simulated, at time.Time) {
 		}
 	}
 	for _, c := range v.children {
-		if c.Kind != KindAfterParents || !c.serviceable() || !c.due.IsZero() || !slices.Contains(c.ancestors, v) {
+		if c.Kind != KindAfterParents || !c.serviceable() || !c.due.IsZero() || !slices.Contains(c.ancestors, v) || slices.Contains(v.members, c) {
 			continue
 		}
 		slot := run.ScheduledAt
@@ -512,7 +532,7 @@ func (m *simulation) finish() {
 	for _, v := range m.views {
 		m.age(v, m.until)
 		if v.running {
-			v.tally.busy += max(0, m.until.Sub(later(m.runs[v.run].StartsAt, m.from)))
+			v.tally.busy += max(0, m.until.Sub(later(m.runs[v.run].StartsAt, m.from))) / time.Duration(len(v.together()))
 		}
 	}
 	for _, v := range m.due {

@@ -105,6 +105,10 @@ create domain mvsched.queue_name as text
   constraint queue_name_is_one check (pg_catalog.octet_length(value) between 1 and 63);
 comment on domain mvsched.queue_name is 'Up to 63 bytes, and not empty';
 
+create domain mvsched.group_name as text
+  constraint group_name_is_one check (pg_catalog.octet_length(value) between 1 and 63);
+comment on domain mvsched.group_name is 'Up to 63 bytes, and not empty';
+
 -- The refresh transaction has to fit into one network buffer of the server, 8 kB.
 create domain mvsched.search_path as text
   constraint search_path_is_short check (pg_catalog.octet_length(value) <= 4000);
@@ -387,6 +391,7 @@ create table mvsched.materialized_view_refresh_schedule (
   merge_window               mvsched.expression,
   full_interval              mvsched.duration,
   next_full_at               mvsched.instant,
+  refresh_group              mvsched.group_name,
   columns_query              mvsched.query,
   columns_call               mvsched.expression,
   columns_list               text[],
@@ -457,6 +462,7 @@ comment on column mvsched.materialized_view_refresh_schedule.merge_key is 'Of a 
 comment on column mvsched.materialized_view_refresh_schedule.merge_window is 'Of a merge table: refresh the rows for which this is true, a boolean expression over its columns, and leave the others alone. It runs with the rights of the worker''s role';
 comment on column mvsched.materialized_view_refresh_schedule.full_interval is 'Of a merge table with a window: from one refresh of all rows to the next at least; null: only when somebody asks';
 comment on column mvsched.materialized_view_refresh_schedule.next_full_at is 'Of a merge table with a window: the first refresh from this instant on is one of all rows; null: none is planned';
+comment on column mvsched.materialized_view_refresh_schedule.refresh_group is 'Refreshed together with the other schedules of this group, in one transaction, from one snapshot, all or none; due as soon as one of them is. Null: by itself';
 comment on column mvsched.materialized_view_refresh_schedule.columns_query is 'Of a table with materialized columns: a query over batch(id) that gives id and the columns. It runs with the rights of the worker''s role';
 comment on column mvsched.materialized_view_refresh_schedule.columns_call is 'Or the call of a function, which materializes some rows each time. It runs with the rights of the worker''s role';
 comment on column mvsched.materialized_view_refresh_schedule.columns_list is 'The columns that columns_query gives, without id; written by a trigger. One that is new is filled alone';
@@ -487,6 +493,10 @@ create index materialized_view_refresh_schedule_table
     on mvsched.materialized_view_refresh_schedule (view_oid)
  where kind <> 'view';
 comment on index mvsched.materialized_view_refresh_schedule_table is 'Which tables are materializations';
+create index materialized_view_refresh_schedule_group
+    on mvsched.materialized_view_refresh_schedule (refresh_group, id)
+ where refresh_group is not null;
+comment on index mvsched.materialized_view_refresh_schedule_group is 'The members of a group';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- What is a materialization
@@ -602,6 +612,11 @@ begin
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   end if;
 
+  if new.refresh_group is not null and new.kind <> 'view' then
+    raise exception '% is a table, and only materialized views can be in a group', new.materialized_view_name
+      using errcode = 'feature_not_supported';
+  end if;
+
   if new.settings is not null and (tg_op = 'INSERT' or new.settings is distinct from old.settings) then
     perform mvsched.check_refresh_settings(new.settings);
   end if;
@@ -659,7 +674,7 @@ create trigger note_queue
 create trigger check_schedule
   before insert or update of materialized_view_name, kind, refresh_interval, refresh_delay, cron, timezone, after_parents, on_change,
                              max_lag, jitter, window_start, window_end, search_path, settings, merge_source, merge_key,
-                             merge_window, full_interval
+                             merge_window, full_interval, refresh_group
   on mvsched.materialized_view_refresh_schedule
   for each row execute function mvsched.check_schedule();
 
@@ -913,6 +928,7 @@ create table mvsched.materialized_view_refresh_schedule_execution (
   start_grace             mvsched.start_grace       not null default interval '3 seconds',
   lane                    smallint                  not null default 0,
   batch_at                              mvsched.instant,
+  refresh_group                         mvsched.group_name,
   rows_done                             bigint,
   rows_left                             bigint,
   constraint materialized_view_refresh_schedule_execution_pkey primary key (id),
@@ -950,6 +966,7 @@ comment on column mvsched.materialized_view_refresh_schedule_execution.worker is
 comment on column mvsched.materialized_view_refresh_schedule_execution.start_grace is 'How long after started_at, or the last batch, an execution that no transaction has locked is left alone';
 comment on column mvsched.materialized_view_refresh_schedule_execution.lane is 'Which of those that may run at the same time for one table; 0 where only one may';
 comment on column mvsched.materialized_view_refresh_schedule_execution.batch_at is 'When its last batch was committed; null: it does not work in batches, or has not committed any';
+comment on column mvsched.materialized_view_refresh_schedule_execution.refresh_group is 'The group that it was claimed with: those with the same one and the same started_at are one transaction; null: by itself';
 comment on column mvsched.materialized_view_refresh_schedule_execution.rows_done is 'How many rows its batches have materialized; null: it does not work in batches';
 comment on column mvsched.materialized_view_refresh_schedule_execution.rows_left is 'How many rows of the table were left after the last one, in all lanes; beyond 20,000 the planner guesses';
 
@@ -1318,7 +1335,7 @@ $$;
 comment on function mvsched.obstacles(mvsched.materialized_view_source) is
   'Why it cannot be told whether what a view reads has changed; empty: it can';
 
-create function mvsched.fingerprint(view oid) returns text
+create function mvsched.fingerprint(view oid, besides oid[] default '{}') returns text
   language plpgsql
   set search_path = pg_catalog, pg_temp
   -- An array of few elements makes a custom plan look cheaper than a generic one, each time anew: planning took longer
@@ -1377,7 +1394,7 @@ begin
                order by e.id desc
                limit 1
             ) last on true
-      where c.oid = any (leaves)),
+      where c.oid = any (leaves) and c.oid <> all (besides)),
     (select string_agg(p.oid || ':' || p.xmin::text, ',' order by p.oid)
        from pg_catalog.pg_proc p where p.oid = any (parts)),
     reset,
@@ -1387,8 +1404,8 @@ exception when others then -- a cancel is not among them
   return null;
 end
 $$;
-comment on function mvsched.fingerprint(oid) is
-  'Changes when what the query of a materialized view reads may have changed; null: that cannot be told. The counters in it are up to 10 s late, and later while a session writes without a pause';
+comment on function mvsched.fingerprint(oid, oid[]) is
+  'Changes when what the query of a materialized view reads, besides these, may have changed; null: that cannot be told. The counters in it are up to 10 s late, and later while a session writes without a pause';
 
 create function mvsched.nobody_else_here() returns boolean
   language plpgsql stable
@@ -2192,6 +2209,8 @@ begin
                 limit 1
              ) last on true
        where c.after_parents and c.next_run_at is null
+         -- With a parent in its group it has been refreshed from what that one got.
+         and (c.refresh_group is null or mvsched.newer_parent(c.view_oid) is not null)
        group by c.id
     ), free as materialized (
       select c.id
@@ -2225,7 +2244,7 @@ begin
   with ended as materialized (
     select s.id, e.status, e.reason, e.scheduled_at, e.trigger, e.ended_at,
            -- It leaves the slots of a clock where they are, also when it is answered a second time.
-           coalesce(e.trigger = 'change' and num_nonnulls(s.refresh_interval, s.cron) > 0
+           coalesce((e.trigger = 'change' or e.refresh_group is not null) and num_nonnulls(s.refresh_interval, s.cron) > 0
                     and e.scheduled_at < s.next_run_at - s.next_run_offset, false) as request,
            scheduled and (e.reason = 'never_started' or e.reason = 'shutdown' or e.reason = 'worker_lost' and e.attempt < 3)
              as due_again,
@@ -2359,7 +2378,7 @@ begin
       from mvsched.materialized_view_graph g
      cross join lateral unnest(g.parents) parent (oid)
      cross join lateral (
-            select e.ended_at
+            select e.ended_at, e.refreshed_at
               from mvsched.materialized_view_refresh_schedule_execution e
              where e.view_oid = parent.oid and e.status = 'succeeded' and not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false)
              order by e.id desc
@@ -2367,13 +2386,14 @@ begin
           ) data
      where g.view_oid = view and parent.oid = any (g.ancestors)
        and data.ended_at > coalesce(refreshed, '-infinity')
+       and data.refreshed_at is distinct from refreshed -- a group's members begin at the same instant, each after its parents
      limit 1);
 end
 $$;
 comment on function mvsched.newer_parent(oid) is
   'A materialized view that this one reads and that got new data since this one was refreshed; null: none';
 
-create function mvsched.failed_ancestor(view oid, since timestamptz) returns text
+create function mvsched.failed_ancestor(view oid, since timestamptz, besides oid[] default '{}') returns text
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan as $$
@@ -2395,12 +2415,13 @@ begin
      where g.view_oid = view
        and last.status in ('failed', 'timed_out', 'cancelled', 'abandoned')
        and last.ended_at > coalesce(since, '-infinity')
+       and ancestor.oid <> all (besides)
      order by last.ended_at
      limit 1);
 end
 $$;
-comment on function mvsched.failed_ancestor(oid, timestamptz) is
-  'The first of a view''s ancestors that has failed since that instant and not succeeded after that; null: none';
+comment on function mvsched.failed_ancestor(oid, timestamptz, oid[]) is
+  'The first of a view''s ancestors, besides these, that has failed since that instant and not succeeded after that; null: none';
 
 create view mvsched.refreshable_relation as
 select c.oid, c.relkind, n.nspname as schema_name, c.relname as relation_name, c.relispopulated as populated,
@@ -2477,6 +2498,7 @@ create type mvsched.claim as (
   batch_rows    integer,
   lane          integer,
   lanes         integer,
+  refresh_group text,
   first_due_at  timestamptz,
   first_due_id  bigint
 );
@@ -2516,6 +2538,199 @@ end
 $$;
 comment on function mvsched.free_runs() is
   'How many refreshes may begin under settings.max_concurrent_refreshes. Where there is such a cap, it keeps other claims waiting until this transaction has ended';
+
+create function mvsched.group_views(name text) returns oid[]
+  language sql stable
+  set search_path = pg_catalog, pg_temp as $$
+  select coalesce(array_agg(s.view_oid), '{}') from mvsched.materialized_view_refresh_schedule s where s.refresh_group = name
+$$;
+comment on function mvsched.group_views(text) is 'The views of a group. What its members read of each other calls for no refresh';
+
+-- Claims a group: all of its schedules that are neither paused nor suspended, as soon as one of them is due, or none. The
+-- one with the lowest id is locked first, so that two who claim the same group do not take half of it each.
+--
+-- It waits for the ancestors outside of it, as a view would; but not for one that itself waits for a member, or neither
+-- could ever begin. Inside of it there is nothing to wait for: the members are refreshed in the order of the rows that
+-- this returns.
+--
+-- A member whose own slot has not come is claimed for the group's, and its clock stays where it is.
+--
+-- By hand it is claimed due or not, waits for nothing, and leaves all clocks where they are.
+create function mvsched.claim_group(
+  name text, worker text, queues text[], round timestamptz, instant timestamptz, with_usual boolean, by_hand boolean default false)
+  returns setof mvsched.claim
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_variable
+declare
+  members    mvsched.materialized_view_refresh_schedule[];
+  m          mvsched.materialized_view_refresh_schedule;
+  v          mvsched.refreshable_relation;
+  claims     mvsched.claim[] := '{}';
+  claimed    mvsched.claim;
+  views      oid[];
+  due        timestamptz[]; -- the slots of those that are
+  group_slot timestamptz;
+  horizon    timestamptz;
+  opens      timestamptz;
+  clock_slot timestamptz;
+  failed     text;
+  failed_for bigint; -- the schedule that waits for it
+  requested  timestamptz;
+  claimed_at timestamptz;
+  last       mvsched.materialized_view_refresh_schedule_execution;
+begin
+  perform
+     from mvsched.materialized_view_refresh_schedule s
+    where s.id = (select min(x.id) from mvsched.materialized_view_refresh_schedule x where x.refresh_group = name)
+      for no key update skip locked;
+  if not found then
+    return;
+  end if;
+  select array_agg(s), array_agg(s.view_oid),
+         array_agg(mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason)) filter (where s.next_run_at <= instant)
+    into members, views, due
+    from (select x.*
+            from mvsched.materialized_view_refresh_schedule x
+           where x.refresh_group = name and x.paused_at is null and x.suspended_at is null
+             for no key update of x skip locked) s;
+  group_slot := (select min(d) from unnest(due) d);
+  horizon := greatest(instant, (select max(d) from unnest(due) d));
+  if group_slot is null and not by_hand
+     or cardinality(members) < (select count(*) from mvsched.materialized_view_refresh_schedule x
+                                 where x.refresh_group = name and x.paused_at is null and x.suspended_at is null)
+     or exists (select from unnest(members) x
+                 where x.open_execution_id is not null or x.database_identity is distinct from mvsched.database_identity()
+                    or x.view_oid is not null
+                       and not exists (select from pg_class c where c.oid = x.view_oid and mvsched.can_be(c.relkind, x.kind)))
+     or exists (select from mvsched.materialized_view_refresh_schedule_execution e where e.status = 'running' and e.view_oid = any (views))
+     or mvsched.free_runs() = 0
+     or not by_hand and exists (select
+                  from unnest(views) as view (oid)
+                 cross join lateral mvsched.awaited(view.oid, group_slot, round, instant, queues) a
+                 where a.view_oid <> all (views)
+                   and not exists (select from mvsched.materialized_view_graph g where g.view_oid = a.view_oid and g.ancestors && views))
+  then
+    return;
+  end if;
+
+  opens := (select max(mvsched.in_window(instant, x.window_start, x.window_end, x.timezone)) from unnest(members) x);
+  if opens > instant and not by_hand then
+    -- There may be no instant at which all windows are open; then each of these brings it one step on.
+    update mvsched.materialized_view_refresh_schedule s
+       set next_run_at = least(opens, '9999-12-31 00:00+00'),
+           next_run_offset = least(opens, '9999-12-31 00:00+00') - mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason)
+     where s.id = any (array(select x.id from unnest(members) x)) and s.next_run_at <= instant;
+    return;
+  end if;
+
+  select x.id, mvsched.failed_ancestor(x.view_oid, x.last_attempted_at, views) into failed_for, failed
+    from unnest(members) x
+   where not by_hand and x.on_parent_failure = 'skip' and mvsched.failed_ancestor(x.view_oid, x.last_attempted_at, views) is not null
+   limit 1;
+
+  claimed_at := clock_timestamp();
+  foreach m in array array(
+    select x
+      from unnest(members) x
+      left join mvsched.materialized_view_graph g on g.view_oid = x.view_oid
+      left join mvsched.refreshable_relation r on r.oid = x.view_oid
+     order by (select count(*) from unnest(g.ancestors) a (oid) where a.oid = any (views)),
+              -- Readers wait for a plain refresh to the end of the transaction: the later, the better.
+              x.strategy = 'plain' or not coalesce(r.populated and r.unique_index and r.owner_temp, false), x.id)
+  loop
+    select x.* into v from mvsched.refreshable_relation x where x.oid = m.view_oid;
+    select e.* into last
+      from mvsched.materialized_view_refresh_schedule_execution e
+     where e.materialized_view_refresh_schedule_id = m.id
+     order by e.id desc
+     limit 1;
+
+    claimed := null;
+    clock_slot := m.next_run_at - m.next_run_offset;
+    -- A slot that jitter or a retry has put off belongs to this run too, or it would come again behind it.
+    claimed.scheduled_at := case
+      when by_hand then null
+      when m.next_run_at <= instant or clock_slot <= horizon then mvsched.slot(m.next_run_at, m.next_run_offset, m.next_run_reason)
+      else group_slot end;
+    claimed.view_name := case when v.oid is null then m.materialized_view_name else mvsched.view_name(v.oid, v.schema_name, v.relation_name) end;
+    claimed.attempt := case when last.scheduled_at = claimed.scheduled_at then least(last.attempt + 1, 1000000) else 1 end;
+    claimed.skipped := case when failed is null then null when m.id = failed_for then 'upstream_failed' else 'group_failed' end;
+    insert into mvsched.materialized_view_refresh_schedule_execution as e
+           (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, scheduled_at, attempt, worker, start_grace,
+            fingerprint, started_at, status, reason, error_message, ended_at, predicted_duration, refresh_group)
+    values (m.id, claimed.view_name, m.view_oid,
+            case when by_hand then 'manual' when last.scheduled_at = claimed.scheduled_at then 'retry' when m.on_change then 'change'
+                 when m.after_parents then 'parent' else 'schedule' end,
+            claimed.scheduled_at, claimed.attempt, worker, m.start_grace,
+            case when m.on_change and v.populated and failed is null then mvsched.fingerprint(m.view_oid, mvsched.group_views(name)) end,
+            claimed_at,
+            case when failed is null then 'running' else 'skipped' end, claimed.skipped, failed || ' failed',
+            case when failed is not null then greatest(claimed_at, clock_timestamp()) end, m.predicted_duration, name)
+    returning e.id, e.started_at into claimed.execution_id, claimed.claimed_at;
+
+    with answered as (
+      delete from mvsched.materialized_view_refresh_request r
+       where failed is null and not by_hand and (r.materialized_view_refresh_schedule_id, r.transaction) in (
+               select x.materialized_view_refresh_schedule_id, x.transaction
+                 from mvsched.materialized_view_refresh_request x
+                where x.materialized_view_refresh_schedule_id = m.id
+                  for update skip locked)
+      returning r.requested_at
+    )
+    select max(answered.requested_at) into requested from answered;
+
+    m.last_attempted_at := instant;
+    clock_slot := case
+      when clock_slot > horizon and num_nonnulls(m.refresh_interval, m.cron) > 0 then clock_slot
+      when failed is not null and (m.after_parents or m.on_change) then instant + interval '1 minute'
+      else clock_slot + make_interval(secs =>
+             greatest(1, floor(extract(epoch from instant - clock_slot) / extract(epoch from m.refresh_interval)) + 1)::float8
+             * extract(epoch from m.refresh_interval)::float8) end;
+    m.next_run_at := least(clock_slot, case when clock_slot is not null then '9999-12-31 00:00+00'::timestamptz end);
+    m.next_run_offset := interval '0';
+    if m.next_run_at is not null and num_nonnulls(m.jitter, m.window_start) > 0 then
+      m := mvsched.planned(m, m.next_run_at);
+    end if;
+    update mvsched.materialized_view_refresh_schedule x
+       set last_attempted_at = case when by_hand then x.last_attempted_at else instant end,
+           open_execution_id = case when failed is null then claimed.execution_id end,
+           requested_at = coalesce(requested, x.requested_at),
+           next_run_at = case when by_hand then x.next_run_at else m.next_run_at end,
+           next_run_offset = case when by_hand then x.next_run_offset else m.next_run_offset end,
+           next_run_reason = case when by_hand then x.next_run_reason end
+     where x.id = m.id;
+
+    claimed.schedule_id := m.id;
+    claimed.time_limit := extract(epoch from m.maximum_execution_duration);
+    claimed.lock_limit := extract(epoch from m.lock_timeout);
+    claimed.strategy := m.strategy;
+    claimed.search_path := m.search_path;
+    claimed.settings := m.settings;
+    claimed.view_oid := coalesce(v.oid, 0)::bigint;
+    claimed.schema_name := coalesce(v.schema_name, '');
+    claimed.relation_name := coalesce(v.relation_name, '');
+    claimed.populated := coalesce(v.populated, false);
+    claimed.unique_index := coalesce(v.unique_index, false);
+    claimed.owner_temp := coalesce(v.owner_temp, false);
+    claimed.renamed := v.oid is not null and claimed.view_name <> m.materialized_view_name;
+    claimed.usual := case when with_usual then mvsched.usual_seconds(claimed.view_name) end;
+    claimed.kind := m.kind;
+    claimed.whole := true;
+    claimed.batch_rows := m.batch_rows;
+    claimed.lane := 0;
+    claimed.lanes := m.lanes;
+    claimed.refresh_group := name;
+    claims := claims || claimed;
+  end loop;
+  return query select c.* from unnest(claims) c;
+exception when unique_violation then
+  return; -- for a moment now somebody has been refreshing a member by hand; what was written for the others is undone
+end
+$$;
+comment on function mvsched.claim_group(text, text, text[], timestamptz, timestamptz, boolean, boolean) is
+  'Claims all members of a group, in the order in which they are to be refreshed, or none; the arguments are those of mvsched.claim';
 
 -- A table that a drain is at may have further lanes (schedule.lanes): other workers who drain it too. The first lane is
 -- what the slot is claimed for, and what is settled. The others come and go with it: each once in a run of the first,
@@ -2559,7 +2774,7 @@ begin
            extract(epoch from s.lock_timeout), s.strategy, s.search_path, s.settings::text, v.oid::bigint, v.schema_name, v.relation_name,
            v.populated, v.unique_index, v.owner_temp, false,
            case when with_usual then mvsched.usual_seconds(mvsched.view_name(v.oid)) end, null, s.kind, false, s.batch_rows, free.lane, s.lanes,
-           null, null
+           null, null, null
       into claimed
       from mvsched.materialized_view_refresh_schedule s
       join mvsched.refreshable v on v.oid = free.view_oid
@@ -2630,6 +2845,7 @@ declare
   data       timestamptz;
   looked_at  timestamptz := clock_timestamp(); -- once: within a transaction the server reads its counters once
   sure       boolean;
+  groups     text[]      := '{}'; -- that were met
 begin
   if (select settings.max_concurrent_refreshes is not null from mvsched.settings where settings.singleton) then
     wanted := least(wanted, mvsched.free_runs());
@@ -2640,11 +2856,11 @@ begin
   loop
     seen := 0;
     for candidate in
-      select w.id, w.view_oid, mvsched.slot(w.next_run_at, w.next_run_offset, w.next_run_reason) as slot, g.ancestors,
+      select w.id, w.view_oid, mvsched.slot(w.next_run_at, w.next_run_offset, w.next_run_reason) as slot, g.ancestors, w.refresh_group,
              first_value(w.next_run_at) over place as first_due_at, first_value(w.id) over place as first_due_id
         from unnest(served) as q (queue)
        cross join lateral (
-              select x.id, x.view_oid, x.next_run_at, x.next_run_offset, x.next_run_reason, x.priority
+              select x.id, x.view_oid, x.next_run_at, x.next_run_offset, x.next_run_reason, x.priority, x.refresh_group
                 from mvsched.materialized_view_refresh_schedule x
                where x.queue = q.queue and x.next_run_at <= instant
                  and (x.next_run_at, x.id) >= (coalesce(since_at, '-infinity'), coalesce(since_id, 0))
@@ -2658,6 +2874,20 @@ begin
        order by w.next_run_at - make_interval(mins => w.priority, secs => coalesce(g.path_seconds, 0)), w.id
     loop
       seen := seen + 1;
+      if candidate.refresh_group is not null then
+        continue when candidate.refresh_group = any (groups);
+        groups := groups || candidate.refresh_group::text;
+        for claimed in
+          select c.* from mvsched.claim_group(candidate.refresh_group, worker, queues, round, instant, with_usual) c
+        loop
+          claimed.first_due_at := candidate.first_due_at;
+          claimed.first_due_id := candidate.first_due_id;
+          return next claimed;
+          taken := taken + 1;
+        end loop;
+        exit when taken >= wanted;
+        continue;
+      end if;
       continue when coalesce(cardinality(candidate.ancestors), 0) > 0 and exists (
         select from mvsched.awaited(candidate.view_oid, candidate.slot, round, instant, queues, true));
 

@@ -29,6 +29,7 @@ type settingsFlags struct {
 	retries         int
 	suspendAfter    int
 	queue           string
+	group           string
 	onParentFailure string
 	skipUnchanged   bool
 	maxStaleness    string
@@ -74,6 +75,7 @@ func (f *settingsFlags) registerSchedule(a *app, cmd *cobra.Command) {
 	flags.IntVar(&f.retries, "retries", 0, "try a slot again so often after an error that may pass (default 3)")
 	flags.IntVar(&f.suspendAfter, "suspend-after", 0, "give up on it after so many failed slots in a row; 0 for never (default 0)")
 	flags.StringVar(&f.queue, "queue", "", `the queue whose workers refresh it (default "default")`)
+	flags.StringVar(&f.group, "group", "", "refresh it together with the other views of this group, in one transaction; '' takes it out")
 	flags.StringVar(&f.onParentFailure, "on-parent-failure", "",
 		"skip, or run on the old data, when a view that it reads has failed (default skip)")
 	flags.BoolVar(&f.skipUnchanged, "skip-unchanged", false, "leave it alone when nothing that it reads has changed")
@@ -267,6 +269,15 @@ func (f *settingsFlags) failure(given func(string) bool, s *schedule.Settings) e
 			return err
 		}
 		s.Queue = &f.queue
+	}
+	if given("group") {
+		if len(f.group) > schedule.MaxGroupName || strings.ContainsFunc(f.group, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return &usageError{
+				problem: fmt.Sprintf("--group: %q is no name for a group", f.group),
+				hint:    fmt.Sprintf("use at most %d bytes of letters, digits and dashes: reporting", schedule.MaxGroupName),
+			}
+		}
+		s.Group = &f.group
 	}
 	return nil
 }

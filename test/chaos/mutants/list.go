@@ -11,14 +11,14 @@ const (
 var mutants = []mutant{
 	{
 		name: "claim without SKIP LOCKED",
-		edits: []edit{{schema, "         and x.database_identity = here\n         for no key update skip locked;",
-			"         and x.database_identity = here\n         for no key update;"}},
+		edits: []edit{{schema, "e.lane = 0)\n         for no key update skip locked;",
+			"e.lane = 0)\n         for no key update;"}},
 		sampled: true,
 		pkg:     "./schedule", tests: "^TestClaim$/^skips_a_row_another_worker_holds$",
 	},
 	{
 		name:  "claim without its limit (as without MATERIALIZED)",
-		edits: []edit{{schema, "      exit when taken >= wanted;\n", ""}},
+		edits: []edit{{schema, "      exit when taken >= wanted;\n    end loop;\n", "    end loop;\n"}},
 		pkg:   "./schedule", tests: "^TestClaim$/^never_takes_more_than_its_limit_whatever_the_plan$",
 	},
 	{
@@ -74,7 +74,7 @@ var mutants = []mutant{
 	{
 		name: "no pipeline: commit sent when the refresh has answered",
 		edits: []edit{
-			{transaction, "	p.queue(reach(&done.committed), `commit`)\n	if claim.ScheduleID == nil {\n		return\n	}\n", "	if true {\n		return\n	}\n"},
+			{transaction, "	p.queue(reach(committed), `commit`)\n	var schedules []int64\n", "	if true {\n		return\n	}\n	var schedules []int64\n"},
 			{transaction, "	err = p.send(ctx, conn)\n	return done, err\n}\n", "	err = p.send(ctx, conn)\n	if err == nil {\n		_, err = conn.Exec(ctx, `commit`)\n		done.committed = err == nil\n	}\n	return done, err\n}\n"},
 		},
 		pkg: "./cmd/mvsched", tests: "^TestScript$/^worker_killed$",

@@ -76,6 +76,9 @@ func (r *run) control(ctx context.Context) (err error) {
 				pause(ctx, unbegunInterval)
 			}
 			continue
+		case next.claims == 0 && slots == 0 && next.look == 0 && r.passedOver:
+			r.refresher.floor.Drop() // nothing is left only when nothing was passed over
+			continue
 		case next.claims == 0 && slots == 0 && next.look == 0:
 			return nil
 		}
@@ -245,6 +248,7 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 		asked := time.Now()
 		options := r.source.look()
 		options.Since = r.refresher.floor.Begin(0)
+		r.passedOver = options.Since != nil
 		outlook, err = r.Store.On(r.conn).Tend(ctx, options)
 		if err == nil {
 			r.refresher.floor.Seen(options.Since, outlook.FirstDue, time.Since(asked), schedule.QuickLook)

@@ -143,22 +143,23 @@ type source interface {
 // refresh on theirs. So neither claim nor rescue nor record waits behind a refresh.
 type run struct {
 	*Worker
-	work      context.Context // of the refreshes; ends after the one of the claims where there is a grace
-	source    source
-	refresher refresher
-	janitor   *janitor
-	endless   bool          // it is a server's: it goes on until it is told to stop, for better and for worse
-	conn      *pgxpool.Conn // the control loop's
-	watch     *time.Ticker
-	pruneDue  bool
-	blind     bool      // it was said that the last look went wrong
-	pruned    time.Time // when the history was trimmed behind this run
-	ended     chan slotEnd
-	failed    []slotEnd     // those that came during a look at the schedules; they count as open until they are seen to
-	progress  chan struct{} // a refresh has ended that other views may have waited for, or something else calls for a look
-	requests  chan struct{} // somebody may want a refresh cancelled
-	looked    atomic.Int64  // when the control loop last looked at the schedules, as nanoseconds since 1970
-	expected  atomic.Int64  // when it is stuck should it not have taken another turn, the same way
+	work       context.Context // of the refreshes; ends after the one of the claims where there is a grace
+	source     source
+	refresher  refresher
+	janitor    *janitor
+	endless    bool          // it is a server's: it goes on until it is told to stop, for better and for worse
+	conn       *pgxpool.Conn // the control loop's
+	watch      *time.Ticker
+	pruneDue   bool
+	passedOver bool      // the last look began at a floor
+	blind      bool      // it was said that the last look went wrong
+	pruned     time.Time // when the history was trimmed behind this run
+	ended      chan slotEnd
+	failed     []slotEnd     // those that came during a look at the schedules; they count as open until they are seen to
+	progress   chan struct{} // a refresh has ended that other views may have waited for, or something else calls for a look
+	requests   chan struct{} // somebody may want a refresh cancelled
+	looked     atomic.Int64  // when the control loop last looked at the schedules, as nanoseconds since 1970
+	expected   atomic.Int64  // when it is stuck should it not have taken another turn, the same way
 
 	mu         sync.Mutex
 	held       bool // something due waits for other views

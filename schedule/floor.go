@@ -53,6 +53,13 @@ func (f *Floor) Seen(since, first *Position, took, quick time.Duration) {
 	}
 }
 
+// Drop gives it up.
+func (f *Floor) Drop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.at = nil
+}
+
 // Lower is told that something has been made due for that instant.
 func (f *Floor) Lower(due time.Time) {
 	f.mu.Lock()

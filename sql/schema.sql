@@ -2901,7 +2901,7 @@ begin
          and x.database_identity = here
          and not exists (
                select from mvsched.materialized_view_refresh_schedule_execution e
-                where e.status = 'running' and e.view_oid = x.view_oid and e.lane = 0)
+                where e.status = 'running' and e.view_oid = candidate.view_oid and e.lane = 0)
          for no key update skip locked;
       continue when not found;
       select x.* into v from mvsched.refreshable_relation x where x.oid = s.view_oid and mvsched.can_be(x.relkind, s.kind);

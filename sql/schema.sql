@@ -2138,7 +2138,8 @@ create function mvsched.settle(schedule bigint default null) returns timestamptz
   set enable_hashjoin = off
   set enable_mergejoin = off
   set enable_seqscan = off
-  set enable_bitmapscan = off as $$
+  set enable_bitmapscan = off
+  set jit = off as $$
 declare
   wanted    bigint[] := array[schedule];
   refreshed oid[];
@@ -2820,7 +2821,9 @@ create function mvsched.claim(worker text, wanted integer, queues text[], round 
   set plan_cache_mode = force_generic_plan
   -- Whatever the statistics say, the index is what finds what is due.
   set enable_seqscan = off
-  set enable_bitmapscan = off as $$
+  set enable_bitmapscan = off
+  -- Nor what it takes the work for: compiling it would take longer.
+  set jit = off as $$
 #variable_conflict use_variable
 declare
   instant    timestamptz := coalesce(clock, clock_timestamp());

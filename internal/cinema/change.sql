@@ -84,16 +84,16 @@ with cancelled as (
   )
   returning event.id
 ), refunded as (
-  insert into cinema.event_seat_state_change (event_id, state, seat_count, price_cents, changed_at)
+  insert into cinema.event_seat_state_change (event_id, state, ticket_count, price_cents, changed_at)
   select
     change.event_id, 'free',
-    sum(case change.state when 'sold' then change.seat_count else -change.seat_count end),
+    sum(case change.state when 'sold' then change.ticket_count else -change.ticket_count end),
     change.price_cents,
     now()
   from cancelled
   join cinema.event_seat_state_change as change on change.event_id = cancelled.id
   group by change.event_id, change.price_cents
-  having sum(case change.state when 'sold' then change.seat_count else -change.seat_count end) > 0
+  having sum(case change.state when 'sold' then change.ticket_count else -change.ticket_count end) > 0
 )
 select count(*) from cancelled;
 
@@ -126,7 +126,7 @@ with seed as materialized (
   select candidate.id, candidate.wanted, row_number() over (partition by candidate.wanted order by candidate.id) as rank
   from candidate
   cross join lateral (
-    select coalesce(sum(case change.state when 'sold' then change.seat_count else -change.seat_count end), 0) as n
+    select coalesce(sum(case change.state when 'sold' then change.ticket_count else -change.ticket_count end), 0) as n
     from cinema.event_seat_state_change as change
     where change.event_id = candidate.id
   ) as taken
@@ -137,10 +137,10 @@ with seed as materialized (
   ) as capacity
   where taken.n + 4 <= capacity.n
 ), sold as (
-  insert into cinema.event_seat_state_change (event_id, state, seat_count, price_cents, changed_at)
+  insert into cinema.event_seat_state_change (event_id, state, ticket_count, price_cents, changed_at)
   select id, 'sold', 1 + rank % 4, 850 + id * 13 % 12 * 50, now()
   from roomy
   where rank <= wanted
-  returning seat_count
+  returning ticket_count
 )
-select coalesce(sum(seat_count), 0)::bigint from sold;
+select coalesce(sum(ticket_count), 0)::bigint from sold;

@@ -1,6 +1,7 @@
 // Package cinema holds the demo data set: a made-up chain of cinemas with a few hundred
-// thousand screenings, the tickets sold for them, and six materialized views that depend
-// on each other and on the clock, as the views of a real ticket search would.
+// thousand screenings, the tickets sold for them, five materialized views that depend on
+// each other and on the clock, as the views of a real ticket search would, a plain view
+// to keep a table equal to, and a function that fills columns.
 package cinema
 
 import (
@@ -21,21 +22,13 @@ const Schema = "cinema"
 // MaxScale is the largest scale Load accepts; it is about 21 million screenings.
 const MaxScale = 100
 
-// Views are the materialized views Load makes, in an order in which they can be
-// refreshed: venue_view reads the two before it. The last one is made unfilled, so its
-// first refresh cannot be concurrent.
-var Views = []string{
-	"cinema.auditorium_with_future_events_view",
-	"cinema.venue_auditorium_seat_count_view",
-	"cinema.venue_view",
-	"cinema.last_week_event_view",
-	"cinema.future_event_view",
-	"cinema.ticket_count_by_country_and_day_view",
-}
-
 var (
 	//go:embed cinema.sql
-	loadSQL string
+	dataSQL string
+	//go:embed views.sql
+	viewsSQL string
+	//go:embed materialize.sql
+	materializeSQL string
 	//go:embed change.sql
 	changeSQL string
 )
@@ -56,7 +49,7 @@ func split(file string) []step {
 	return steps
 }
 
-// Load makes the schema cinema, its tables and its views, and fills them. At scale 1 that
+// Load makes the schema cinema, its tables, views and functions, and fills them. At scale 1 that
 // is about 215,000 screenings and 770,000 sales; the number of venues, and with it all
 // else, grows in proportion. It does all in one transaction, so that a load that fails or
 // is cancelled leaves nothing behind, and it fails if the schema is there already.
@@ -78,7 +71,7 @@ func load(ctx context.Context, conn *pgx.Conn, scale float64, today time.Time, p
 	if progress == nil {
 		progress = func(int, int, string) {}
 	}
-	steps := split(loadSQL)
+	steps := split(dataSQL + "\n" + viewsSQL + "\n" + materializeSQL)
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx,
 			"select pg_catalog.set_config('cinema.scale', $1, true), pg_catalog.set_config('cinema.today', $2, true)",

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +17,17 @@ import (
 )
 
 const testScale = 0.02
+
+// views are the materialized views, in an order in which they can be refreshed: venue_view
+// reads the two before it. The last one is made unfilled, so its first refresh cannot be
+// concurrent.
+var views = []string{
+	"cinema.auditorium_with_future_events_view",
+	"cinema.venue_auditorium_seat_count_view",
+	"cinema.venue_view",
+	"cinema.future_event_view",
+	"cinema.ticket_count_by_country_and_day_view",
+}
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
@@ -56,6 +69,7 @@ func TestLoadIsDeterministic(t *testing.T) {
 	tables := []string{
 		"cinema.cinema", "cinema.google_place", "cinema.venue", "cinema.auditorium",
 		"cinema.seat", "cinema.event", "cinema.event_seat_state_change",
+		"cinema.cinema_foreign_seat_state", "cinema.event_seat_state_change_seat_state",
 	}
 	today := time.Now()
 	var first map[string]string
@@ -97,6 +111,10 @@ func TestLoadIsSound(t *testing.T) {
 		"events of another venue than their auditorium's": `
 			select count(*) from cinema.event join cinema.auditorium on auditorium.id = auditorium_id
 			where event.venue_id <> auditorium.venue_id`,
+		"changes of which the seats are told and counted, or neither": `
+			select count(*) from cinema.event_seat_state_change as change
+			where (materialized_at is null) <> exists (
+				select from cinema.event_seat_state_change_seat_state where event_seat_state_change_id = change.id)`,
 		"auditoriums with two events at once": `
 			select count(*) - count(distinct (auditorium_id, start_time)) from cinema.event`,
 	} {
@@ -123,7 +141,7 @@ func TestViews(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := Views[len(Views)-1:]; !slices.Equal(unfilled, want) {
+	if want := views[len(views)-1:]; !slices.Equal(unfilled, want) {
 		t.Errorf("unfilled views are %v, want %v", unfilled, want)
 	}
 	for _, view := range unfilled {
@@ -133,7 +151,7 @@ func TestViews(t *testing.T) {
 	// Twice, as a second change has to find something to do as well.
 	for range 2 {
 		before := map[string]string{}
-		for _, view := range Views {
+		for _, view := range views {
 			exec1(t, pool, "refresh materialized view concurrently "+view)
 			before[view] = digest(t, pool, view)
 		}
@@ -144,7 +162,7 @@ func TestViews(t *testing.T) {
 			}
 			return err
 		})
-		for _, view := range Views {
+		for _, view := range views {
 			if digest(t, pool, view) != before[view] {
 				t.Errorf("%s changed without a refresh", view)
 			}
@@ -153,6 +171,56 @@ func TestViews(t *testing.T) {
 				t.Errorf("%s is the same after a change", view)
 			}
 		}
+	}
+}
+
+// What the load has counted and what the function counts are alike, so that a reader cannot tell one from the other.
+func TestSeatStates(t *testing.T) {
+	pool := pgtest.New(t)
+	withConn(t, pool, func(c *pgx.Conn) error { return Load(t.Context(), c, testScale, nil) })
+	withConn(t, pool, func(c *pgx.Conn) error {
+		_, err := Change(t.Context(), c)
+		return err
+	})
+	left := func() (n int) {
+		t.Helper()
+		const sql = "select count(*) from cinema.event_seat_state_change where materialized_at is null"
+		if err := pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	n := left()
+	if n < 800 {
+		t.Errorf("%d changes are to be counted", n)
+	}
+	for ; n > 0; n-- {
+		exec1(t, pool, "set search_path = cinema; select materialize_event_seat_state_change(); reset search_path")
+		if left() == 0 {
+			break
+		}
+	}
+	var wrong, unmapped int
+	err := pool.QueryRow(t.Context(), `
+		select count(*) filter (where (seat_count, seat_sold_count + seat_empty_count + seat_unmapped_count)
+		                          is distinct from (ticket_count, ticket_count)
+		                           or case state when 'sold' then seat_empty_count else seat_sold_count end <> 0),
+		       sum(seat_unmapped_count)
+		from cinema.event_seat_state_change`).Scan(&wrong, &unmapped)
+	if err != nil || wrong != 0 || unmapped == 0 {
+		t.Errorf("%d changes are counted wrong, %d seats unmapped, error: %v", wrong, unmapped, err)
+	}
+}
+
+// The function is the one that is tested elsewhere, to the letter.
+func TestFunctionIsTheArticles(t *testing.T) {
+	script, err := os.ReadFile("../../cmd/mvsched/testdata/script/columns.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, function, found := strings.Cut(materializeSQL, "set local search_path = cinema;\n\n")
+	if !found || !strings.Contains(string(script), "-- function.sql --\n"+function+"-- query.sql --\n") {
+		t.Error("materialize.sql has another function than columns.txtar")
 	}
 }
 

@@ -34,7 +34,7 @@ func database(t *testing.T) *pgtest.DB {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db.Exec("create materialized view cinema.week_by_venue_view as select v.* from cinema.venue_view v, cinema.last_week_event_view limit 10")
+	db.Exec("create materialized view cinema.week_by_venue_view as select v.* from cinema.venue_view v, cinema.future_event_view limit 10")
 	db.Exec("create materialized view cinema.best_of_the_week_view as select * from cinema.week_by_venue_view limit 3")
 	for _, name := range hostile {
 		db.Exec("create materialized view public." + pgx.Identifier{name}.Sanitize() + " as select 1 as id")

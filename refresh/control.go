@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -52,16 +50,15 @@ func (r *run) control(ctx context.Context) (err error) {
 			maxSlots = full
 		}
 		outlook, err := r.lookAround(ctx, &next, &slots, maxSlots)
+		if err == nil && outlook.Held && (arranged.IsZero() || time.Since(arranged) > arrangeInterval) {
+			// The order matters: the longest chain first, by what the last runs took.
+			err = r.Store.On(r.conn).Arrange(ctx)
+			arranged = time.Now()
+		}
 		if err != nil && slots == 0 {
 			return err
 		}
-		if err == nil && outlook.Held && (arranged.IsZero() || time.Since(arranged) > arrangeInterval) {
-			// The order matters: the longest chain first, by what the last runs took.
-			if err := r.Store.On(r.conn).Arrange(ctx); err != nil && slots == 0 {
-				return err
-			}
-			arranged = time.Now()
-		}
+		r.logLook(err)
 		if r.pruneDue && r.endless {
 			r.pruneBehind(ctx)
 		}
@@ -157,18 +154,27 @@ func (n *next) forgetPast() {
 	n.slots = slices.DeleteFunc(n.slots, func(at time.Time) bool { return time.Since(at) > wakeInterval })
 }
 
+// logLook tells once that a look went wrong while refreshes go on, which are not ended for it.
+func (r *run) logLook(err error) {
+	switch {
+	case err != nil && r.blind:
+		r.refresher.log.Debug("the schedules still cannot be looked after", "because", err)
+	case err != nil:
+		r.refresher.log.Warn("cannot look after the schedules; what runs goes on", "because", err)
+	}
+	r.blind = err != nil
+}
+
 // lookAround tends the schedules. Nobody has to wait for that: it may take a while where many schedules wait for changes,
 // and meanwhile slots open for what becomes due, as far as the look before has seen it coming.
 func (r *run) lookAround(ctx context.Context, next *next, slots *int, maxSlots int) (outlook schedule.Outlook, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer func() {
-			if bug := recover(); bug != nil {
-				err = fmt.Errorf("%w: %v\n%s", ErrBug, bug, debug.Stack())
-			}
-		}()
-		outlook, err = r.tend(ctx)
+		err = schedule.Guarded(func() (err error) {
+			outlook, err = r.tend(ctx)
+			return err
+		})
 	}()
 	for {
 		var due <-chan time.Time

@@ -21,7 +21,7 @@ const (
 var ErrTooManyConnections = errors.New("the server has no connection left (max_connections)")
 
 // ErrBug means that the program itself went wrong.
-var ErrBug = errors.New("bug")
+var ErrBug = schedule.ErrBug
 
 // classify turns what the server said about a refresh into how it ended. Errors are told apart by SQLSTATE, never by
 // message. 57014 is both statement_timeout and somebody's cancel: it comes out as cancelled, with the time limit beside

@@ -2,6 +2,7 @@ package refresh
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"sync/atomic"
@@ -10,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+
+	"github.com/mvsched/mvsched/schedule"
 )
 
 // The channels that are worth waking up for.
@@ -25,7 +28,7 @@ type listener struct {
 	config *pgx.ConnConfig
 	log    *slog.Logger
 	tell   []*run
-	told   func(hears, ended bool) // may be nil
+	told   func(hears bool, ended *schedule.End) // may be nil
 	hears  atomic.Bool
 }
 
@@ -35,7 +38,7 @@ func (l *listener) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.hear(ctx)
 		l.hears.Store(false)
-		l.tellOthers(false, false)
+		l.tellOthers(false, nil)
 		if errors.Is(err, errPooled) {
 			l.log.Debug("cannot listen behind a pooler, and asks instead")
 			return
@@ -51,7 +54,7 @@ func (l *listener) listen(ctx context.Context) {
 // or that schedules have changed, until ctx ends. Where it cannot listen, as behind a transaction pooler, it calls nothing: who has to know asks
 // from time to time anyway.
 func Listen(ctx context.Context, config *pgx.ConnConfig, heard func()) {
-	ear := &listener{config: config, log: slog.New(slog.DiscardHandler), told: func(hears, _ bool) {
+	ear := &listener{config: config, log: slog.New(slog.DiscardHandler), told: func(hears bool, _ *schedule.End) {
 		if hears {
 			heard()
 		}
@@ -74,14 +77,14 @@ func (l *listener) hear(ctx context.Context) (err error) {
 	for _, r := range l.tell {
 		r.wake() // for what was missed
 	}
-	l.tellOthers(true, false)
+	l.tellOthers(true, nil)
 	for {
 		notification, err := conn.WaitForNotification(ctx)
 		if err != nil {
 			return err
 		}
 		if notification.Channel != channelCancel {
-			l.tellOthers(true, notification.Channel == channelExecutions)
+			l.tellOthers(true, endingOf(notification))
 		}
 		for _, r := range l.tell {
 			switch notification.Channel {
@@ -99,7 +102,16 @@ func (l *listener) hear(ctx context.Context) (err error) {
 	}
 }
 
-func (l *listener) tellOthers(hears, ended bool) {
+// endingOf is what a notification says of an execution that has ended; nil: it is about something else, or makes no sense.
+func endingOf(notification *pgconn.Notification) *schedule.End {
+	var ended schedule.End
+	if notification.Channel != channelExecutions || json.Unmarshal([]byte(notification.Payload), &ended) != nil {
+		return nil
+	}
+	return &ended
+}
+
+func (l *listener) tellOthers(hears bool, ended *schedule.End) {
 	if l.told != nil {
 		l.told(hears, ended)
 	}

@@ -41,9 +41,9 @@ type Serving struct {
 	Alive func()
 	Pulse time.Duration
 
-	// Told, when given, is called when the database tells that a schedule was written or (ended) that an execution has
-	// ended, and when it begins to be heard, or ceases to be (hears is false). It must not wait.
-	Told func(hears, ended bool)
+	// Told, when given, is called when the database tells that a schedule was written or that an execution has ended, and
+	// when it begins to be heard, or ceases to be (hears is false). It must not wait.
+	Told func(hears bool, ended *schedule.End)
 }
 
 // Serve refreshes views when they are due, until ctx ends: then it claims no more, lets what runs go on for the grace,
@@ -76,23 +76,26 @@ func (w *Worker) Serve(ctx context.Context, opts Serving) error {
 	// What is running has its grace, and the pulse goes on until it is over.
 	beating, rest := context.WithCancel(work)
 	defer rest()
-	go pulse(beating, opts, ear.tell)
 
-	var running sync.WaitGroup
-	running.Go(func() { ear.listen(ctx) })
 	var mu sync.Mutex
 	var failed error
+	guard := func(do func() error) {
+		if err := schedule.Guarded(do); err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			failed = cmp.Or(failed, err)
+			stop(err) // the others end with it
+		}
+	}
+	var beats, running sync.WaitGroup
+	beats.Go(func() { guard(func() error { pulse(beating, opts, ear.tell); return nil }) })
+	running.Go(func() { guard(func() error { ear.listen(ctx); return nil }) })
 	for _, s := range servers {
-		running.Go(func() {
-			if err := s.serve(ctx); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				failed = cmp.Or(failed, err)
-				stop(err) // the others end with it
-			}
-		})
+		running.Go(func() { guard(func() error { return s.serve(ctx) }) })
 	}
 	running.Wait()
+	rest()
+	beats.Wait()
 	return failed
 }
 

@@ -136,6 +136,21 @@ func TestServe(t *testing.T) {
 		b.Check("1", refreshing)
 	})
 
+	t.Run("says_that_a_look_went_wrong_while_refreshes_go_on", func(t *testing.T) {
+		b := setupJobs(t, 2)
+		b.slow("long")
+		s := b.serve(refresh.Serving{})
+		b.enters()
+		b.Exec(`alter table mvsched.catalog_state rename to elsewhere`)
+		b.Exec(`create materialized view public.new as select 1 as id`) // the look that sees it reads the catalog
+		b.Exec(`notify mvsched_schedule`)
+		pgtest.WaitFor(t, t.Context(), "it says so", func() bool {
+			return strings.Contains(s.log.String(), "cannot look after the schedules; what runs goes on")
+		})
+		b.Check("1", refreshing)
+		b.Exec(`alter table mvsched.elsewhere rename to catalog_state`)
+	})
+
 	t.Run("looks_when_a_grace_ends_while_all_its_slots_are_at_work", func(t *testing.T) { // L1
 		b := setupJobs(t, 1)
 		b.Exec(`create materialized view public.slow as select 1 as id from pg_sleep(30) with no data`)

@@ -65,6 +65,9 @@ func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 	if !v.ear.hears.Load() {
 		sooner(pollInterval)
 	}
+	if outlook.Changed > 0 { // the look was before that
+		sooner(paceInterval)
+	}
 	if outlook.Watching {
 		sooner(changesInterval - time.Since(v.looked))
 	}

@@ -3,8 +3,6 @@ package refresh
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -36,7 +34,7 @@ func (r *run) openSlot(ctx context.Context) {
 			if conn != nil {
 				conn.Release()
 			}
-			r.ended <- slotEnd{err: fmt.Errorf("%w: %v\n%s", ErrBug, bug, debug.Stack())}
+			r.ended <- slotEnd{err: schedule.Bug(bug)}
 		}
 	}()
 	conn, err := r.Pool.Acquire(ctx)

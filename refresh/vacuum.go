@@ -3,9 +3,7 @@ package refresh
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -139,7 +137,7 @@ func (j *janitor) work(ctx context.Context) {
 		if bug := recover(); bug != nil {
 			j.mu.Lock()
 			defer j.mu.Unlock()
-			j.bug = fmt.Errorf("%w: %v\n%s", ErrBug, bug, debug.Stack())
+			j.bug = schedule.Bug(bug)
 			j.working = false
 		}
 	}()

@@ -112,6 +112,7 @@ type run struct {
 	conn      *pgxpool.Conn // the control loop's
 	watch     *time.Ticker
 	pruneDue  bool
+	blind     bool      // it was said that the last look went wrong
 	pruned    time.Time // when the history was trimmed behind this run
 	ended     chan slotEnd
 	failed    []slotEnd     // those that came during a look at the schedules; they count as open until they are seen to

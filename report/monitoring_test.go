@@ -261,6 +261,16 @@ func TestPrometheus(t *testing.T) {
 	}
 }
 
+// Prometheus takes nothing of what has a sample twice.
+func TestPrometheusHasAViewOnce(t *testing.T) {
+	once := everyState()
+	twice := append(slices.Clone(once), once[1], once[len(once)-1])
+	want, got := printed(t, report.Prometheus, 0, printMetrics(once)), printed(t, report.Prometheus, 0, printMetrics(twice))
+	if got != want {
+		t.Errorf("with two schedules of a view\n%s", got)
+	}
+}
+
 func TestBadge(t *testing.T) {
 	fresh, never, failing := standing("public.a"), standing("public.b"), hostileStandings()[2]
 	never.State = schedule.StateNever

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -101,6 +102,7 @@ func sampleValue(value float64) string { return strconv.FormatFloat(value, 'f', 
 
 // writePrometheus writes the text format, without timestamps: a file for the textfile collector, or a page to be scraped.
 func writePrometheus(w io.Writer, standings []schedule.Standing) error {
+	standings = onceEach(standings)
 	var buf bytes.Buffer
 	gauge := func(name, help string) { fmt.Fprintf(&buf, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name) }
 	gauge("mvsched_views", "Views with a schedule.")
@@ -127,6 +129,17 @@ func writePrometheus(w io.Writer, standings []schedule.Standing) error {
 	}
 	_, err := w.Write(buf.Bytes())
 	return err
+}
+
+// onceEach leaves one standing of each view: a rename can give one a second schedule (mvsched doctor tells), and Prometheus
+// refuses everything where a sample is there twice.
+func onceEach(standings []schedule.Standing) []schedule.Standing {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(slices.Clone(standings), func(s schedule.Standing) bool {
+		twice := seen[s.View]
+		seen[s.View] = true
+		return twice
+	})
 }
 
 var inLabel = strings.NewReplacer(`\`, `\\`, `"`, `\"`)

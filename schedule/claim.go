@@ -22,6 +22,9 @@ type Claim struct {
 	Strategy    Strategy
 	SearchPath  *string
 
+	Materialization Materialization
+	Whole           bool // of a merge table: all rows, not only those in its window
+
 	// What the catalog said at the claim. OID is 0 when there is no such view any more.
 	OID         uint32
 	Schema      string
@@ -47,6 +50,7 @@ type ClaimOptions struct {
 	// Settled says that nothing has ended on this connection that is still to be settled.
 	Settled bool
 	Force   bool // of ClaimView: also when nothing has changed
+	Whole   bool // of ClaimView: all rows of a merge table, not only those in its window
 }
 
 // claimSQL: how a claim is made, and why it is safe, is told beside mvsched.claim in schema.sql. A claim that a crash of
@@ -55,7 +59,7 @@ type ClaimOptions struct {
 const claimSQL = `
 select c.execution_id, c.claimed_at, c.schedule_id, c.view_name, c.scheduled_at, c.attempt, c.time_limit, c.lock_limit, c.strategy,
        c.search_path, c.view_oid, c.schema_name, c.relation_name, c.populated, c.unique_index, c.owner_temp, c.renamed, c.usual,
-       c.skipped
+       c.skipped, c.kind, c.whole
   from mvsched.claim($1, $2, $3, $4, $5, $6) c`
 
 const asyncCommitSQL = `set local synchronous_commit = off`
@@ -105,7 +109,7 @@ with view as materialized (
            order by e.id desc
            limit 1
         ) known
-   where not $9::boolean and schedule.skip_unchanged and v.oid = view.oid and v.populated and known.fingerprint = look.fingerprint
+   where not $9::boolean and not $10::boolean and schedule.skip_unchanged and v.oid = view.oid and v.populated and known.fingerprint = look.fingerprint
      and known.refreshed_at > now() - schedule.max_staleness and look.sure
      and not exists (select from mvsched.materialized_view_refresh_schedule_execution e
                       where e.status = 'running' and e.view_oid = view.oid)
@@ -121,7 +125,7 @@ with view as materialized (
     left join look on true
     left join unchanged on true
    where mvsched.view_name(view.oid) is not null and mvsched.free_runs() > 0
-  on conflict (view_oid) where status = 'running' do nothing
+  on conflict (view_oid, lane) where status = 'running' do nothing
   returning e.id, e.started_at, e.view_oid, e.view_name, e.reason
 ), free as materialized (
   select s.id
@@ -140,7 +144,8 @@ select execution.id, execution.started_at, schedule.id, execution.view_name, nul
        coalesce($3::float8, extract(epoch from schedule.lock_timeout)::float8),
        coalesce($6::text, schedule.strategy, 'auto'), coalesce($7::text, schedule.search_path),
        v.oid::bigint, v.schema_name::text, v.relation_name::text, v.populated, v.unique_index, v.owner_temp, false,
-       case when $5::boolean then mvsched.usual_seconds(execution.view_name) end, execution.reason
+       case when $5::boolean then mvsched.usual_seconds(execution.view_name) end, execution.reason,
+       v.kind, $10::boolean or schedule.merge_window is null or coalesce(schedule.next_full_at <= now(), false)
   from execution
   left join schedule on true
   join mvsched.refreshable v on v.oid = execution.view_oid`
@@ -163,7 +168,7 @@ func (s *Store) ClaimView(ctx context.Context, view ViewName, settings Settings,
 	err = s.send(ctx, func(batch *pgx.Batch) {
 		batch.Queue(settleSQL)
 		batch.Queue(claimViewSQL, found.oid, seconds(settings.Timeout), seconds(settings.LockTimeout), opts.Worker,
-			opts.Usual, settings.Strategy, settings.SearchPath, found.scheduleID, opts.Force).Query(collect(&claims, scanClaim))
+			opts.Usual, settings.Strategy, settings.SearchPath, found.scheduleID, opts.Force, opts.Whole).Query(collect(&claims, scanClaim))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claiming %q: %w", view, err)
@@ -181,7 +186,7 @@ func scanClaim(row pgx.CollectableRow) (c Claim, err error) {
 	var skipped *string
 	err = row.Scan(&c.ExecutionID, &c.ClaimedAt, &c.ScheduleID, &c.View, &c.ScheduledAt, &c.Attempt, &timeout, &lockTimeout,
 		&c.Strategy, &c.SearchPath, &oid, &c.Schema, &c.Name, &c.Populated, &c.UniqueIndex, &c.OwnerTemp,
-		&c.Renamed, &usual, &skipped)
+		&c.Renamed, &usual, &skipped, &c.Materialization, &c.Whole)
 	if skipped != nil {
 		c.Skipped = *skipped
 	}

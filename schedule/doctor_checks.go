@@ -4,6 +4,7 @@ package schedule
 var checks = []check{
 	{"missing", missingSQL},
 	{"not_a_materialized_view", notAViewSQL},
+	{"scheduled_twice", scheduledTwiceSQL},
 	{"unpopulated", unpopulatedSQL},
 	{"no_unique_index", noUniqueIndexSQL},
 	{"null_in_unique_key", nullInUniqueKeySQL},
@@ -99,6 +100,15 @@ select 'error', s.name,
   join (pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace)
     on format('%I.%I', n.nspname, c.relname) = s.materialized_view_name
  where s.oid is null`
+
+// A schedule is taken for a view that is not there yet; then another one, which has its own, gets that name.
+const scheduledTwiceSQL = `
+select 'warning', min(s.name), format('the view has %s schedules, each of which refreshes it at its own times', count(*)),
+       format('delete from mvsched.materialized_view_refresh_schedule where id <> %s and id in (%s);', min(s.id), string_agg(s.id::text, ', ' order by s.id))
+  from scheduled s
+ where s.oid is not null
+ group by s.oid
+having count(*) > 1`
 
 const unpopulatedSQL = `
 select 'warning', s.name, 'the view has never been filled: whoever reads it gets an error', 'mvsched refresh ' || s.word

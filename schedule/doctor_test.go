@@ -62,6 +62,11 @@ func TestDoctorFindings(t *testing.T) {
 			fix:     `delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v';`,
 		},
 		{
+			check: "scheduled_twice", severity: "warning", message: "has 2 schedules", view: "public.w",
+			arrange: plain + `; {v every 1h}; {w every 1h}; alter materialized view public.v rename to w`,
+			fix:     "delete from mvsched.materialized_view_refresh_schedule where id <> 1 and id in (1, 2);",
+		},
+		{
 			check: "unpopulated", severity: "warning", message: "never been filled",
 			arrange: plain + `; {v every 1h}; refresh materialized view public.v with no data`, fix: "mvsched refresh public.v",
 		},

@@ -3,6 +3,7 @@ package schedule
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 )
 
 // InvalidError is a value that a person wrote and that cannot be taken. Hint, which may be empty, says what to write
@@ -48,4 +49,21 @@ type SchemaVersionError struct {
 
 func (e *SchemaVersionError) Error() string {
 	return fmt.Sprintf("schema mvsched has version %d, and this program knows version %d", e.Installed, e.Known)
+}
+
+// ErrBug means that the program itself went wrong.
+var ErrBug = errors.New("bug")
+
+// Bug is the error for what was recovered from a panic, with the stack of the deferred function that calls it.
+func Bug(recovered any) error { return fmt.Errorf("%w: %v\n%s", ErrBug, recovered, debug.Stack()) }
+
+// Guarded does it, and returns a bug in place of a panic: one that nobody recovers ends the whole process, and what it was
+// refreshing with it.
+func Guarded(do func() error) (err error) {
+	defer func() {
+		if bug := recover(); bug != nil {
+			err = Bug(bug)
+		}
+	}()
+	return do()
 }

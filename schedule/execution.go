@@ -59,15 +59,15 @@ func one(ctx context.Context, db querier, what, sql string, args ...any) (Execut
 
 // rescueSQL records as abandoned the runs that are gone. Alive is who holds the lock on the execution row, and only the
 // refresh transaction takes it, for as long as it lives: so whoever gets the lock, and finds the row still running, knows.
-// There is one time rule, by the database's clock: a claim that no transaction ever locked (xmax 0) is left alone until
-// its grace is over, or it is to be cancelled. The lock is taken before the row is read again and changed, so a run that
+// There is one time rule, by the database's clock: a claim that no transaction ever locked (xmax 0), or whose last batch
+// was committed (the row is a new one then), is left alone until its grace is over, or it is to be cancelled. The lock is taken before the row is read again and changed, so a run that
 // ends meanwhile is not touched. One that was to be cancelled is gone for that: it is not tried again.
 const rescueSQL = `
 with gone as materialized (
   select e.id, e.xmax::text <> '0' as began
     from mvsched.materialized_view_refresh_schedule_execution e
    where e.status = 'running'
-     and (e.xmax::text <> '0' or e.started_at + e.start_grace < clock_timestamp()
+     and (e.xmax::text <> '0' or coalesce(e.batch_at, e.started_at) + e.start_grace < clock_timestamp()
           or exists (select from mvsched.materialized_view_refresh_cancel c where c.execution_id = e.id))
      for no key update of e skip locked
 ), verdict as (

@@ -5,6 +5,11 @@ import "time"
 // ClaimSQL is for the test of what it reads.
 const ClaimSQL = claimSQL
 
+// EdgesSQL and EdgesSettings are for the test of its plan.
+const EdgesSQL = edgesSQL
+
+var EdgesSettings = edgesSettings
+
 // CheckNames are the checks of views that doctor makes.
 func CheckNames() (names []string) {
 	for _, c := range checks {

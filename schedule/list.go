@@ -20,7 +20,7 @@ select s.id, coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
        extract(epoch from s.maximum_execution_duration)::float8, extract(epoch from s.lock_timeout)::float8,
        s.strategy, s.vacuum, s.queue, s.priority, s.search_path, s.next_run_at, s.paused_at, s.paused_reason, s.suspended_at,
        s.suspended_reason, s.consecutive_failures, extract(epoch from s.predicted_duration)::float8,
-       extract(epoch from s.reachable_lag)::float8
+       extract(epoch from s.reachable_lag)::float8, s.kind
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
  cross join lateral (
@@ -40,7 +40,8 @@ func scanSchedule(row pgx.CollectableRow) (sc Schedule, err error) {
 	err = row.Scan(&sc.ID, &sc.View, &sc.Kind, &every, &after, &sc.Cron, &maxLag, &sc.Timezone, &debounce, &atMostEvery,
 		&jitter, &start, &end, &sc.Retries, &sc.SuspendAfter, &sc.OnParentFailure, &sc.SkipUnchanged, &maxStaleness,
 		&timeout, &lockTimeout, &sc.Strategy, &sc.Vacuum, &sc.Queue, &sc.Priority, &sc.SearchPath, &sc.NextRunAt,
-		&sc.PausedAt, &sc.PausedReason, &sc.SuspendedAt, &sc.SuspendedReason, &sc.ConsecutiveFailures, &predicted, &reachable)
+		&sc.PausedAt, &sc.PausedReason, &sc.SuspendedAt, &sc.SuspendedReason, &sc.ConsecutiveFailures, &predicted, &reachable,
+		&sc.Materialization)
 	if err != nil {
 		return Schedule{}, err
 	}
@@ -63,7 +64,7 @@ const standingColumns = `
        st.last_execution_id, st.last_status, st.last_reason, st.last_method, st.last_scheduled_at,
        st.last_started_at, st.last_ended_at, st.last_rows_inserted, st.last_rows_deleted,
        st.last_error_name, st.last_error_message, st.consecutive_failures, st.queue, coalesce(st.size_bytes, 0),
-       st.parents, st.succeeded_at`
+       st.parents, st.succeeded_at, st.kind`
 
 // With thousands of views the planner would have it compiled first, which takes many times as long as the answer.
 const noCompilingSQL = `set local jit = off`
@@ -116,7 +117,7 @@ func scanStanding(row pgx.CollectableRow) (st Standing, err error) {
 	err = row.Scan(&st.View, &st.State, &st.DataAsOf, &age, &maxLag, &reachable, &st.NextRunAt, &nextIn, &runningFor, &usual,
 		&lastID, &lastStatus, &last.Reason, &last.Method, &last.ScheduledAt, &lastStarted, &last.EndedAt,
 		&last.RowsInserted, &last.RowsDeleted, &last.ErrorName, &last.ErrorMessage,
-		&st.ConsecutiveFailures, &st.Queue, &st.SizeBytes, &st.Parents, &st.SucceededAt)
+		&st.ConsecutiveFailures, &st.Queue, &st.SizeBytes, &st.Parents, &st.SucceededAt, &st.Materialization)
 	if err != nil {
 		return Standing{}, err
 	}

@@ -17,6 +17,7 @@ type Outlook struct {
 	LookAgain *time.Duration  // until something of the round may be claimed that waits for a retry or a second look; nil: nothing
 	Next      []time.Duration // until the next schedules become due, the first of them, in this order
 	Ripe      *time.Duration  // until requests are to be answered; nil: there are none
+	Changed   int             // so many schedules have just got a slot, since what they read has changed
 	Watching  bool            // there are schedules whose sources have to be looked at for changes
 	Open      bool            // an execution is running, or has ended and is still to be settled
 	Unbegun   *time.Duration  // until the first claim is given up whose refresh has not begun; nil: none is within a few seconds
@@ -124,7 +125,7 @@ update mvsched.materialized_view_refresh_schedule s
 // closely is mostly one that this has seen already; hence the pause between two of them.
 const changesSQL = `
 with watched as materialized (
-  select s.id
+  select s.id, s.debounce
     from mvsched.materialized_view_refresh_schedule s
     left join lateral (
           select e.fingerprint, e.refreshed_at
@@ -144,15 +145,35 @@ with watched as materialized (
   -- One instant for all, so that those that read one another go in order; and not before it was seen: that takes its time.
   select coalesce($1::timestamptz, clock_timestamp()) as now
     from (select count(*) from watched) counted
+), changed as (
+  update mvsched.materialized_view_refresh_schedule s
+     set next_run_at = coalesce(planned.next_run_at, slot.at), next_run_offset = coalesce(planned.next_run_offset, interval '0'),
+         next_run_reason = null
+    from watched
+   cross join noticed
+   cross join lateral (select noticed.now + coalesce(watched.debounce, interval '0') as at) slot
+    left join lateral (
+          select p.next_run_at, p.next_run_offset
+            from mvsched.materialized_view_refresh_schedule x
+           cross join lateral mvsched.planned(x, slot.at) p
+           where x.id = watched.id and num_nonnulls(x.jitter, x.window_start) > 0
+        ) planned on true
+   where s.id = watched.id
+  returning noticed.now, s.next_run_at <= noticed.now as due
 )
-update mvsched.materialized_view_refresh_schedule s
-   set next_run_at = p.next_run_at, next_run_offset = p.next_run_offset, next_run_reason = null
-  from watched
- cross join noticed
- cross join lateral (select x from mvsched.materialized_view_refresh_schedule x where x.id = watched.id) it (schedule)
- cross join lateral mvsched.planned(it.schedule,
-        noticed.now + coalesce((it.schedule).debounce, interval '0')) p
- where s.id = watched.id`
+select count(*), count(*) filter (where changed.due), max(changed.now) from changed`
+
+// notice adds to a look what has been found to be changed behind it.
+func (o *Outlook) notice(row pgx.Row) error {
+	var due int
+	var now *time.Time
+	err := row.Scan(&o.Changed, &due, &now)
+	o.Due += due
+	if now != nil {
+		o.Now = *now
+	}
+	return err
+}
 
 // locateSQL finds the views of due schedules whose stored OID does not count: it was stored in another database (a
 // restore), or its view has been dropped and created again. Only due ones: nobody else is going to use the OID.
@@ -166,7 +187,7 @@ with here as materialized (
      and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
      and (s.database_identity is distinct from here.identity
           or s.view_oid is not null
-             and not exists (select from pg_catalog.pg_class c where c.oid = s.view_oid and c.relkind = 'm')
+             and not exists (select from pg_catalog.pg_class c where c.oid = s.view_oid and mvsched.can_be(c.relkind, s.kind))
           or s.view_oid is null
              and mvsched.resolve_view(null, null, s.materialized_view_name, here.identity) is not null)
    limit 10000
@@ -189,7 +210,7 @@ with clock as materialized (
 ), served as materialized (
   select unnest(coalesce($4::text[], mvsched.queues())) as queue
 ), due as materialized (
-  select s.id, s.view_oid, s.database_identity, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) as slot
+  select s.id, s.kind, s.view_oid, s.database_identity, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) as slot
     from clock, served
     join mvsched.materialized_view_refresh_schedule s using (queue)
    where s.next_run_at <= clock.now
@@ -205,8 +226,8 @@ with clock as materialized (
    group by due.id
 ), running as materialized (
   select count(*) as executions,
-         extract(epoch from min(e.started_at + e.start_grace)
-           filter (where e.xmax::text = '0' and e.started_at + e.start_grace < clock_timestamp() + interval '4 seconds')
+         extract(epoch from min(coalesce(e.batch_at, e.started_at) + e.start_grace)
+           filter (where e.xmax::text = '0' and coalesce(e.batch_at, e.started_at) + e.start_grace < clock_timestamp() + interval '4 seconds')
            - clock_timestamp())::float8 as unbegun
     from mvsched.materialized_view_refresh_schedule_execution e
    where e.status = 'running'
@@ -266,7 +287,7 @@ select clock.now,
                  from due
                 where due.database_identity is distinct from (select mvsched.database_identity())
                    or due.view_oid is not null
-                      and not exists (select from pg_catalog.pg_class c where c.oid = due.view_oid and c.relkind = 'm')),
+                      and not exists (select from pg_catalog.pg_class c where c.oid = due.view_oid and mvsched.can_be(c.relkind, due.kind))),
        coalesce((select coalesce(st.pruned_at < clock_timestamp() - interval '1 hour', true) from mvsched.settings st), false)
   from running, room, clock`
 
@@ -309,9 +330,6 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			commitSoFar(batch) // a claim passes over what it finds being settled
 			batch.Queue(planSQL, s.now(), due)
 			batch.Queue(requestsSQL, s.now())
-			if opts.Look {
-				batch.Queue(changesSQL, s.now())
-			}
 			batch.Queue(locateSQL, s.now()).Query(collect(&outlook.Moved, scanMoved))
 			batch.Queue(outlookSQL, opts.Round, opts.Limit, s.now(), opts.Queues).QueryRow(func(row pgx.Row) error {
 				var lookAgain, ripe, unbegun *float64
@@ -325,6 +343,10 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 				}
 				return err
 			})
+			if opts.Look { // last, and by itself: what it makes due can begin at once
+				commitSoFar(batch)
+				batch.Queue(changesSQL, s.now()).QueryRow(outlook.notice)
+			}
 		})
 		outlook.Unplanned = outlook.Unplanned || unplanned
 		stale = stale && !held

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"slices"
 	"time"
 )
 
@@ -12,6 +13,16 @@ const (
 	Auto         Strategy = "auto"
 	Concurrently Strategy = "concurrently"
 	Plain        Strategy = "plain"
+)
+
+// Materialization is what a schedule keeps up to date; column kind.
+type Materialization string
+
+// The kinds of materializations. A table is one because a schedule says so, and no longer than that.
+const (
+	MaterializedView    Materialization = "view"
+	MergeTable          Materialization = "merge"   // a table that is kept equal to a plain view
+	MaterializedColumns Materialization = "columns" // computed columns of a table
 )
 
 // Kind is one of the ways to say when a view is to be refreshed.
@@ -49,10 +60,12 @@ const (
 // Method is how one refresh was done.
 type Method string
 
-// The methods of REFRESH MATERIALIZED VIEW, with and without CONCURRENTLY.
+// The methods of REFRESH MATERIALIZED VIEW, with and without CONCURRENTLY, and those of the other kinds.
 const (
 	MethodConcurrently Method = "concurrently"
 	MethodPlain        Method = "plain"
+	MethodMerge        Method = "merge"
+	MethodColumns      Method = "columns"
 )
 
 // MaxPriority bounds a priority on both sides of 0.
@@ -76,6 +89,7 @@ const (
 type Schedule struct {
 	ID                  int64
 	View                string // canonical name
+	Materialization     Materialization
 	Kind                Kind
 	Every               *time.Duration // nil: another kind of schedule
 	After               *time.Duration // as Every
@@ -126,6 +140,18 @@ const (
 	Skipped   Status = "skipped"
 	Abandoned Status = "abandoned"
 )
+
+// Ended reports whether it is how an execution ended.
+func (s Status) Ended() bool {
+	return slices.Contains([]Status{Succeeded, Failed, TimedOut, Cancelled, Skipped, Abandoned}, s)
+}
+
+// End is what channel mvsched tells of an execution that has ended.
+type End struct {
+	Execution int64  `json:"execution"`
+	View      string `json:"view"`
+	Status    Status `json:"status"`
+}
 
 // Bad reports whether a run that ended so leaves something for a person to look at.
 func (s Status) Bad() bool {
@@ -202,6 +228,7 @@ type Standing struct {
 	SucceededAt         *time.Time     // the end of the last success under the view's name; nil: none that is kept
 	ConsecutiveFailures int
 	Queue               string
+	Materialization     Materialization
 	SizeBytes           int64
 	Parents             []string // canonical names of the materialized views that it reads; nil: the view is gone
 }

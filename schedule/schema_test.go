@@ -215,6 +215,14 @@ func TestHandWrittenSchedules(t *testing.T) {
 		b.Check("true", `select bool_and(view_oid = materialized_view_name::regclass) from mvsched.materialized_view_refresh_schedule`)
 	})
 
+	t.Run("get_the_same_name_whatever_the_settings_and_before_the_view_is_there", func(t *testing.T) {
+		b := setup(t)
+		b.Exec(`set quote_all_identifiers = on;
+			insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, refresh_interval) values ('public.x', '1 hour'), ('"A".b', '1 hour')`)
+		b.Check(`"A".b, public.x`, `select string_agg(materialized_view_name, ', ' order by materialized_view_name collate "C")
+			from mvsched.materialized_view_refresh_schedule`)
+	})
+
 	t.Run("with_a_bad_interval_are_refused", func(t *testing.T) {
 		b := setup(t)
 		b.view("a", "")

@@ -7,6 +7,8 @@ const (
 	BecauseNoTemp        = "no_temp_privilege" // plain: the owner may not create the temporary table that CONCURRENTLY needs
 	BecauseFirstFill     = "first_fill"        // plain: CONCURRENTLY compares with contents, and there are none
 	BecauseRequested     = "requested"         // the schedule, or the person, asks for it
+	BecauseWhole         = "whole"             // merge: all rows
+	BecauseWindow        = "window"            // merge: those in the window
 )
 
 // Choice is how a view is to be refreshed, and why.
@@ -51,5 +53,21 @@ func impossible(name, message, reason string) Choice {
 	}}
 }
 
-// Choice is how the claimed view is to be refreshed.
-func (c Claim) Choice() Choice { return c.Strategy.Choose(c.Populated, c.UniqueIndex, c.OwnerTemp) }
+// Choice is how what was claimed is to be refreshed.
+func (c Claim) Choice() Choice {
+	return choose(c.Materialization, c.Whole, c.Strategy, c.Populated, c.UniqueIndex, c.OwnerTemp)
+}
+
+// choose: only a view has strategies.
+func choose(of Materialization, whole bool, strategy Strategy, populated, uniqueIndex, ownerTemp bool) Choice {
+	switch {
+	case of == MaterializedColumns:
+		return Choice{Method: MethodColumns, Because: BecauseRequested}
+	case of == MergeTable && whole:
+		return Choice{Method: MethodMerge, Because: BecauseWhole}
+	case of == MergeTable:
+		return Choice{Method: MethodMerge, Because: BecauseWindow}
+	default:
+		return strategy.Choose(populated, uniqueIndex, ownerTemp)
+	}
+}

@@ -69,7 +69,7 @@ select c.oid::bigint, mvsched.view_name(c.oid, n.nspname, c.relname), n.nspname:
        c.reltuples < 0 or c.reltuples = 0 and c.relpages = 0 and catalog.pages > 0 and server.version < 140000,
        catalog.pages, c.relallvisible::bigint
   from unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::bigint[], $5::bigint[]) r (oid, schedule_id, is_plain, inserted, deleted)
-  join pg_catalog.pg_class c on c.oid = r.oid::oid and c.relkind = 'm'
+  join pg_catalog.pg_class c on c.oid = r.oid::oid and c.relkind in ('m', 'r', 'p')
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   left join mvsched.materialized_view_refresh_schedule s on s.id = r.schedule_id
  cross join lateral (select current_setting('server_version_num')::integer as version) server

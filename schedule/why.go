@@ -88,6 +88,8 @@ type circumstances struct {
 	RunningUnbegun  *bool
 	RunningWorker   *string
 	RunningTrigger  *string
+	Materialization Materialization
+	Whole           bool
 	Strategy        Strategy
 	Populated       bool
 	UniqueIndex     bool
@@ -126,10 +128,11 @@ select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_n
        running.started_at,
        -- Before its transaction has locked the row (xmax 0) there is the grace. A refresh by hand may have been given
        -- another limit, which nobody has written down.
-       case when running.unbegun then running.started_at + running.start_grace
+       case when running.unbegun then coalesce(running.batch_at, running.started_at) + running.start_grace
             when running.trigger <> 'manual' then running.started_at + it.maximum_execution_duration end,
        running.unbegun,
-       running.worker, running.trigger, coalesce(it.strategy, 'auto'),
+       running.worker, running.trigger, coalesce(it.kind, 'view'), it.merge_window is null or coalesce(it.next_full_at <= it.now, false),
+       coalesce(it.strategy, 'auto'),
        coalesce(v.populated, false), coalesce(v.unique_index, false), coalesce(v.owner_temp, false),
        case when it.on_parent_failure = 'skip' then mvsched.failed_ancestor(it.oid, it.last_attempted_at) end,
        coalesce(it.skip_unchanged, false), known.refreshed_at + it.max_staleness,

@@ -252,13 +252,15 @@ func (c circumstances) lag() Reason {
 
 // method is how the next refresh will be done, by the catalog as it is now.
 func (c circumstances) method() Reason {
-	chosen := c.Strategy.Choose(c.Populated, c.UniqueIndex, c.OwnerTemp)
+	chosen := choose(c.Materialization, c.Whole, c.Strategy, c.Populated, c.UniqueIndex, c.OwnerTemp)
 	because := map[string]string{
 		BecauseUniqueIndex:   "it has a unique index",
 		BecauseNoUniqueIndex: "it has no unique index on columns, without WHERE",
 		BecauseNoTemp:        "its owner may not create temporary tables",
 		BecauseFirstFill:     "it has no contents yet",
 		BecauseRequested:     "its strategy is " + string(c.Strategy),
+		BecauseWhole:         "of all rows",
+		BecauseWindow:        "of the rows in its window",
 	}[chosen.Because]
 	if chosen.Impossible != nil {
 		because += ", and will fail: " + chosen.Impossible.ErrorMessage

@@ -85,6 +85,10 @@ create domain mvsched.cron_expression as text
     pg_catalog.octet_length(value) <= 255 and value ~ '^[[:space:]]*(@[A-Za-z]+|([0-9A-Za-z*,/?-]+[[:space:]]+){4}[0-9A-Za-z*,/?-]+)[[:space:]]*$');
 comment on domain mvsched.cron_expression is 'Five fields as in crontab, or @daily and the like';
 
+create domain mvsched.expression as text
+  constraint expression_is_short check (pg_catalog.octet_length(value) between 1 and 4000);
+comment on domain mvsched.expression is 'From 1 to 4000 bytes of SQL';
+
 create domain mvsched.queue_name as text
   constraint queue_name_is_one check (pg_catalog.octet_length(value) between 1 and 63);
 comment on domain mvsched.queue_name is 'Up to 63 bytes, and not empty';
@@ -99,8 +103,13 @@ create domain mvsched.strategy as text
 comment on domain mvsched.strategy is 'auto, concurrently, plain';
 
 create domain mvsched.method as text
-  constraint method_is_known check (value in ('concurrently', 'plain'));
-comment on domain mvsched.method is 'concurrently, plain';
+  constraint method_is_known check (value in ('concurrently', 'plain', 'merge', 'columns'));
+comment on domain mvsched.method is 'concurrently, plain; merge, columns';
+
+create domain mvsched.kind as text
+  constraint kind_is_known check (value in ('view', 'merge', 'columns'));
+comment on domain mvsched.kind is
+  'What is materialized: a materialized view, a table kept equal to a plain view (merge), or computed columns of a table';
 
 create domain mvsched.parent_failure as text
   constraint parent_failure_is_known check (value in ('skip', 'run'));
@@ -143,12 +152,13 @@ create function mvsched.database_identity() returns text
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan as $$
-declare
-  database oid := (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database());
 begin
-  return pg_catalog.concat((select c.system_identifier from pg_catalog.pg_control_system() c), '/', database);
-exception when insufficient_privilege then
-  return pg_catalog.concat('?/', database);
+  if pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'execute') then
+    return (select pg_catalog.concat(c.system_identifier, '/', d.oid)
+              from pg_catalog.pg_control_system() c, pg_catalog.pg_database d
+             where d.datname = pg_catalog.current_database());
+  end if;
+  return (select pg_catalog.concat('?/', d.oid) from pg_catalog.pg_database d where d.datname = pg_catalog.current_database());
 end
 $$;
 comment on function mvsched.database_identity() is
@@ -196,32 +206,17 @@ $$;
 comment on function mvsched.find_relation(text) is
   'The OID of the relation that a name, written as in SQL, stands for in this session (an unqualified one by the search_path), or null. Waits for no lock';
 
-create function mvsched.resolve_view(view oid, identity text, name text, here text) returns oid
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp as $$
-begin
-  if identity = here and exists (select from pg_catalog.pg_class c where c.oid = view and c.relkind = 'm') then
-    return view;
-  end if;
-  return (select c.oid from pg_catalog.pg_class c where c.oid = mvsched.find_relation(name) and c.relkind = 'm');
-exception when invalid_parameter_value or invalid_name or name_too_long then
-  return null; -- a name that came past the trigger: no view, rather than an error for every other row
-end
-$$;
-comment on function mvsched.resolve_view(oid, text, text, text) is
-  'The materialized view that a schedule means: its OID as long as that counts here (database identity) and exists, else the one that has its name now, else null';
-
-create function mvsched.view_name(view oid) returns text
+create function mvsched.relation_name(relation oid) returns text
   language sql stable
   set search_path = pg_catalog, pg_temp
   set quote_all_identifiers = off as $$
   select pg_catalog.format('%I.%I', n.nspname, c.relname)
     from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-   where c.oid = view and c.relkind = 'm'
+   where c.oid = relation
 $$;
-comment on function mvsched.view_name(oid) is
-  'The canonical name of a materialized view: schema-qualified, quoted where SQL needs it; null when the OID is no materialized view';
+comment on function mvsched.relation_name(oid) is
+  'The canonical name of any relation: schema-qualified, quoted where SQL needs it; null when there is none';
 
 -- A list of views calls nothing for each of them: this is put in its place (so it sets nothing, and leaves nothing to be
 -- looked up in the caller's search_path), and the call is for who has set quote_all_identifiers. The result has the
@@ -231,11 +226,20 @@ create function mvsched.view_name(view pg_catalog.oid, schema pg_catalog.name, n
   select case
            when pg_catalog.current_setting('quote_all_identifiers') operator(pg_catalog.=) 'off'
            then pg_catalog.format('%I.%I', schema, name)
-           else mvsched.view_name(view)
+           else mvsched.relation_name(view)
          end
 $$;
 comment on function mvsched.view_name(oid, name, name) is
-  'The same for who has the names of its schema and its own already';
+  'The canonical name of a materialization, for who has the names of its schema and its own already';
+
+-- Like the one before it, it is put in the place of a call.
+create function mvsched.can_be(relkind pg_catalog."char", kind pg_catalog.text) returns pg_catalog.bool
+  language sql immutable as $$
+  select case when kind operator(pg_catalog.=) 'view' then relkind operator(pg_catalog.=) 'm'
+              else relkind operator(pg_catalog.=) any (array['r', 'p']::pg_catalog."char"[]) end
+$$;
+comment on function mvsched.can_be("char", text) is
+  'Whether a relation (pg_class.relkind) can be what a schedule of this kind means: a materialized view, or a table';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- Schedules
@@ -244,6 +248,7 @@ comment on function mvsched.view_name(oid, name, name) is
 create table mvsched.materialized_view_refresh_schedule (
   id                         bigint                 generated always as identity,
   materialized_view_name     mvsched.canonical_name not null,
+  kind                       mvsched.kind           not null default 'view',
   refresh_interval           mvsched.duration,
   refresh_delay              mvsched.duration,
   cron                       mvsched.cron_expression,
@@ -286,6 +291,12 @@ create table mvsched.materialized_view_refresh_schedule (
   database_identity          text,
   open_execution_id          bigint,
   created_at                 mvsched.instant        not null default pg_catalog.now(),
+  merge_source               mvsched.canonical_name,
+  merge_source_oid           oid,
+  merge_key                  text[],
+  merge_window               mvsched.expression,
+  full_interval              mvsched.duration,
+  next_full_at               mvsched.instant,
   constraint materialized_view_refresh_schedule_pkey primary key (id),
   constraint materialized_view_refresh_schedule_name_key unique (materialized_view_name),
   constraint schedule_has_exactly_one_spec check (
@@ -301,6 +312,7 @@ comment on table mvsched.materialized_view_refresh_schedule is
   'One row a scheduled materialized view. Rows may be written by hand at any time: a trigger canonicalises the name, and a null next_run_at means "to be planned"';
 comment on column mvsched.materialized_view_refresh_schedule.id is 'Identity; executions carry it without a foreign key, so that they outlive the schedule';
 comment on column mvsched.materialized_view_refresh_schedule.materialized_view_name is 'The view, as in SQL; stored canonical: schema-qualified, quoted where needed. It follows a rename';
+comment on column mvsched.materialized_view_refresh_schedule.kind is 'What is materialized: view (a materialized view), merge (a table that is kept equal to a plain view), columns (computed columns of a table)';
 comment on column mvsched.materialized_view_refresh_schedule.refresh_interval is 'From slot to slot, anchored at the first run; a missed slot is run once, not n times. Null for other kinds of schedule';
 comment on column mvsched.materialized_view_refresh_schedule.refresh_delay is 'From the end of a run to the start of the next. Null for other kinds of schedule';
 comment on column mvsched.materialized_view_refresh_schedule.cron is 'Five fields as in crontab, or @daily and the like, read in timezone. Null for other kinds of schedule';
@@ -343,6 +355,12 @@ comment on column mvsched.materialized_view_refresh_schedule.view_oid is 'The vi
 comment on column mvsched.materialized_view_refresh_schedule.database_identity is 'Where view_oid was read (mvsched.database_identity()); elsewhere, as after a restore, the view is found again by name';
 comment on column mvsched.materialized_view_refresh_schedule.open_execution_id is 'The claimed execution whose end has not been settled into this row yet; null: none';
 comment on column mvsched.materialized_view_refresh_schedule.created_at is 'When the schedule was added';
+comment on column mvsched.materialized_view_refresh_schedule.merge_source is 'Of a merge table: the plain view that it is kept equal to; stored canonical. Its query runs with the rights of the worker''s role';
+comment on column mvsched.materialized_view_refresh_schedule.merge_source_oid is 'The plain view''s OID; null: no such view when last looked';
+comment on column mvsched.materialized_view_refresh_schedule.merge_key is 'Of a merge table: the columns that say which rows are the same one';
+comment on column mvsched.materialized_view_refresh_schedule.merge_window is 'Of a merge table: refresh the rows for which this is true, a boolean expression over its columns, and leave the others alone. It runs with the rights of the worker''s role';
+comment on column mvsched.materialized_view_refresh_schedule.full_interval is 'Of a merge table with a window: from one refresh of all rows to the next at least; null: only when somebody asks';
+comment on column mvsched.materialized_view_refresh_schedule.next_full_at is 'Of a merge table with a window: the first refresh from this instant on is one of all rows; null: none is planned';
 
 -- The claim reads this one, queue by queue in order of next_run_at, and nothing else.
 create index materialized_view_refresh_schedule_due
@@ -364,6 +382,66 @@ comment on index mvsched.materialized_view_refresh_schedule_after_parents is 'Sc
 comment on index mvsched.materialized_view_refresh_schedule_unplanned is 'Schedules whose next slot is still to be computed';
 comment on index mvsched.materialized_view_refresh_schedule_unsettled is 'Schedules with a claim under way or not yet settled';
 comment on index mvsched.materialized_view_refresh_schedule_view_oid is 'From a view to its schedule';
+create index materialized_view_refresh_schedule_table
+    on mvsched.materialized_view_refresh_schedule (view_oid)
+ where kind <> 'view';
+comment on index mvsched.materialized_view_refresh_schedule_table is 'Which tables are materializations';
+
+------------------------------------------------------------------------------------------------------------------------
+-- What is a materialization
+--
+-- Every materialized view is one, scheduled or not; a table is one because a schedule says so. Whoever asks, asks here.
+------------------------------------------------------------------------------------------------------------------------
+
+create view mvsched.materialization as
+select c.oid, c.relname, c.relnamespace, c.relowner, c.relkind, 'view' as kind, null::oid as source
+  from pg_catalog.pg_class c
+ where c.relkind = 'm'
+ union all
+select c.oid, c.relname, c.relnamespace, c.relowner, c.relkind, s.kind::text, s.merge_source_oid
+  from mvsched.materialized_view_refresh_schedule s
+  join pg_catalog.pg_class c on c.oid = s.view_oid and mvsched.can_be(c.relkind, s.kind)
+ where s.kind <> 'view'
+   and s.database_identity = (select mvsched.database_identity());
+comment on view mvsched.materialization is 'What can be refreshed: every materialized view, and the tables that schedules make merge tables or fill the columns of';
+comment on column mvsched.materialization.oid is 'The relation';
+comment on column mvsched.materialization.relname is 'Its name';
+comment on column mvsched.materialization.relnamespace is 'Its schema';
+comment on column mvsched.materialization.relowner is 'Its owner';
+comment on column mvsched.materialization.relkind is 'm, or that of a table';
+comment on column mvsched.materialization.kind is 'view, merge, columns';
+comment on column mvsched.materialization.source is 'Of a merge table: the plain view that it is kept equal to';
+
+create function mvsched.view_name(view oid) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+  set quote_all_identifiers = off as $$
+  select pg_catalog.format('%I.%I', n.nspname, m.relname)
+    from mvsched.materialization m
+    join pg_catalog.pg_namespace n on n.oid = m.relnamespace
+   where m.oid = view
+$$;
+comment on function mvsched.view_name(oid) is
+  'The canonical name of a materialization: schema-qualified, quoted where SQL needs it; null when the OID is none';
+
+create function mvsched.resolve_view(view oid, identity text, name text, here text) returns oid
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  if identity = here and exists (select from mvsched.materialization m where m.oid = view) then
+    return view;
+  end if;
+  return (select c.oid
+            from pg_catalog.pg_class c
+           where c.oid = mvsched.find_relation(name)
+             and mvsched.can_be(c.relkind, coalesce(
+                   (select s.kind from mvsched.materialized_view_refresh_schedule s where s.materialized_view_name = name), 'view')));
+exception when invalid_parameter_value or invalid_name or name_too_long then
+  return null; -- a name that came past the trigger: no view, rather than an error for every other row
+end
+$$;
+comment on function mvsched.resolve_view(oid, text, text, text) is
+  'The materialization that a schedule means: its OID as long as that counts here (database identity) and exists, else the one that has its name now, else null';
 
 create function mvsched.check_schedule() returns trigger
   language plpgsql as $$
@@ -372,27 +450,29 @@ declare
   parts    pg_catalog.text[];
   relation pg_catalog.oid;
   other    pg_catalog.text;
+  what     pg_catalog.text;
 begin
   -- The writer's search_path says what an unqualified name stands for, and nothing else.
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  what := case new.kind when 'view' then 'materialized view' else 'table' end;
 
-  if tg_op = 'INSERT' or new.materialized_view_name is distinct from old.materialized_view_name then
+  if tg_op = 'INSERT' or new.materialized_view_name is distinct from old.materialized_view_name or new.kind <> old.kind then
     parts := mvsched.parse_view_name(new.materialized_view_name);
     perform pg_catalog.set_config('search_path', path, true);
     relation := mvsched.find_relation(new.materialized_view_name);
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
-    if (select c.relkind from pg_class c where c.oid = relation) = 'm' then
-      new.materialized_view_name := mvsched.view_name(relation);
+    if (select mvsched.can_be(c.relkind, new.kind) from pg_class c where c.oid = relation) then
+      new.materialized_view_name := mvsched.relation_name(relation);
     elsif relation is not null then
-      raise exception '% is not a materialized view', new.materialized_view_name using errcode = 'wrong_object_type';
+      raise exception '% is not a %', new.materialized_view_name, what using errcode = 'wrong_object_type';
     elsif parts[1] is null then
-      raise exception 'materialized view % does not exist', new.materialized_view_name
+      raise exception '% % does not exist', what, new.materialized_view_name
         using errcode = 'undefined_table', hint = 'It is not in the search_path. Write schema.view.';
     else
       -- Taken all the same: a restore may load schedules before the views. It shows as "missing" until the view is there.
-      new.materialized_view_name := format('%I.%I', parts[1], parts[2]);
-      raise warning 'materialized view % does not exist', new.materialized_view_name;
+      new.materialized_view_name := (mvsched.names_in(null, new.materialized_view_name))[1];
+      raise warning '% % does not exist', what, new.materialized_view_name;
     end if;
     new.view_oid := relation;
     new.database_identity := mvsched.database_identity();
@@ -402,7 +482,7 @@ begin
      where s.view_oid = new.view_oid and s.database_identity = new.database_identity and s.id <> new.id
        and s.materialized_view_name <> new.materialized_view_name; -- the same name is for the unique key, and "on conflict"
     if found then
-      raise exception 'materialized view % is scheduled already, as %', new.materialized_view_name, other
+      raise exception '% % is scheduled already, as %', what, new.materialized_view_name, other
         using errcode = 'unique_violation';
     end if;
   end if;
@@ -439,7 +519,7 @@ comment on function mvsched.check_schedule() is
 
 -- Only these columns: what workers write (next_run_at, last_attempted_at, …) passes without it.
 create trigger check_schedule
-  before insert or update of materialized_view_name, refresh_interval, refresh_delay, cron, timezone, after_parents, on_change,
+  before insert or update of materialized_view_name, kind, refresh_interval, refresh_delay, cron, timezone, after_parents, on_change,
                              max_lag, jitter, window_start, window_end, search_path
   on mvsched.materialized_view_refresh_schedule
   for each row execute function mvsched.check_schedule();
@@ -506,8 +586,9 @@ $$;
 comment on function mvsched.find_schedule(text, oid, name[]) is
   'The schedule that a name, written as in SQL, means: of the relation that it stands for in the caller''s session (find_relation), or under that name in one of the schemas (current_schemas); null when there is none';
 
+-- Stable, as is the subtraction: called immutable it could not be put in the place of its call.
 create function mvsched.slot(next_run_at timestamptz, next_run_offset interval, next_run_reason text) returns timestamptz
-  language sql immutable as $$
+  language sql stable as $$
   select case when next_run_reason operator(pg_catalog.=) 'request' then next_run_at else next_run_at operator(pg_catalog.-) next_run_offset end
 $$;
 comment on function mvsched.slot(timestamptz, interval, text) is
@@ -641,6 +722,27 @@ revoke execute on function mvsched.request_refresh(text) from public;
 -- Executions
 ------------------------------------------------------------------------------------------------------------------------
 
+-- One function for what would be eight CHECKs: those the server reads anew from their text for every statement (0.2 ms a
+-- refresh).
+create function mvsched.makes_sense(
+  status text, reason text, started_at timestamptz, ended_at timestamptz, terminated_at timestamptz, method text,
+  data_as_of timestamptz, error_name text, error_message text, rows_inserted bigint, rows_deleted bigint)
+  returns boolean language plpgsql immutable
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  return (status = 'running') = (ended_at is null)
+     and (ended_at is null or ended_at >= started_at)
+     and (terminated_at is null or status in ('timed_out', 'cancelled', 'abandoned'))
+     and (status <> 'skipped' or reason is not null)
+     and (status not in ('running', 'succeeded') or (error_name is null and error_message is null))
+     and (data_as_of is null or status in ('succeeded', 'skipped'))
+     and (status <> 'succeeded' or (method is not null and data_as_of is not null))
+     and ((rows_inserted is null and rows_deleted is null) or coalesce(method <> 'plain', true));
+end
+$$;
+comment on function mvsched.makes_sense(text, text, timestamptz, timestamptz, timestamptz, text, timestamptz, text, text, bigint, bigint) is
+  'Whether an execution can be: running until it ended, and not before it started; terminated only from outside; skipped for a reason; succeeded without an error, with method and data; rows counted but for a plain refresh';
+
 create table mvsched.materialized_view_refresh_schedule_execution (
   id                      bigint                    generated always as identity,
   materialized_view_refresh_schedule_id bigint,
@@ -670,15 +772,11 @@ create table mvsched.materialized_view_refresh_schedule_execution (
   error_message                         text,
   worker                                text,
   start_grace             mvsched.start_grace       not null default interval '3 seconds',
+  lane                    smallint                  not null default 0,
+  batch_at                              mvsched.instant,
   constraint materialized_view_refresh_schedule_execution_pkey primary key (id),
-  constraint running_until_it_ended check ((status = 'running') = (ended_at is null)),
-  constraint ended_after_it_started check (ended_at >= started_at),
-  constraint terminated_only_from_outside check (terminated_at is null or status in ('timed_out', 'cancelled', 'abandoned')),
-  constraint skipped_for_a_reason check (status <> 'skipped' or reason is not null),
-  constraint succeeded_without_an_error check (status not in ('running', 'succeeded') or (error_name is null and error_message is null)),
-  constraint data_only_from_success check (data_as_of is null or status in ('succeeded', 'skipped')),
-  constraint succeeded_with_method_and_data check (status <> 'succeeded' or (method is not null and data_as_of is not null)),
-  constraint rows_only_concurrently check ((rows_inserted is null and rows_deleted is null) or method = 'concurrently')
+  constraint execution_makes_sense check (mvsched.makes_sense(
+    status, reason, started_at, ended_at, terminated_at, method, data_as_of, error_name, error_message, rows_inserted, rows_deleted))
 );
 comment on table mvsched.materialized_view_refresh_schedule_execution is
   'One row a refresh: inserted by the claim as running, ended exactly once, never changed after that. A run is alive exactly as long as its transaction holds the lock on this row';
@@ -695,7 +793,7 @@ comment on column mvsched.materialized_view_refresh_schedule_execution.started_a
 comment on column mvsched.materialized_view_refresh_schedule_execution.ended_at is 'When it ended; null while running';
 comment on column mvsched.materialized_view_refresh_schedule_execution.terminated_at is 'When it was ended from outside: by its time limit, by a cancel, or found dead';
 comment on column mvsched.materialized_view_refresh_schedule_execution.execution_is_successful is 'True for succeeded; null while running and when skipped; else false';
-comment on column mvsched.materialized_view_refresh_schedule_execution.method is 'How it was refreshed: concurrently or plain';
+comment on column mvsched.materialized_view_refresh_schedule_execution.method is 'How it was refreshed: concurrently or plain; a merge table by merge, columns by columns';
 comment on column mvsched.materialized_view_refresh_schedule_execution.method_reason is 'Why that method, in one word: unique_index, no_unique_index, no_temp_privilege, first_fill, requested';
 comment on column mvsched.materialized_view_refresh_schedule_execution.rows_kept is 'About how many rows of the view the refresh left alone, by the server''s counters; null for plain';
 comment on column mvsched.materialized_view_refresh_schedule_execution.refreshed_at is 'When the refresh began whose contents the view had at the end: this one, or, when skipped as unchanged, an earlier one';
@@ -708,11 +806,13 @@ comment on column mvsched.materialized_view_refresh_schedule_execution.data_as_o
 comment on column mvsched.materialized_view_refresh_schedule_execution.error_name is 'The condition name of the error''s SQLSTATE, such as division_by_zero';
 comment on column mvsched.materialized_view_refresh_schedule_execution.error_message is 'The error''s primary message, never its DETAIL, which may carry row data';
 comment on column mvsched.materialized_view_refresh_schedule_execution.worker is 'Which process claimed it: host and process id, for people';
-comment on column mvsched.materialized_view_refresh_schedule_execution.start_grace is 'How long after started_at an execution that no transaction has locked yet is left alone';
+comment on column mvsched.materialized_view_refresh_schedule_execution.start_grace is 'How long after started_at, or the last batch, an execution that no transaction has locked is left alone';
+comment on column mvsched.materialized_view_refresh_schedule_execution.lane is 'Which of those that may run at the same time for one table; 0 where only one may';
+comment on column mvsched.materialized_view_refresh_schedule_execution.batch_at is 'When its last batch was committed; null: it does not work in batches, or has not committed any';
 
 -- The guard of guards: whatever the code does, a second running execution of one view cannot exist.
 create unique index materialized_view_refresh_schedule_execution_running
-    on mvsched.materialized_view_refresh_schedule_execution (view_oid)
+    on mvsched.materialized_view_refresh_schedule_execution (view_oid, lane)
  where status = 'running';
 create index materialized_view_refresh_schedule_execution_schedule
     on mvsched.materialized_view_refresh_schedule_execution (materialized_view_refresh_schedule_id, id);
@@ -724,7 +824,7 @@ create index materialized_view_refresh_schedule_execution_new_data
  where status = 'succeeded' and not coalesce(rows_inserted = 0 and rows_deleted = 0, false);
 create index materialized_view_refresh_schedule_execution_view
     on mvsched.materialized_view_refresh_schedule_execution (view_name, id);
-comment on index mvsched.materialized_view_refresh_schedule_execution_running is 'At most one running execution a view';
+comment on index mvsched.materialized_view_refresh_schedule_execution_running is 'At most one running execution a view and lane';
 comment on index mvsched.materialized_view_refresh_schedule_execution_schedule is 'The last execution of a schedule';
 comment on index mvsched.materialized_view_refresh_schedule_execution_data is 'The last execution that brought a view up to date';
 comment on index mvsched.materialized_view_refresh_schedule_execution_new_data is 'The last execution that changed the contents of a view';
@@ -765,56 +865,70 @@ create trigger announce_execution
 -- What reads what
 ------------------------------------------------------------------------------------------------------------------------
 
-create view mvsched.materialized_view_dependency as
-with recursive reads as (
-  -- one step: the query of a view or materialized view names another one
-  select distinct r.ev_class as reader, d.refobjid as source, c.relkind as source_kind
-    from pg_catalog.pg_rewrite r
-    join pg_catalog.pg_depend d
-      on d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid = r.oid
-     and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjid <> r.ev_class
-    join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind in ('v', 'm')
-   where r.rulename = '_RETURN'
-     and r.ev_class >= 16384
-), reach as (
-  -- down through plain views to the first materialized ones; union ends cycles and keeps diamonds small
-  select c.oid as child, reads.source, reads.source_kind
-    from pg_catalog.pg_class c
-    join reads on reads.reader = c.oid
-   where c.relkind = 'm'
-  union
-  select reach.child, reads.source, reads.source_kind
+-- What is called here has a plan of its own, and callers take it for a thousand rows whatever the catalog's statistics say: after
+-- many views were created at once they know of none, and each join that expects none is a loop within a loop. Every step
+-- looks up the next one by an index.
+create function mvsched.dependencies() returns table (parent oid, child oid)
+  language sql stable rows 1000
+  set search_path = pg_catalog, pg_temp as $$
+  with recursive tables as materialized (
+    select m.oid, m.source
+      from mvsched.materialization m
+     where m.kind <> 'view'
+  ), reach as (
+    -- down from a materialized view, or from the plain one that a merge table is kept equal to, through plain ones, to the first
+    -- materializations; union ends cycles and keeps diamonds small. Where it begins, a view is only what leads on.
+    (select c.oid as child, c.oid as source, true as plain
+       from pg_class c
+      where c.relkind = 'm' and c.oid >= 16384
+     union all
+     select tables.oid, tables.source, true
+       from tables
+      where tables.source is not null)
+    union
+    select reach.child, c.oid, c.relkind = 'v'
+      from reach
+      join pg_rewrite r on r.ev_class = reach.source and r.rulename = '_RETURN'
+      join pg_depend d
+        on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass and d.refobjid <> r.ev_class
+      join pg_class c on c.oid = d.refobjid and (c.relkind in ('v', 'm') or c.oid in (select tables.oid from tables))
+     where reach.plain
+  )
+  select reach.source, reach.child
     from reach
-    join reads on reads.reader = reach.source
-   where reach.source_kind = 'v'
-)
-select reach.source as parent, reach.child
-  from reach
- where reach.source_kind = 'm';
+   where not reach.plain
+$$;
+comment on function mvsched.dependencies() is 'What materialized_view_dependency shows';
+
+create view mvsched.materialized_view_dependency as
+select d.parent, d.child
+  from mvsched.dependencies() d;
 comment on view mvsched.materialized_view_dependency is
-  'One row for each materialized view (parent) that the query of another (child) reads, directly or through plain views, from the catalog as it is now. What a function''s body reads is not in the catalog';
-comment on column mvsched.materialized_view_dependency.parent is 'OID of the materialized view that is read';
-comment on column mvsched.materialized_view_dependency.child is 'OID of the materialized view whose query reads it';
+  'One row for each materialization (parent) that the query of another (child) reads, directly or through plain views, from the catalog as it is now. What a function''s body reads is not in the catalog';
+comment on column mvsched.materialized_view_dependency.parent is 'OID of the materialized view, or table, that is read';
+comment on column mvsched.materialized_view_dependency.child is 'OID of the materialized view, or merge table, whose query reads it';
 
 create view mvsched.materialized_view_reads as
--- Materialized, the dependencies are worked out once; else a planner that expects few views does it for each of them.
+-- Put together by sorting, not by a join: see mvsched.dependencies.
 with reads as materialized (
-  select d.child, pg_catalog.array_agg(p.name order by p.name) as parents
-    from mvsched.materialized_view_dependency d
-    join pg_catalog.pg_class c on c.oid = d.parent
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-   cross join lateral (select mvsched.view_name(c.oid, n.nspname, c.relname) as name) p
-   group by d.child
+  select line.child, pg_catalog.array_agg(line.parent order by line.parent) filter (where line.parent is not null) as parents
+    from (select d.child, mvsched.view_name(c.oid, n.nspname, c.relname) as parent
+            from mvsched.materialized_view_dependency d
+            join pg_catalog.pg_class c on c.oid = d.parent
+            join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+          union all
+          select m.oid, null
+            from mvsched.materialization m) line
+   group by line.child
 )
 select c.oid                                                                            as view_oid,
        mvsched.view_name(c.oid, n.nspname, c.relname) collate pg_catalog."default"      as view_name,
        coalesce(reads.parents, '{}')                                                    as parents
-  from pg_catalog.pg_class c
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  left join reads on reads.child = c.oid
- where c.relkind = 'm';
-comment on view mvsched.materialized_view_reads is 'One row for each materialized view, scheduled or not: materialized_view_dependency by names';
-comment on column mvsched.materialized_view_reads.view_oid is 'The materialized view';
+  from reads
+  join pg_catalog.pg_class c on c.oid = reads.child
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace;
+comment on view mvsched.materialized_view_reads is 'One row for each materialization, scheduled or not: materialized_view_dependency by names';
+comment on column mvsched.materialized_view_reads.view_oid is 'The materialized view, or table';
 comment on column mvsched.materialized_view_reads.view_name is 'Its canonical name';
 comment on column mvsched.materialized_view_reads.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views';
 
@@ -850,12 +964,15 @@ insert into mvsched.catalog_state (sign) values ('');
 create function mvsched.catalog_sign() returns text
   language sql stable
   set search_path = pg_catalog, pg_temp as $$
-  select concat_ws('/', count(*), sum(hashint8extended((r.oid::bigint << 32) + r.xmin::text::bigint, 0)))
+  select concat_ws('/', count(*), sum(hashint8extended((r.oid::bigint << 32) + r.xmin::text::bigint, 0)), (
+           select sum(hashint8extended((m.oid::bigint << 32) + coalesce(m.source::bigint, 0), 1))
+             from mvsched.materialization m
+            where m.kind <> 'view'))
     from pg_catalog.pg_rewrite r
    where r.ev_class >= 16384
 $$;
 comment on function mvsched.catalog_sign() is
-  'Changes whenever a view or materialized view is created, replaced or dropped: each has a row in pg_rewrite, whose xmin tells a new version';
+  'Changes whenever a view or materialized view is created, replaced or dropped (each has a row in pg_rewrite, whose xmin tells a new version), and when a table becomes a materialization';
 
 create function mvsched.data_of_parents(view oid) returns timestamptz
   language plpgsql stable
@@ -912,6 +1029,17 @@ end
 $$;
 comment on function mvsched.rules_sign(oid[]) is 'Which versions of their queries these views have: xmin of the rule is new with each';
 
+create function mvsched.query_of(view oid) returns oid
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+begin
+  return coalesce((select m.source from mvsched.materialization m where m.oid = view), view);
+end
+$$;
+comment on function mvsched.query_of(oid) is
+  'The relation whose query a materialization holds the rows of: its own, or of a merge table the plain view that it is kept equal to';
+
 create function mvsched.read_sources(view oid) returns mvsched.materialized_view_source
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
@@ -919,10 +1047,11 @@ create function mvsched.read_sources(view oid) returns mvsched.materialized_view
   set standard_conforming_strings = on as $$
 declare
   source mvsched.materialized_view_source;
+  reader oid := mvsched.query_of(view);
 begin
   source.view_oid := view;
   with recursive walk as (
-    select view as oid, 'm'::"char" as relkind, true as top
+    select reader as oid, 'm'::"char" as relkind, true as top
     union
     -- pg_depend knows what a rule names, except of the system's own relations: those are in the text of the rule
     select c.oid, c.relkind, false
@@ -937,7 +1066,7 @@ begin
             select m.g[1]::oid from regexp_matches(r.ev_action::text, ':relid (\d+)', 'g') m(g)
           ) n
       join pg_catalog.pg_class c on c.oid = n.oid
-     where (walk.top or walk.relkind = 'v') and c.oid <> view
+     where (walk.top or walk.relkind = 'v') and c.oid not in (view, reader)
   ), rules as (
     select r.ev_action::text as body
       from walk
@@ -994,7 +1123,7 @@ begin
          array(select oid from called where oid >= 16384 order by oid),
          array(select distinct what from obstacle order by what)
     into source.views, source.relations, source.functions, source.obstacles;
-  source.rules_sign := mvsched.rules_sign(view || source.views);
+  source.rules_sign := mvsched.rules_sign(reader || source.views);
   return source;
 end
 $$;
@@ -1059,7 +1188,7 @@ declare
   reset  timestamptz; -- when the counters began anew; that of the archiver moves at crash recovery
 begin
   select * into source from mvsched.materialized_view_source m where m.view_oid = view;
-  if source.view_oid is null or source.rules_sign is distinct from mvsched.rules_sign(view || source.views) then
+  if source.view_oid is null or source.rules_sign is distinct from mvsched.rules_sign(mvsched.query_of(view) || source.views) then
     source := mvsched.read_sources(view);
     insert into mvsched.materialized_view_source values (source.*)
     on conflict (view_oid) do update
@@ -1197,83 +1326,45 @@ declare
   refreshed oid[];
   slots     timestamptz[];
 begin
+  -- Mostly there is one success, after which nothing is to be decided.
   with ended as materialized (
-    select s.id, e.status, e.reason, e.scheduled_at, e.trigger, e.ended_at,
-           not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false) as new_data,
-           -- It leaves the slots of a clock where they are, also when it is answered a second time.
-           coalesce(e.trigger = 'change' and num_nonnulls(s.refresh_interval, s.cron) > 0
-                    and e.scheduled_at < s.next_run_at - s.next_run_offset, false) as request,
-           scheduled and (e.reason = 'never_started' or e.reason = 'shutdown' or e.reason = 'worker_lost' and e.attempt < 3)
-             as due_again,
-           scheduled and (e.status in ('failed', 'timed_out') or e.reason = 'worker_lost' and e.attempt >= 3) as failed,
-           case when scheduled and e.attempt <= s.retries
-                     and (e.reason = 'lock_busy' or e.status = 'failed' and mvsched.may_pass(e.error_name))
-                then e.ended_at + make_interval(secs => least(300, 2 ^ (e.attempt - 1)) * (0.8 + 0.4 * random())) end as retry_at,
-           case when scheduled and (s.after_parents or s.on_change)
-                     and (e.status in ('failed', 'timed_out', 'cancelled', 'abandoned') or e.reason = 'lock_busy')
-                then e.ended_at + make_interval(mins => least(60, 2 ^ least(s.consecutive_failures, 6))::integer) end as call_again_at
+    select s.id, e.scheduled_at, not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false) as new_data
       from mvsched.materialized_view_refresh_schedule s
-      left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
-     -- A schedule that was changed meanwhile counts anew.
-     cross join lateral (select e.trigger <> 'manual' and coalesce(s.spec_changed_at <= e.started_at, true)) of (scheduled)
+      join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
      where s.open_execution_id is not null
-       and e.status is distinct from 'running'
+       and e.status = 'succeeded'
      order by s.open_execution_id
      limit 1000
        for no key update of s skip locked
-  ), judged as materialized (
-    select ended.*, ended.failed and next.reason is distinct from 'retry' as slot_failed, next.at as next_at, next.reason as next_reason
-      from ended
-      join mvsched.materialized_view_refresh_schedule s using (id)
-     cross join lateral (
-            select case when ended.due_again and coalesce(ended.scheduled_at < s.next_run_at, true) then 'again'
-                        when coalesce(ended.retry_at < s.next_run_at, ended.retry_at is not null) then 'retry'
-                        when ended.call_again_at is not null then 'call' end) choice (made)
-     cross join lateral (
-            select case choice.made when 'again' then ended.scheduled_at when 'retry' then ended.retry_at
-                                    when 'call' then ended.call_again_at end as at,
-                   choice.made as reason) next
   ), settled as (
     update mvsched.materialized_view_refresh_schedule s
        set open_execution_id = null,
-           consecutive_failures = case when judged.status = 'succeeded' then 0
-                                       when judged.slot_failed then least(s.consecutive_failures + 1, 1000000)
-                                       else s.consecutive_failures end,
-           suspended_at = case when judged.status = 'succeeded' then null
-                               when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
-                                 then coalesce(s.suspended_at, now())
-                               else s.suspended_at end,
-           suspended_reason = case when judged.status = 'succeeded' then null
-                                   when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
-                                     then coalesce(s.suspended_reason, s.consecutive_failures + 1 || ' failed slots in a row')
-                                   else s.suspended_reason end,
-           start_grace = case
-             when judged.status = 'succeeded' then interval '3 seconds'
-             when judged.reason = 'never_started' then least(s.start_grace * 2, interval '5 minutes')
-             else s.start_grace
-           end,
-           next_run_at = least(coalesce(judged.next_at, s.next_run_at), case when judged.next_at > '9999-12-31 00:00+00' then '9999-12-31 00:00+00'::timestamptz end),
-           next_run_offset = case judged.next_reason
-             when 'again' then case when judged.request then judged.scheduled_at - (s.next_run_at - s.next_run_offset) else interval '0' end
-             when 'retry' then judged.next_at - judged.scheduled_at
-             when 'call' then interval '0'
-             else s.next_run_offset
-           end,
-           next_run_reason = case when judged.next_reason = 'retry' then 'retry'
-                                  when judged.next_reason = 'again' and judged.request then 'request'
-                                  when judged.next_at is null then s.next_run_reason end
-      from judged
-     where s.id = judged.id
-    returning s.view_oid, judged.status, judged.scheduled_at, judged.new_data
+           consecutive_failures = 0,
+           suspended_at = null,
+           suspended_reason = null,
+           start_grace = interval '3 seconds'
+      from ended
+     where s.id = ended.id
+    returning s.view_oid, ended.scheduled_at, ended.new_data
   )
   select array_agg(settled.view_oid), array_agg(settled.scheduled_at)
     into refreshed, slots
     from settled
-   where settled.status = 'succeeded' and settled.new_data;
+   where settled.new_data;
+
+  if exists (
+    select
+      from mvsched.materialized_view_refresh_schedule s
+      left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
+     where s.open_execution_id is not null
+       and coalesce(e.status, '') not in ('running', 'succeeded')) then
+    perform mvsched.settle_others();
+  end if;
 
   -- In the slot of their parent, so that what waits for that slot waits for them too. Who holds a row here keeps its view
   -- waiting until the next look at the schedules.
-  if refreshed is not null then
+  if refreshed is not null and exists (
+       select from mvsched.materialized_view_refresh_schedule c where c.after_parents and c.next_run_at is null) then
     with woken as materialized (
       -- A slot of its own after the one before, even if a parent had two runs in one. The ancestors end cycles.
       select c.id, min(greatest(coalesce(parent.slot, now()), last.scheduled_at + interval '1 microsecond')) as slot
@@ -1306,6 +1397,76 @@ end
 $$;
 comment on function mvsched.settle() is
   'Carries the end of executions into their schedules, and makes schedules due that wait for new data in what they read';
+
+create function mvsched.settle_others() returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+begin
+  with ended as materialized (
+    select s.id, e.status, e.reason, e.scheduled_at, e.trigger, e.ended_at,
+           -- It leaves the slots of a clock where they are, also when it is answered a second time.
+           coalesce(e.trigger = 'change' and num_nonnulls(s.refresh_interval, s.cron) > 0
+                    and e.scheduled_at < s.next_run_at - s.next_run_offset, false) as request,
+           scheduled and (e.reason = 'never_started' or e.reason = 'shutdown' or e.reason = 'worker_lost' and e.attempt < 3)
+             as due_again,
+           scheduled and (e.status in ('failed', 'timed_out') or e.reason = 'worker_lost' and e.attempt >= 3) as failed,
+           case when scheduled and e.attempt <= s.retries
+                     and (e.reason = 'lock_busy' or e.status = 'failed' and mvsched.may_pass(e.error_name))
+                then e.ended_at + make_interval(secs => least(300, 2 ^ (e.attempt - 1)) * (0.8 + 0.4 * random())) end as retry_at,
+           case when scheduled and (s.after_parents or s.on_change)
+                     and (e.status in ('failed', 'timed_out', 'cancelled', 'abandoned') or e.reason = 'lock_busy')
+                then e.ended_at + make_interval(mins => least(60, 2 ^ least(s.consecutive_failures, 6))::integer) end as call_again_at
+      from mvsched.materialized_view_refresh_schedule s
+      left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
+     -- A schedule that was changed meanwhile counts anew.
+     cross join lateral (select e.trigger <> 'manual' and coalesce(s.spec_changed_at <= e.started_at, true)) of (scheduled)
+     where s.open_execution_id is not null
+       and coalesce(e.status, '') not in ('running', 'succeeded')
+     order by s.open_execution_id
+     limit 1000
+       for no key update of s skip locked
+  ), judged as materialized (
+    select ended.*, ended.failed and next.reason is distinct from 'retry' as slot_failed, next.at as next_at, next.reason as next_reason
+      from ended
+      join mvsched.materialized_view_refresh_schedule s using (id)
+     cross join lateral (
+            select case when ended.due_again and coalesce(ended.scheduled_at < s.next_run_at, true) then 'again'
+                        when coalesce(ended.retry_at < s.next_run_at, ended.retry_at is not null) then 'retry'
+                        when ended.call_again_at is not null then 'call' end) choice (made)
+     cross join lateral (
+            select case choice.made when 'again' then ended.scheduled_at when 'retry' then ended.retry_at
+                                    when 'call' then ended.call_again_at end as at,
+                   choice.made as reason) next
+  )
+  update mvsched.materialized_view_refresh_schedule s
+     set open_execution_id = null,
+         consecutive_failures = case when judged.slot_failed then least(s.consecutive_failures + 1, 1000000)
+                                     else s.consecutive_failures end,
+         suspended_at = case when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
+                               then coalesce(s.suspended_at, now())
+                             else s.suspended_at end,
+         suspended_reason = case when judged.slot_failed and s.consecutive_failures + 1 >= s.suspend_after
+                                   then coalesce(s.suspended_reason, s.consecutive_failures + 1 || ' failed slots in a row')
+                                 else s.suspended_reason end,
+         start_grace = case when judged.reason = 'never_started' then least(s.start_grace * 2, interval '5 minutes')
+                            else s.start_grace end,
+         next_run_at = least(coalesce(judged.next_at, s.next_run_at), case when judged.next_at > '9999-12-31 00:00+00' then '9999-12-31 00:00+00'::timestamptz end),
+         next_run_offset = case judged.next_reason
+           when 'again' then case when judged.request then judged.scheduled_at - (s.next_run_at - s.next_run_offset) else interval '0' end
+           when 'retry' then judged.next_at - judged.scheduled_at
+           when 'call' then interval '0'
+           else s.next_run_offset
+         end,
+         next_run_reason = case when judged.next_reason = 'retry' then 'retry'
+                                when judged.next_reason = 'again' and judged.request then 'request'
+                                when judged.next_at is null then s.next_run_reason end
+    from judged
+   where s.id = judged.id;
+end
+$$;
+comment on function mvsched.settle_others() is
+  'Carries the end of executions that were no success into their schedules: failures counted, tried again, suspended';
 
 -- A view waits for each ancestor whose slot is not later than its own, once: the slot of an ancestor moves past it when
 -- the ancestor is claimed, and a later run is not waited for. In a round (a one-shot run), what was due when it began
@@ -1419,8 +1580,8 @@ $$;
 comment on function mvsched.failed_ancestor(oid, timestamptz) is
   'The first of a view''s ancestors that has failed since that instant and not succeeded after that; null: none';
 
-create view mvsched.refreshable as
-select c.oid, n.nspname as schema_name, c.relname as relation_name, c.relispopulated as populated,
+create view mvsched.refreshable_relation as
+select c.oid, c.relkind, n.nspname as schema_name, c.relname as relation_name, c.relispopulated as populated,
        -- Usable by CONCURRENTLY is a valid, immediate unique index on columns only and without a predicate.
        exists (select
                  from pg_catalog.pg_index i
@@ -1428,10 +1589,24 @@ select c.oid, n.nspname as schema_name, c.relname as relation_name, c.relispopul
                   and i.indpred is null and i.indexprs is null) as unique_index,
        pg_catalog.has_database_privilege(c.relowner, pg_catalog.current_database(), 'TEMP') as owner_temp
   from pg_catalog.pg_class c
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
- where c.relkind = 'm';
-comment on view mvsched.refreshable is 'What the choice between plain and CONCURRENTLY needs of every materialized view';
-comment on column mvsched.refreshable.oid is 'The materialized view';
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace;
+comment on view mvsched.refreshable_relation is 'What the choice of a method needs of a relation, for who knows that it is a materialization';
+comment on column mvsched.refreshable_relation.oid is 'The materialized view, or table';
+comment on column mvsched.refreshable_relation.relkind is 'm, or that of a table';
+comment on column mvsched.refreshable_relation.schema_name is 'Its schema';
+comment on column mvsched.refreshable_relation.relation_name is 'Its name';
+comment on column mvsched.refreshable_relation.populated is 'It has contents: CONCURRENTLY needs some';
+comment on column mvsched.refreshable_relation.unique_index is 'It has a unique index that CONCURRENTLY can use';
+comment on column mvsched.refreshable_relation.owner_temp is 'Its owner may create temporary tables, as CONCURRENTLY has to';
+
+create view mvsched.refreshable as
+select m.kind, r.*
+  from mvsched.materialization m
+  join mvsched.refreshable_relation r on r.oid = m.oid;
+comment on view mvsched.refreshable is 'The same of everything that is a materialization';
+comment on column mvsched.refreshable.oid is 'The materialized view, or table';
+comment on column mvsched.refreshable.kind is 'view, merge, columns';
+comment on column mvsched.refreshable.relkind is 'm, or that of a table';
 comment on column mvsched.refreshable.schema_name is 'Its schema';
 comment on column mvsched.refreshable.relation_name is 'Its name';
 comment on column mvsched.refreshable.populated is 'It has contents: CONCURRENTLY needs some';
@@ -1473,7 +1648,9 @@ create type mvsched.claim as (
   owner_temp    boolean,
   renamed       boolean,
   usual         double precision,
-  skipped       text
+  skipped       text,
+  kind          text,
+  whole         boolean
 );
 comment on type mvsched.claim is 'One claimed view, or, with the reason in skipped, one whose execution ended with its claim';
 
@@ -1562,7 +1739,7 @@ declare
   taken      integer     := 0;
   candidate  record;
   s          mvsched.materialized_view_refresh_schedule;
-  v          mvsched.refreshable;
+  v          mvsched.refreshable_relation;
   last       mvsched.materialized_view_refresh_schedule_execution;
   known      mvsched.materialized_view_refresh_schedule_execution;
   claimed    mvsched.claim;
@@ -1577,9 +1754,11 @@ declare
   looked_at  timestamptz := clock_timestamp(); -- once: within a transaction the server reads its counters once
   sure       boolean;
 begin
-  wanted := least(wanted, mvsched.free_runs());
-  if wanted <= 0 then
-    return;
+  if (select settings.max_concurrent_refreshes is not null from mvsched.settings where settings.singleton) then
+    wanted := least(wanted, mvsched.free_runs());
+    if wanted <= 0 then
+      return;
+    end if;
   end if;
   loop
     seen := 0;
@@ -1599,9 +1778,6 @@ begin
        order by w.next_run_at - make_interval(mins => w.priority, secs => coalesce(g.path_seconds, 0)), w.id
     loop
       seen := seen + 1;
-      continue when exists (
-        select from mvsched.materialized_view_refresh_schedule_execution e
-         where e.status = 'running' and e.view_oid = candidate.view_oid);
       continue when coalesce(cardinality(candidate.ancestors), 0) > 0 and exists (
         select from mvsched.awaited(candidate.view_oid, candidate.slot, round, instant, queues, true));
 
@@ -1611,12 +1787,15 @@ begin
          and mvsched.slot(x.next_run_at, x.next_run_offset, x.next_run_reason) = candidate.slot
          and x.paused_at is null and x.suspended_at is null and x.open_execution_id is null
          and x.database_identity = here
+         and not exists (
+               select from mvsched.materialized_view_refresh_schedule_execution e
+                where e.status = 'running' and e.view_oid = x.view_oid)
          for no key update skip locked;
       continue when not found;
-      select x.* into v from mvsched.refreshable x where x.oid = s.view_oid;
+      select x.* into v from mvsched.refreshable_relation x where x.oid = s.view_oid and mvsched.can_be(x.relkind, s.kind);
       continue when not found and s.view_oid is not null;
 
-      if mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) > instant then
+      if s.window_start is not null and mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) > instant then
         s := mvsched.planned(s, case when s.refresh_interval is null then instant else
                s.next_run_at - s.next_run_offset + make_interval(secs =>
                  ceil(extract(epoch from instant - (s.next_run_at - s.next_run_offset)) / extract(epoch from s.refresh_interval))::float8
@@ -1687,7 +1866,7 @@ begin
               print, case when reason is null then 'running' else 'skipped' end, reason, message,
               case when reason is not null then clock_timestamp() end, data, case when data is not null then known.refreshed_at end,
               s.predicted_duration)
-      on conflict (view_oid) where status = 'running' do nothing
+      on conflict (view_oid, lane) where status = 'running' do nothing
       returning e.id, e.started_at into claimed.execution_id, claimed.claimed_at;
       continue when not found;
 
@@ -1749,6 +1928,8 @@ begin
       claimed.renamed := v.oid is not null and claimed.view_name <> s.materialized_view_name;
       claimed.usual := case when with_usual then mvsched.usual_seconds(claimed.view_name) end;
       claimed.skipped := reason;
+      claimed.kind := s.kind;
+      claimed.whole := s.merge_window is null or coalesce(s.next_full_at <= instant, false);
       return next claimed;
       taken := taken + 1;
       exit when taken >= wanted;
@@ -1780,7 +1961,7 @@ declare
   server_version integer := pg_catalog.current_setting('server_version_num');
   lock_limit_ms  bigint  := extract(epoch from lock_limit) * 1000;
 begin
-  if method = 'concurrently' then
+  if method <> 'plain' then
     -- Below deadlock_timeout it would lose to every autovacuum: those give way only when the deadlock check runs.
     lock_limit_ms := greatest(lock_limit_ms,
       500 + extract(epoch from pg_catalog.current_setting('deadlock_timeout')::interval) * 1000);
@@ -1810,7 +1991,9 @@ begin
   end if;
 
   -- Before the refresh takes its snapshot: what its parents get meanwhile may be in it, or not.
-  perform pg_catalog.set_config('mvsched.data_of_parents', coalesce(mvsched.data_of_parents(view)::text, ''), true);
+  perform pg_catalog.set_config('mvsched.data_of_parents',
+    case when exists (select from mvsched.materialized_view_graph g where g.view_oid = view)
+         then coalesce(mvsched.data_of_parents(view)::text, '') else '' end, true);
 
   -- The counters include what this session has not reported yet; only the difference is the refresh's.
   perform pg_catalog.set_config('mvsched.rows_inserted_before', pg_catalog.pg_stat_get_xact_tuples_inserted(view)::text, true),
@@ -1833,7 +2016,7 @@ begin
   if (select c.oid
         from pg_catalog.pg_class c
         join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-       where n.nspname = view_schema and c.relname = refresh_succeeded.view_name and c.relkind = 'm') is distinct from view then
+       where n.nspname = view_schema and c.relname = refresh_succeeded.view_name) is distinct from view then
     raise exception 'the name %.% no longer stands for the materialized view that was claimed',
       pg_catalog.quote_ident(view_schema), pg_catalog.quote_ident(view_name) using errcode = 'MV002';
   end if;
@@ -1983,7 +2166,7 @@ begin
     return true;
   end if;
   if e.data_as_of is not null
-     and exists (select from pg_catalog.pg_class c where c.oid = e.view_oid and c.relkind = 'm') and (
+     and exists (select from mvsched.materialization m where m.oid = e.view_oid) and (
        not exists (
          select from mvsched.materialized_view_refresh_schedule_execution n
           where n.view_oid = e.view_oid and n.id > e.id and n.data_as_of is not null)
@@ -2172,6 +2355,7 @@ select s.id                                                as materialized_view_
        last.error_message                                  as last_error_message,
        s.consecutive_failures,
        s.queue,
+       s.kind::text                                        as kind,
        -- From the catalog's page count: pg_relation_size would wait behind a plain refresh.
        greatest(v.relpages, 0)::bigint * pg_catalog.current_setting('block_size')::bigint as size_bytes,
        reads.parents,
@@ -2181,7 +2365,8 @@ select s.id                                                as materialized_view_
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
   -- The ordinary case of mvsched.resolve_view, which is called for the others only.
-  left join pg_catalog.pg_class known on known.oid = s.view_oid and known.relkind = 'm' and s.database_identity = here.identity
+  left join pg_catalog.pg_class known
+    on known.oid = s.view_oid and mvsched.can_be(known.relkind, s.kind) and s.database_identity = here.identity
   left join lateral (
          select c.oid, c.relpages, mvsched.view_name(c.oid, n.nspname, c.relname) collate pg_catalog."default" as name
            from pg_catalog.pg_class c
@@ -2193,6 +2378,8 @@ select s.id                                                as materialized_view_
          select e.id, e.started_at
            from mvsched.materialized_view_refresh_schedule_execution e
           where e.status = 'running' and e.view_oid = v.oid
+          order by e.lane
+          limit 1
        ) running on true
   left join lateral (
          select e.*
@@ -2222,7 +2409,7 @@ comment on column mvsched.status.running_since is 'When the refresh that is runn
 comment on column mvsched.status.last_execution_id is 'The last execution that has ended';
 comment on column mvsched.status.last_status is 'How it ended';
 comment on column mvsched.status.last_reason is 'Why it ended so, in one word';
-comment on column mvsched.status.last_method is 'concurrently or plain';
+comment on column mvsched.status.last_method is 'concurrently, plain, merge, columns';
 comment on column mvsched.status.last_scheduled_at is 'Its slot';
 comment on column mvsched.status.last_started_at is 'When it was claimed';
 comment on column mvsched.status.last_ended_at is 'When it ended';
@@ -2233,6 +2420,7 @@ comment on column mvsched.status.last_error_name is 'Condition name of its error
 comment on column mvsched.status.last_error_message is 'Primary message of its error';
 comment on column mvsched.status.consecutive_failures is 'Failed slots since the last success';
 comment on column mvsched.status.queue is 'The queue whose workers refresh the view';
+comment on column mvsched.status.kind is 'What is materialized: view, merge, columns';
 comment on column mvsched.status.size_bytes is 'The view''s size by the catalog''s page count, as of its last VACUUM, ANALYZE or plain refresh';
 comment on column mvsched.status.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views; null: the view is gone';
 comment on column mvsched.status.succeeded_at is 'The end of the last success under its name; null: none that is kept';
@@ -2277,9 +2465,8 @@ begin
   version := (select v.version from mvsched.schema_version v);
   sign := concat_ws('/', mvsched.catalog_sign(), (
     select sum(hashtextextended(concat(c.oid, ' ', n.nspname, ' ', c.relname), 0)) -- a rename leaves catalog_sign as it is
-      from pg_catalog.pg_class c
-      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-     where c.relkind = 'm'));
+      from mvsched.materialization c
+      join pg_catalog.pg_namespace n on n.oid = c.relnamespace));
   return next;
 
   for standing in select * from mvsched.status st order by st.view_name loop

@@ -38,6 +38,7 @@ type app struct {
 	terminalOut io.Writer // stdout as it is, for its width
 	annotations io.Writer // stderr as it is, for what GitHub is told
 	output      *output   // what became of stdout
+	screen      *screen
 
 	databaseURL string
 	format      string
@@ -56,7 +57,7 @@ func newApp(env environment) *app {
 	if isTerminal(env.stderr) {
 		a.terminal = env.stderr
 	}
-	a.output = &output{w: env.stdout}
+	a.output, a.screen = &output{w: env.stdout}, &screen{terminal: env.stdout}
 	a.stdout, a.stderr = report.NewCleanWriter(a.output), report.NewCleanWriter(env.stderr)
 	return a
 }
@@ -75,7 +76,7 @@ func run(args []string, env environment, extra ...func(*app) *cobra.Command) (co
 		}
 	}()
 
-	ctx, stop := withSignals(context.Background(), a.grace)
+	ctx, stop := withSignals(context.Background(), a.grace, a.screen.leave)
 	defer stop()
 	root := newRootCmd(a)
 	for _, newCmd := range extra {

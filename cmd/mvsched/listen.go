@@ -121,13 +121,17 @@ func (o *listenOptions) open(ctx context.Context, a *app) (*web.Server, error) {
 	return server, nil
 }
 
-// servePage answers until ctx ends, or the function that it returns is called; that one waits for the end.
-func servePage(ctx context.Context, a *app, page *web.Server, store *schedule.Store, database string) (stop func()) {
+// servePage answers until ctx ends, or the function that it returns is called; that one waits for the end. Of a bug it tells
+// failed.
+func servePage(ctx context.Context, a *app, page *web.Server, store *schedule.Store, database string, failed func(error)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := page.Serve(ctx, store, database); err != nil {
+		switch err := page.Serve(ctx, store, database); {
+		case errors.Is(err, schedule.ErrBug):
+			failed(err)
+		case err != nil:
 			a.note("%v; refreshes go on", err)
 		}
 	}()

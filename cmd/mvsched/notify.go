@@ -131,15 +131,23 @@ func (n notices) connections() int {
 	return 0
 }
 
-// begin starts telling, which goes on until ctx ends or silence is called. It wants to hear what has ended.
-func (n notices) begin(ctx context.Context, store *schedule.Store, log *slog.Logger) (ended func(schedule.Execution), silence func()) {
+// begin starts telling, which goes on until ctx ends or silence is called. It wants to hear what has ended. Of a bug it
+// tells failed.
+func (n notices) begin(ctx context.Context, store *schedule.Store, log *slog.Logger, failed func(error)) (ended func(schedule.Execution), silence func()) {
 	ctx, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	alerter := &alert.Alerter{Store: store, Log: log, Hooks: n.hooks, Interval: n.interval}
-	running.Go(func() { alerter.Run(ctx) })
+	guard := func(do func() error) func() {
+		return func() {
+			if err := schedule.Guarded(do); err != nil {
+				failed(err)
+			}
+		}
+	}
+	running.Go(guard(func() error { return alerter.Run(ctx) }))
 	if n.pingURL != "" {
 		if pinger, err := alert.NewPinger(n.pingURL, store, log); err == nil { // it was one when the flags were read
-			running.Go(func() { pinger.Run(ctx, alert.PingInterval) })
+			running.Go(guard(func() error { pinger.Run(ctx, alert.PingInterval); return nil }))
 		}
 	}
 	return alerter.Ended, func() {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -128,7 +129,26 @@ func parseQueues(text string) ([]refresh.Queue, error) {
 	return queues, nil
 }
 
-func runServe(ctx context.Context, a *app, opts serveOptions) error {
+// beside is for what goes on beside the refreshes. A bug there (failed) ends the context: so the refreshes end as they do at a
+// signal, and then the program as a bug in them ends it. Outcome is what it ended with.
+func (a *app) beside(ctx context.Context) (_ context.Context, failed func(bug error), outcome func(error) error) {
+	ctx, end := context.WithCancelCause(ctx)
+	failed = func(bug error) {
+		a.note("a bug in what goes on beside the refreshes; stopping")
+		end(bug)
+	}
+	outcome = func(err error) error {
+		bug := context.Cause(ctx)
+		end(nil)
+		if !errors.Is(bug, schedule.ErrBug) {
+			return err
+		}
+		return errors.Join(bug, err)
+	}
+	return ctx, failed, outcome
+}
+
+func runServe(ctx context.Context, a *app, opts serveOptions) (err error) {
 	jobs := opts.jobs
 	var names []string
 	if opts.queues != nil {
@@ -163,12 +183,15 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 	}
 	a.grace.Store(int64(opts.grace))
 
+	ctx, failed, outcome := a.beside(ctx)
+	defer func() { err = outcome(err) }()
+
 	service := newService(a.getenv)
 	defer context.AfterFunc(ctx, func() {
 		a.say("stopping; what is running may go on for %s, and a second Ctrl-C leaves at once", schedule.FormatDuration(opts.grace))
 	})()
 	defer context.AfterFunc(ctx, service.stopping)()
-	ended, silence := opts.notices.begin(ctx, store, a.logger())
+	ended, silence := opts.notices.begin(ctx, store, a.logger(), failed)
 	defer silence()
 	var mu sync.Mutex
 	worker := &refresh.Worker{
@@ -191,7 +214,7 @@ func runServe(ctx context.Context, a *app, opts serveOptions) error {
 	}
 	if page != nil {
 		serving.Told = page.Told
-		defer servePage(ctx, a, page, store, pool.Config().ConnConfig.Database)()
+		defer servePage(ctx, a, page, store, pool.Config().ConnConfig.Database, failed)()
 	}
 	return worker.Serve(ctx, serving)
 }

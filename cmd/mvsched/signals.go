@@ -18,8 +18,8 @@ func (e *signalError) Error() string { return fmt.Sprintf("stopped by a signal (
 // withSignals ends the context at the first SIGINT or SIGTERM, so that what runs is cancelled and recorded. The second
 // one leaves at once, as does a shutdown that takes too long.
 //
-// What is running has so long as grace says when the signal comes, and then shutdownPatience.
-func withSignals(parent context.Context, grace *atomic.Int64) (context.Context, context.CancelFunc) {
+// Before it leaves so, it calls last. What is running has so long as grace says when the signal comes, and then shutdownPatience.
+func withSignals(parent context.Context, grace *atomic.Int64, last func()) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -33,8 +33,10 @@ func withSignals(parent context.Context, grace *atomic.Int64) (context.Context, 
 		}
 		select {
 		case s := <-signals:
+			last()
 			os.Exit(128 + signalNumber(s))
 		case <-time.After(time.Duration(grace.Load()) + shutdownPatience):
+			last()
 			_, _ = fmt.Fprintln(os.Stderr, "error: stopped by a signal, and the server does not answer: what ran may still be running")
 			os.Exit(exitStopped)
 		case <-finished:

@@ -3,8 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"fmt"
-	"io"
+	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"time"
@@ -19,13 +19,11 @@ const (
 	watchTick     = time.Second     // how often the screen is drawn anew, and at most how often the database is asked
 )
 
-// What a terminal is told: a screen of its own without a cursor, and back.
+// What a terminal is told of a page: to begin at the top, and to forget the rest of the one before.
 const (
-	enterScreen = "\x1b[?1049h\x1b[?25l"
-	leaveScreen = "\x1b[?25h\x1b[?1049l"
-	homeScreen  = "\x1b[H"
-	restOfLine  = "\x1b[K"
-	restOfPage  = "\x1b[J"
+	homeScreen = "\x1b[H"
+	restOfLine = "\x1b[K"
+	restOfPage = "\x1b[J"
 )
 
 // watch shows the status on the terminal until ctx ends.
@@ -75,16 +73,19 @@ func runWatch(ctx context.Context, a *app, views []schedule.ViewName, interval t
 	defer listening.Wait()
 	defer stop()
 
-	if err := w.send(enterScreen); err != nil {
+	if err := a.screen.enter(); err != nil {
 		return err
 	}
-	defer func() { _ = w.send(leaveScreen) }()
+	defer a.screen.leave()
 	return w.loop(ctx, told)
 }
 
 func (w *watch) loop(ctx context.Context, told <-chan struct{}) error {
 	tick := time.NewTicker(watchTick)
 	defer tick.Stop()
+	stops := make(chan os.Signal, 1)
+	notifySuspend(stops)
+	defer signal.Stop(stops)
 	news := false
 	for {
 		if err := w.draw(); err != nil {
@@ -93,6 +94,13 @@ func (w *watch) loop(ctx context.Context, told <-chan struct{}) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-stops:
+			w.app.screen.leave()
+			suspend()
+			if err := w.app.screen.enter(); err != nil {
+				return err
+			}
+			continue
 		case <-told:
 			news = true
 			if time.Since(w.asked) < watchTick {
@@ -143,13 +151,5 @@ func (w *watch) draw() error {
 		}
 	}
 	screen.WriteString(restOfPage)
-	return w.send(screen.String())
-}
-
-// send writes to the terminal past what takes commands out: these are ours.
-func (w *watch) send(s string) error {
-	if _, err := io.WriteString(w.app.terminalOut, s); err != nil {
-		return &outputError{fmt.Errorf("drawing the screen: %w", err)}
-	}
-	return nil
+	return w.app.screen.send(screen.String())
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -172,4 +173,56 @@ func TestWatch(t *testing.T) {
 	} else if !strings.HasPrefix(text, enterScreen) || !strings.HasSuffix(text, leaveScreen) {
 		t.Errorf("the terminal is not left as it was: %q", text)
 	}
+}
+
+// Whatever ends a watch, or stops it for a while, the terminal is left as it was.
+func TestWatchLeavesTheTerminal(t *testing.T) {
+	t.Run("at_a_second_signal", func(t *testing.T) {
+		t.Parallel()
+		db := pgtest.NewDB(t)
+		s := newTerminal(t, 80, 24, "mvsched", "-d", pgtest.DSN(t), "status", "--watch", "--interval", "1s")
+		s.await("a first page", func(page string) bool { return strings.HasPrefix(page, "nothing is scheduled") })
+		release := db.Hold(`lock table mvsched.materialized_view_refresh_schedule in access exclusive mode`)
+		defer release()
+		const waiting = `select count(*) from pg_stat_activity where datname = current_database() and application_name = 'mvsched' and wait_event_type = 'Lock'`
+		db.Await("1", waiting)
+		pid, err := strconv.Atoi(db.Value(`select pid from pg_stat_activity where datname = current_database() and application_name = 'mvsched' and wait_event_type = 'Lock'`))
+		if err := errors.Join(err, syscall.Kill(pid, syscall.SIGSTOP)); err != nil { // so that it does not heed the first one's cancel
+			t.Fatal(err)
+		}
+		defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
+		if err := errors.Join(s.cmd.Process.Signal(syscall.SIGINT), s.cmd.Process.Signal(syscall.SIGTERM)); err != nil {
+			t.Fatal(err)
+		}
+		s.exits(128 + int(syscall.SIGTERM))
+		if text := s.written(); !strings.HasSuffix(text, leaveScreen) {
+			t.Errorf("the terminal is not left as it was: %q", text)
+		}
+	})
+
+	t.Run("while_it_is_stopped", func(t *testing.T) {
+		t.Parallel()
+		pgtest.NewDB(t)
+		s := newTerminal(t, 80, 24, "sh", "-m", "-c", `mvsched -d "$1" status --watch; echo stopped; fg`, "sh", pgtest.DSN(t))
+		s.await("a first page", func(page string) bool { return strings.HasPrefix(page, "nothing is scheduled") })
+		if _, err := io.WriteString(s.keyboard, "\x1a"); err != nil {
+			t.Fatal(err)
+		}
+		pgtest.WaitFor(t, t.Context(), "it has stopped", func() bool { return strings.Contains(s.written(), "stopped\r\n") })
+		before, after, _ := strings.Cut(s.written(), "stopped\r\n")
+		if strings.Count(before, enterScreen) != 1 || strings.Count(before, leaveScreen) != 1 {
+			t.Errorf("the terminal is not left as it was: %q", before)
+		}
+		pgtest.WaitFor(t, t.Context(), "it goes on", func() bool {
+			_, after, _ = strings.Cut(s.written(), "stopped\r\n")
+			return strings.Contains(after, enterScreen+homeScreen+"nothing is scheduled")
+		})
+		if _, err := io.WriteString(s.keyboard, "\x03"); err != nil {
+			t.Fatal(err)
+		}
+		s.exits(0)
+		if text := s.written(); !strings.HasSuffix(text, leaveScreen) {
+			t.Errorf("the terminal is not left as it was: %q", text)
+		}
+	})
 }

@@ -38,13 +38,23 @@ type Alerter struct {
 	Interval time.Duration // from look to look
 }
 
-// Run tells hooks until ctx ends.
-func (a *Alerter) Run(ctx context.Context) {
+// Run tells hooks until ctx ends. The only error is a bug (schedule.ErrBug), which ends it.
+func (a *Alerter) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	var running sync.WaitGroup
+	bugs := make(chan error, len(a.Hooks))
 	for _, hook := range a.Hooks {
-		running.Go(func() { a.serve(ctx, hook) })
+		running.Go(func() {
+			if err := schedule.Guarded(func() error { a.serve(ctx, hook); return nil }); err != nil {
+				bugs <- err
+				stop(err)
+			}
+		})
 	}
 	running.Wait()
+	close(bugs)
+	return <-bugs
 }
 
 // Ended has it look soon, when the end of a refresh may have changed an alert state. It returns at once.

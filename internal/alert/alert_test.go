@@ -3,6 +3,7 @@ package alert_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -83,7 +84,9 @@ func run(t *testing.T, db *pgtest.DB, url string, log io.Writer) (a *alert.Alert
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		a.Run(ctx)
+		if err := a.Run(ctx); err != nil {
+			t.Error(err)
+		}
 	}()
 	stop = func() {
 		cancel()
@@ -292,4 +295,16 @@ func TestPinger(t *testing.T) {
 	awaits("GET /ping?rid=1")
 	stop()
 	<-done
+}
+
+// A bug ends what tells, with its stack, and not the refreshes of the process.
+func TestABugIsTold(t *testing.T) {
+	hook, err := alert.NewHook("http://127.0.0.1:1/", alert.JSON, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &alert.Alerter{Log: slog.New(slog.DiscardHandler), Hooks: []*alert.Hook{hook}, Interval: time.Minute} // without a store
+	if err := a.Run(t.Context()); !errors.Is(err, schedule.ErrBug) || !strings.Contains(err.Error(), "alert.go:") {
+		t.Errorf("%v", err)
+	}
 }

@@ -16,6 +16,9 @@ func (s *Server) Hears() bool {
 	return s.feeder.hears
 }
 
+// MakeNarrow leaves places for so many connections.
+func (s *Server) MakeNarrow(most int) { s.maxConns = most }
+
 // MakeSmall leaves a reader little time, and little room between it and the server.
 func (s *Server) MakeSmall(timeout time.Duration, buffer int) {
 	s.eventTimeout, s.sendBuffer = timeout, buffer

@@ -15,6 +15,9 @@ const (
 	idleInterval = 5 * time.Second
 	pollInterval = time.Second
 
+	// Between the end of one look and the begin of the next, whoever wants what: so in no T seconds are there more than T+1.
+	paceInterval = time.Second
+
 	freshFor     = time.Second     // how old an edition may be that answers a request
 	patience     = 2 * time.Second // how long a request waits for one
 	lookDeadline = 5 * time.Second
@@ -26,20 +29,25 @@ type feeder struct {
 	render func(*edition)
 	log    *slog.Logger
 	wake   chan struct{}
+	flashy chan struct{} // an ending is to be told of
 
 	mu       sync.Mutex
 	current  *edition      // nil: none yet
-	next     chan struct{} // closed when another one takes its place
+	flash    *frame        // what has ended behind it; nil: nothing
+	next     chan struct{} // closed when another one of either takes its place
 	watchers int
-	asked    bool // somebody waits for an edition
-	told     bool // something has changed
-	ended    bool // a refresh has ended
-	hears    bool // if more happens, it will be told
-	pace     pace
+	asked    bool      // somebody waits for an edition
+	told     bool      // something has changed
+	hears    bool      // if more happens, it will be told
+	looked   time.Time // when the last look ended
+	endings  map[string]schedule.End
 }
 
 func newFeeder(log *slog.Logger) *feeder {
-	return &feeder{log: log, wake: make(chan struct{}, 1), next: make(chan struct{})}
+	return &feeder{
+		log: log, wake: make(chan struct{}, 1), flashy: make(chan struct{}, 1), next: make(chan struct{}),
+		endings: map[string]schedule.End{},
+	}
 }
 
 // run looks until ctx ends.
@@ -69,25 +77,21 @@ func (f *feeder) run(ctx context.Context) {
 func (f *feeder) untilNext() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	interval := pollInterval
 	switch {
-	case f.asked || f.watchers > 0 && f.ended:
-		return f.pace.until(true)
+	case f.asked || f.watchers > 0 && (f.told || f.current == nil):
+		interval = paceInterval
 	case f.watchers == 0:
 		return time.Hour // nobody looks
-	case f.told || f.current == nil:
-		return f.pace.until(false)
-	}
-	interval := pollInterval
-	if f.hears && f.current.err == nil {
+	case f.hears && f.current.err == nil:
 		interval = idleInterval
 	}
-	return max(interval-time.Since(f.current.taken), f.pace.until(false))
+	return time.Until(f.looked.Add(interval))
 }
 
 func (f *feeder) lookOnce(ctx context.Context) *edition {
 	f.mu.Lock()
-	f.asked, f.told, f.ended = false, false, false
-	f.pace.take()
+	f.asked, f.told = false, false
 	last := f.current
 	f.mu.Unlock()
 
@@ -126,16 +130,23 @@ func (f *feeder) publish(ed *edition) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.logChange(f.current, ed)
-	f.current = ed
+	f.current, f.looked = ed, time.Now()
+	f.forgetSeen()
+	f.turnOver()
+}
+
+// turnOver has everybody who waits look again.
+func (f *feeder) turnOver() {
 	close(f.next)
 	f.next = make(chan struct{})
 }
 
-// now returns the newest edition, or nil, and what is closed when there is a newer one.
-func (f *feeder) now() (*edition, <-chan struct{}) {
+// now returns the newest edition, what has ended behind it (either may be nil), and what is closed when there is something
+// newer.
+func (f *feeder) now() (*edition, *frame, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.current, f.next
+	return f.current, f.flash, f.next
 }
 
 // fresh returns an edition of this second, and waits a little for it. It returns nil when none came.
@@ -143,7 +154,7 @@ func (f *feeder) fresh(ctx context.Context) *edition {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		ed, next := f.now()
+		ed, _, next := f.now()
 		if ed != nil && time.Since(ed.taken) < freshFor {
 			return ed
 		}
@@ -162,19 +173,21 @@ func (f *feeder) fresh(ctx context.Context) *edition {
 // outdated is an edition in place of one that did not come in time.
 func (f *feeder) outdated() *edition {
 	ed := &edition{taken: time.Now(), err: errNotNow}
-	if last, _ := f.now(); last != nil {
+	if last, _, _ := f.now(); last != nil {
 		ed.snap = last.snap
 	}
 	return ed
 }
 
-// tell is told that something has changed, perhaps that a refresh has ended, and whether more would be told.
-func (f *feeder) tell(hears, ended bool) {
+// tell is told that something has changed, perhaps which execution has ended, and whether more would be told.
+func (f *feeder) tell(hears bool, ended *schedule.End) {
 	f.mu.Lock()
 	f.told, f.hears = true, hears
-	f.ended = f.ended || ended
 	f.mu.Unlock()
 	f.nudge()
+	if ended != nil {
+		f.note(*ended)
+	}
 }
 
 // watch makes the feeder look by itself as long as there are watchers; false: there are enough of them.
@@ -200,25 +213,4 @@ func (f *feeder) nudge() {
 	case f.wake <- struct{}{}:
 	default:
 	}
-}
-
-// pace keeps looks to one a second on average. One may come a second early, if it is urgent: what happens just after a look
-// need not wait.
-type pace struct{ free time.Time }
-
-const paceInterval = time.Second
-
-func (p *pace) until(urgent bool) time.Duration {
-	free := p.free
-	if urgent {
-		free = free.Add(-paceInterval)
-	}
-	return time.Until(free)
-}
-
-func (p *pace) take() {
-	if now := time.Now(); p.free.Before(now) {
-		p.free = now
-	}
-	p.free = p.free.Add(paceInterval)
 }

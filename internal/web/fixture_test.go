@@ -36,12 +36,31 @@ type site struct {
 	err        error
 }
 
-// counter counts statements.
-type counter struct{ seen atomic.Int64 }
+// counter counts statements, and remembers when they were sent.
+type counter struct {
+	seen atomic.Int64
+
+	mu   sync.Mutex
+	sent []time.Time
+}
 
 func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
 	c.seen.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent = append(c.sent, time.Now())
 	return ctx
+}
+
+// closest is the shortest time between two statements that followed one another.
+func (c *counter) closest() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	closest := time.Hour
+	for i := 1; i < len(c.sent); i++ {
+		closest = min(closest, c.sent[i].Sub(c.sent[i-1]))
+	}
+	return closest
 }
 
 func (c *counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
@@ -183,6 +202,7 @@ type follower struct {
 	events int
 	body   string // of the last event with that name
 	notice string
+	flash  string
 }
 
 // follow opens the events and reads them until the test ends.
@@ -226,9 +246,12 @@ func (f *follower) read(from io.Reader) {
 			f.mu.Lock()
 			f.events++
 			text := strings.Join(data, "\n")
-			if name == "body" {
+			switch name {
+			case "body":
 				f.body = text
-			} else {
+			case "ended":
+				f.flash = text
+			default:
 				f.notice = text
 			}
 			f.mu.Unlock()
@@ -246,6 +269,13 @@ func (f *follower) sees(text string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return strings.Contains(f.body, text)
+}
+
+// hasEnded is what was last told of what has ended.
+func (f *follower) hasEnded() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.flash
 }
 
 func (f *follower) told() string {

@@ -41,13 +41,16 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isProbe(r.URL.Path):
 		g.next.ServeHTTP(w, r)
 	case g.localOnly && !isLocalHost(r.Host):
+		header.Set("Connection", "close")
 		refuse(w, http.StatusForbidden, "this is the page of a program on another machine, or was asked for by another name than localhost")
 	case g.token == "" || g.knows(r):
+		defer holdPlace(r)()
 		g.next.ServeHTTP(w, r)
 	case r.URL.Path == "/" && g.isToken(r.URL.Query().Get("token")):
 		g.welcome(w)
 	default:
 		header.Set("WWW-Authenticate", `Bearer realm="mvsched"`)
+		header.Set("Connection", "close")
 		refuse(w, http.StatusUnauthorized, "a token is needed: as /?token=… in a browser, or as Authorization: Bearer …")
 	}
 }

@@ -32,9 +32,26 @@ function replace(html) {
   if (focused && focused !== document.activeElement) focused.focus({ preventScroll: true });
 }
 
+// Runs have ended whose end is all that is known yet. The next content, within about a second, has the rest; until then the row
+// says nothing that is not true any more.
+function ended(runs) {
+  for (const run of runs) {
+    const row = content().querySelector(`.status tr[data-view="${CSS.escape(run.view)}"]`);
+    if (!row) continue;
+    const [, state, , , last, took, rows] = row.cells;
+    const word = document.createElement("b");
+    word.textContent = run.status;
+    state.className = "";
+    state.replaceChildren(word);
+    last.textContent = "just now";
+    took.textContent = rows.textContent = "…";
+  }
+}
+
 function follow() {
   const source = new EventSource("events");
   source.addEventListener("body", (event) => replace(event.data));
+  source.addEventListener("ended", (event) => ended(JSON.parse(event.data)));
   source.addEventListener("notice", (event) => notice(event.data));
   source.onerror = () => {
     notice("mvsched does not answer. What stands here is old; it goes on by itself when mvsched is back.");

@@ -57,9 +57,10 @@ type Server struct {
 	forms    map[string]form
 	beat     frame
 
-	// What a test of a reader who stalls makes small.
+	// What a test makes small.
 	eventTimeout time.Duration
 	sendBuffer   int
+	maxConns     int
 }
 
 // Listen takes the address, and answers nobody before Serve.
@@ -76,7 +77,7 @@ func Listen(ctx context.Context, address Address, options Options) (*Server, err
 	}
 	return &Server{
 		listener: listener, options: options, local: address.Loopback(), feeder: newFeeder(options.Log), beat: beat,
-		eventTimeout: eventTimeout, sendBuffer: sendBuffer,
+		eventTimeout: eventTimeout, sendBuffer: sendBuffer, maxConns: maxConns,
 	}, nil
 }
 
@@ -87,9 +88,9 @@ func (s *Server) URL() string { return "http://" + s.listener.Addr().String() + 
 func (s *Server) Close() error { return s.listener.Close() }
 
 // Told is for refresh.Serving.
-func (s *Server) Told(hears, ended bool) { s.feeder.tell(hears, ended) }
+func (s *Server) Told(hears bool, ended *schedule.End) { s.feeder.tell(hears, ended) }
 
-// Serve answers until ctx ends: then who follows events is cut off at once, and other answers have two seconds to end.
+// Serve answers until ctx ends, or a bug (schedule.ErrBug) ends it: then who follows events is cut off at once, and other answers have two seconds to end.
 func (s *Server) Serve(ctx context.Context, store *schedule.Store, database string) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -102,11 +103,19 @@ func (s *Server) Serve(ctx context.Context, store *schedule.Store, database stri
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader,
 		BaseContext:    func(net.Listener) context.Context { return ctx },
+		ConnContext:    withPlace,
 		ErrorLog:       slog.NewLogLogger(s.options.Log.Handler(), slog.LevelDebug),
 	}
 	var running sync.WaitGroup
-	defer running.Wait()
-	running.Go(func() { s.feeder.run(ctx) })
+	bugs := make(chan error, 2)
+	for _, work := range []func(context.Context){s.feeder.run, s.feeder.flashes} {
+		running.Go(func() {
+			if err := schedule.Guarded(func() error { work(ctx); return nil }); err != nil {
+				bugs <- err
+				stop()
+			}
+		})
+	}
 	running.Go(func() {
 		<-ctx.Done()
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
@@ -115,8 +124,13 @@ func (s *Server) Serve(ctx context.Context, store *schedule.Store, database stri
 			_ = server.Close() // what is left has had its time
 		}
 	})
-	err := server.Serve(newLimited(s.listener, maxConns, s.sendBuffer))
+	err := server.Serve(newLimited(s.listener, s.maxConns, s.sendBuffer))
 	stop()
+	running.Wait()
+	select {
+	case err = <-bugs:
+	default:
+	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -126,7 +140,15 @@ func (s *Server) Serve(ctx context.Context, store *schedule.Store, database stri
 //go:embed live.js
 var script []byte
 
+// answer hangs up where a bug keeps it from answering: the headers may be on their way.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
+	if err := schedule.Guarded(func() error { s.route(w, r); return nil }); err != nil {
+		s.options.Log.Error("cannot answer "+r.URL.Path, "because", err)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	switch path := r.URL.Path; path {
 	case pathAlive:
 		send(w, "text/plain; charset=utf-8", []byte("alive\n"))
@@ -192,7 +214,7 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, form form) {
 	}
 }
 
-// follow sends every edition as long as the reader takes them.
+// follow sends every edition, and in between what has ended, as long as the reader takes them.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
@@ -235,8 +257,9 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	var sent *edition
+	var told *frame
 	for {
-		ed, next := s.feeder.now()
+		ed, flash, next := s.feeder.now()
 		if ed != nil && ed != sent {
 			event, err := ed.event()
 			if err != nil {
@@ -246,7 +269,13 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 			if !write(pick(event)) {
 				return
 			}
-			sent = ed
+			sent, told = ed, nil
+		}
+		if flash != nil && flash != told {
+			if !write(pick(*flash)) {
+				return
+			}
+			told = flash
 		}
 		select {
 		case <-next:

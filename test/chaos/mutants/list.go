@@ -25,8 +25,8 @@ var mutants = []mutant{
 		name: "no unique index on running executions",
 		edits: []edit{
 			{schema, "create unique index materialized_view_refresh_schedule_execution_running", "create index materialized_view_refresh_schedule_execution_running"},
-			{schema, "      on conflict (view_oid) where status = 'running' do nothing\n", ""},
-			{"schedule/claim.go", "  on conflict (view_oid) where status = 'running' do nothing\n", ""},
+			{schema, "      on conflict (view_oid, lane) where status = 'running' do nothing\n", ""},
+			{"schedule/claim.go", "  on conflict (view_oid, lane) where status = 'running' do nothing\n", ""},
 		},
 		pkg: "./schedule", tests: "^TestASecondRunningExecutionCannotExist$",
 	},
@@ -58,7 +58,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "lock_timeout below deadlock_timeout",
-		edits: []edit{{schema, "  if method = 'concurrently' then\n    -- Below", "  if false then\n    -- Below"}},
+		edits: []edit{{schema, "  if method <> 'plain' then\n    -- Below", "  if false then\n    -- Below"}},
 		pkg:   "./schedule", tests: "^TestLockLimit$",
 	},
 	{
@@ -92,7 +92,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "the view's OID is not compared before the commit",
-		edits: []edit{{schema, "c.relname = refresh_succeeded.view_name and c.relkind = 'm') is distinct from view then", "c.relname = refresh_succeeded.view_name and c.relkind = 'm') is distinct from view and false then"}},
+		edits: []edit{{schema, "c.relname = refresh_succeeded.view_name) is distinct from view then", "c.relname = refresh_succeeded.view_name) is distinct from view and false then"}},
 		pkg:   "./refresh", tests: "^TestTheNameGoesToAnotherViewDuringTheWait$",
 	},
 	{

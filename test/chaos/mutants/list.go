@@ -11,8 +11,8 @@ const (
 var mutants = []mutant{
 	{
 		name: "claim without SKIP LOCKED",
-		edits: []edit{{schema, "         and x.database_identity = here\n         for no key update skip locked;",
-			"         and x.database_identity = here\n         for no key update;"}},
+		edits: []edit{{schema, "                where e.status = 'running' and e.view_oid = x.view_oid)\n         for no key update skip locked;",
+			"                where e.status = 'running' and e.view_oid = x.view_oid)\n         for no key update;"}},
 		sampled: true,
 		pkg:     "./schedule", tests: "^TestClaim$/^skips_a_row_another_worker_holds$",
 	},
@@ -117,18 +117,18 @@ var mutants = []mutant{
 	},
 	{
 		name: "rescue by time only",
-		edits: []edit{{execution, "   and (e.xmax::text <> '0' or e.started_at + e.start_grace < clock_timestamp()", "   and (e.started_at + e.start_grace < clock_timestamp()"},
+		edits: []edit{{execution, "   and (e.xmax::text <> '0' or coalesce(e.batch_at, e.started_at) + e.start_grace < clock_timestamp()", "   and (coalesce(e.batch_at, e.started_at) + e.start_grace < clock_timestamp()"},
 			{execution, "     for no key update of e skip locked\n), verdict", "), verdict"}},
 		pkg: "./schedule", tests: "^TestRescue$/^leaves_a_live_run_alone_however_old$",
 	},
 	{
 		name:  "rescue without grace",
-		edits: []edit{{execution, "e.started_at + e.start_grace < clock_timestamp()", "e.started_at <= clock_timestamp()"}},
+		edits: []edit{{execution, "coalesce(e.batch_at, e.started_at) + e.start_grace < clock_timestamp()", "e.started_at <= clock_timestamp()"}},
 		pkg:   "./schedule", tests: "^TestRescue$/^leaves_a_claim_in_its_grace_alone$",
 	},
 	{
 		name:  "rescue by grace only, not by xmax",
-		edits: []edit{{execution, "   and (e.xmax::text <> '0' or e.started_at", "   and (e.started_at"}},
+		edits: []edit{{execution, "   and (e.xmax::text <> '0' or coalesce(e.batch_at, e.started_at)", "   and (coalesce(e.batch_at, e.started_at)"}},
 		pkg:   "./schedule", tests: "^TestRescue$/^abandons_a_run_whose_transaction_is_gone_at_once$",
 	},
 	{

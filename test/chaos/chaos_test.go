@@ -17,7 +17,7 @@ func TestSample(t *testing.T) {
 	for _, v := range total.Violations {
 		t.Error(v)
 	}
-	if total.faults() < 100 || len(total.Landed) < 15 || total.Refreshes < 100 {
+	if total.faults() < 50 || len(total.Landed) < 15 || total.Refreshes < 100 {
 		t.Errorf("%d faults of %d kinds, %d refreshes", total.faults(), len(total.Landed), total.Refreshes)
 	}
 }

@@ -159,7 +159,7 @@ func rescheduleView(f *fault, _ *link, _ []byte) (bool, error) {
 // spoilStatistics leaves the planner with none for mvsched's own tables, or with lies. Autovacuum may mend it.
 func spoilStatistics(f *fault, _ *link, _ []byte) (bool, error) {
 	const ours = `(select oid from pg_catalog.pg_class where relnamespace = 'mvsched'::regnamespace and relkind in ('r', 'i'))`
-	lies := []string{"reltuples = 0, relpages = 0", "reltuples = 1e9, relpages = 1e7::integer", "reltuples = 1e9, relpages = 1", "reltuples = 1, relpages = 1e7::integer"}
+	lies := []string{"reltuples = 0, relpages = 0", "reltuples = 1e6, relpages = 1e4::integer", "reltuples = 1, relpages = 1e4::integer"}
 	return false, f.inSession(0,
 		`delete from pg_catalog.pg_statistic where starelid in `+ours,
 		`update pg_catalog.pg_class set `+lies[f.victim/7%len(lies)]+` where oid in `+ours)

@@ -44,7 +44,7 @@ var questions = []question{
 	{"I10", `select format('slot %s of %s (schedule %s) succeeded %s times', l.slot, min(l.view), l.schedule, count(*))
 		from chaos.ledger l where l.after = 'succeeded' and l.slot is not null group by l.schedule, l.slot having count(*) > 1`},
 	{"I9", `select format('%s still does: %s', a.application_name, left(a.query, 100)) from pg_catalog.pg_stat_activity a
-		where a.datname = current_database() and a.application_name like 'chaos%' and a.state <> 'idle'`},
+		where a.datname = current_database() and a.application_name like 'chaos%' and a.state <> 'idle' and a.query <> ''`}, // none yet: it is starting
 }
 
 // check puts all the questions, when the workers are gone.

@@ -131,11 +131,11 @@ func (p *pooler) end(s os.Signal) error {
 // poolerFaults happen to PgBouncer.
 func poolerFaults() []*kind {
 	return []*kind{
-		{name: "PgBouncer kill -9, started again", weight: 2, phases: withBackend, strike: restartPooler(syscall.SIGKILL)},
+		{name: "PgBouncer kill -9, started again", weight: 4, phases: withBackend, strike: restartPooler(syscall.SIGKILL)},
 		{name: "PgBouncer ended and started again", weight: 1, phases: withBackend, strike: restartPooler(syscall.SIGQUIT)},
 		{name: "PgBouncer frozen, 0.1 to 3 s", weight: 1, phases: withBackend, strike: freezePooler},
-		{name: "PgBouncer PAUSE, 0.1 to 3 s, RESUME", weight: 1, phases: withBackend, strike: pausePooler("PAUSE")},
-		{name: "PgBouncer KILL, 0.1 to 3 s, RESUME", weight: 1, phases: withBackend, strike: pausePooler("KILL")},
+		{name: "PgBouncer PAUSE, 0.1 to 3 s, RESUME", weight: 4, phases: withBackend, strike: pausePooler("PAUSE")},
+		{name: "PgBouncer KILL, 0.1 to 3 s, RESUME", weight: 4, phases: withBackend, strike: pausePooler("KILL")},
 	}
 }
 
@@ -167,11 +167,12 @@ func pausePooler(how string) func(*fault, *link, []byte) (bool, error) {
 	return func(f *fault, _ *link, _ []byte) (bool, error) {
 		e := f.episode
 		return false, e.alone(func(ctx context.Context) error {
-			over := make(chan error, 1)
-			go func() { over <- e.pooler.tell(ctx, how+" "+e.database) }()
+			// PAUSE waits for what is under way, and with it for us, who hold a message of that: nobody waits for its answer.
+			waiting, cancel := context.WithCancel(ctx)
+			defer cancel()
+			go func() { _ = e.pooler.tell(waiting, how+" "+e.database) }()
 			e.pause(f.between(100*time.Millisecond, 3*time.Second))
-			err := e.insist(func() error { return e.pooler.tell(ctx, "RESUME "+e.database) })
-			return errors.Join(err, <-over)
+			return e.insist(func() error { return e.pooler.tell(ctx, "RESUME "+e.database) })
 		})
 	}
 }

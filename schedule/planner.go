@@ -127,7 +127,7 @@ func (s *Store) planByClock(ctx context.Context) ([]Suspended, error) {
 		if err != nil {
 			return err
 		}
-		todo, err := pgx.CollectRows(rows, scanUnplanned)
+		open, err := pgx.CollectRows(rows, scanUnplanned)
 		if err != nil {
 			return err
 		}
@@ -140,12 +140,12 @@ func (s *Store) planByClock(ctx context.Context) ([]Suspended, error) {
 			return err
 		}
 		lags := newLags(views)
-		slices.SortStableFunc(todo, func(a, b unplanned) int { return cmp.Compare(lags.place(a.OID), lags.place(b.OID)) })
+		slices.SortStableFunc(open, func(a, b unplanned) int { return cmp.Compare(lags.place(a.OID), lags.place(b.OID)) })
 
 		var ids []int64
 		var slots []time.Time
 		var predicted, reachable []*float64
-		for _, u := range todo {
+		for _, u := range open {
 			switch {
 			case u.Cron != nil:
 				cron, err := ParseCron(*u.Cron, u.Timezone)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 )
 
 // articleTables are the article's two tables.
@@ -57,25 +56,7 @@ func (b *bench) burstArticle(ctx context.Context, workers int) (time.Duration, e
 	if err != nil {
 		return 0, err
 	}
-	conns, end, err := b.connections(ctx, workers)
-	if err != nil {
-		return 0, err
-	}
-	defer end()
-	began := time.Now()
-	group, ctx := errgroup.WithContext(ctx)
-	for _, conn := range conns {
-		group.Go(func() error {
-			for {
-				more, err := articleStep(ctx, conn)
-				if err != nil || !more {
-					return err
-				}
-			}
-		})
-	}
-	err = group.Wait()
-	return time.Since(began), err
+	return b.loops(ctx, workers, articleStep)
 }
 
 // articleStep refreshes one view.

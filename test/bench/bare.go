@@ -39,26 +39,15 @@ func (b *bench) connections(ctx context.Context, n int) (conns []*pgx.Conn, end 
 
 // burstBare is the reference: nothing but REFRESH, on connections that are open already.
 func (b *bench) burstBare(ctx context.Context, workers int) (time.Duration, error) {
-	conns, end, err := b.connections(ctx, workers)
-	if err != nil {
-		return 0, err
-	}
-	defer end()
 	var next atomic.Int64
-	began := time.Now()
-	group, ctx := errgroup.WithContext(ctx)
-	for _, conn := range conns {
-		group.Go(func() error {
-			for i := int(next.Add(1)) - 1; i < b.views; i = int(next.Add(1)) - 1 {
-				if _, err := conn.Exec(ctx, refreshSQL(i), pgx.QueryExecModeSimpleProtocol); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	err = group.Wait()
-	return time.Since(began), err
+	return b.loops(ctx, workers, func(ctx context.Context, conn *pgx.Conn) (more bool, err error) {
+		i := int(next.Add(1)) - 1
+		if i >= b.views {
+			return false, nil
+		}
+		_, err = conn.Exec(ctx, refreshSQL(i), pgx.QueryExecModeSimpleProtocol)
+		return true, err
+	})
 }
 
 var pgbenchTPS = regexp.MustCompile(`tps = ([0-9.]+)`)
@@ -114,4 +103,27 @@ func (b *bench) lacks(name string) string {
 		return "it is not installed beside the server (Debian: postgresql-15-cron)"
 	}
 	return ""
+}
+
+// loops repeats a step on so many connections, which are open already, until each says that there is nothing more to do.
+func (b *bench) loops(ctx context.Context, workers int, step func(context.Context, *pgx.Conn) (more bool, err error)) (time.Duration, error) {
+	conns, end, err := b.connections(ctx, workers)
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	began := time.Now()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, conn := range conns {
+		group.Go(func() error {
+			for {
+				more, err := step(ctx, conn)
+				if err != nil || !more {
+					return err
+				}
+			}
+		})
+	}
+	err = group.Wait()
+	return time.Since(began), err
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 )
 
 // floorName is not a scheduler. It is what is left of mvsched when everything is taken away that is not needed to claim a
@@ -46,25 +45,7 @@ func (b *bench) burstFloor(ctx context.Context, workers int) (time.Duration, err
 	if err := b.makeDue(ctx); err != nil {
 		return 0, err
 	}
-	conns, end, err := b.connections(ctx, workers)
-	if err != nil {
-		return 0, err
-	}
-	defer end()
-	began := time.Now()
-	group, ctx := errgroup.WithContext(ctx)
-	for _, conn := range conns {
-		group.Go(func() error {
-			for {
-				more, err := floorStep(ctx, conn)
-				if err != nil || !more {
-					return err
-				}
-			}
-		})
-	}
-	err = group.Wait()
-	return time.Since(began), err
+	return b.loops(ctx, workers, floorStep)
 }
 
 // floorStep refreshes one view.

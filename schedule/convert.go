@@ -22,7 +22,9 @@ type Conversion struct {
 }
 
 // conversionSQL writes the statements of a conversion. What depends on the old relation are plain views, which are
-// replaced: they stay the same relations, with their owners, grants and comments. Where anything else depends on it, the
+// replaced: they stay the same relations, with their owners, grants and comments. What the owner has written into query and
+// indexes may do anything; so the new relation is the owner's before it gets rows, a table gets them from the materialized
+// view, which computes nothing, and a materialized view by a refresh. Where anything else depends on it, the
 // drop of the old relation fails, and with it the conversion.
 const conversionSQL = `
 with old as (
@@ -62,36 +64,37 @@ with old as (
   union all
   select 'build', 3, '', format('create table %s (like %s)%s', old.fresh, old.name, old.options) from old where forth
   union all
-  select 'build', 3, '', format(e'create materialized view %s%s as\n%s', old.fresh, old.options, rtrim(pg_get_viewdef(old.query), ';'))
+  select 'build', 3, '', format(e'create materialized view %s%s as\n%s\n  with no data', old.fresh, old.options, rtrim(pg_get_viewdef(old.query), ';'))
     from old where not forth
   union all
-  select 'build', 4, '', format('insert into %s select * from %s', old.fresh, old.source) from old where forth
+  select 'build', 4, '', format('alter %s %s owner to %I', old.new_type, old.fresh, old.owner) from old where old.owner <> current_user
   union all
-  select 'build', 5, index.relname, index.definition from index
+  select 'build', 5, '', case when forth then format('insert into %s select * from %s', old.fresh, old.name)
+                              else format('refresh materialized view %s', old.fresh) end from old
   union all
-  select 'build', 6, '', 'analyze ' || old.fresh from old
+  select 'build', 6, index.relname, index.definition from index
   union all
-  select 'build', 7, lpad(d.objsubid::text, 5, '0'), format('comment on %s is %L',
+  select 'build', 7, '', 'analyze ' || old.fresh from old
+  union all
+  select 'build', 8, lpad(d.objsubid::text, 5, '0'), format('comment on %s is %L',
            case when d.objsubid = 0 then format('%s %s', old.new_type, old.fresh) else format('column %s.%I', old.fresh, a.attname) end, d.description)
     from old
     join pg_catalog.pg_description d on d.objoid = old.oid and d.classoid = 'pg_catalog.pg_class'::regclass
     left join pg_catalog.pg_attribute a on a.attrelid = old.oid and a.attnum = d.objsubid
   union all
-  select 'build', 8, index.relname, format('comment on index %s is %L', index.fresh, d.description)
+  select 'build', 9, index.relname, format('comment on index %s is %L', index.fresh, d.description)
     from index
     join pg_catalog.pg_description d on d.objoid = index.oid and d.classoid = 'pg_catalog.pg_class'::regclass
   union all
-  select 'build', 9, concat(g.grantee, g.is_grantable), format('grant %s on %s to %s%s', string_agg(distinct lower(g.privilege_type), ', '), old.fresh,
+  select 'build', 10, concat(g.grantee, g.is_grantable), format('grant %s on %s to %s%s', string_agg(distinct lower(g.privilege_type), ', '), old.fresh,
            case g.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end, case when g.is_grantable then ' with grant option' else '' end)
     from old cross join lateral aclexplode(old.relacl) g
    where g.grantee <> old.relowner
    group by g.grantee, g.is_grantable, old.fresh
   union all
-  select 'build', 10, concat(a.attnum, g.grantee, g.is_grantable, g.privilege_type), format('grant %s (%I) on %s to %s%s', lower(g.privilege_type), a.attname, old.fresh,
+  select 'build', 11, concat(a.attnum, g.grantee, g.is_grantable, g.privilege_type), format('grant %s (%I) on %s to %s%s', lower(g.privilege_type), a.attname, old.fresh,
            case g.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end, case when g.is_grantable then ' with grant option' else '' end)
     from old join pg_catalog.pg_attribute a on a.attrelid = old.oid cross join lateral aclexplode(a.attacl) g
-  union all
-  select 'build', 11, '', format('alter %s %s owner to %I', old.new_type, old.fresh, old.owner) from old where old.owner <> current_user
   union all
   select 'swap', 1, '', format('alter %s %s rename to %s', old.type, old.name, old.gone_bare) from old
   union all
@@ -132,7 +135,7 @@ select s.kind, mvsched.relation_name(c.oid), extract(epoch from s.maximum_execut
           join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
          where k.n <= i.indnkeyatts),
        array(select mvsched.relation_name(d.child) from mvsched.materialized_view_dependency d where d.parent = c.oid and d.child <> c.oid order by 1),
-       $2::text[] is null or mvsched.merge_equalities(c.oid, $2::text[]) is not null
+       $2::text[] is null or mvsched.merge_equalities(c.oid, $2::text[]) is not null, c.relispopulated
   from mvsched.materialized_view_refresh_schedule s
   join pg_catalog.pg_class c on c.oid = s.view_oid and mvsched.can_be(c.relkind, s.kind)
  where s.id = $1 and s.database_identity = mvsched.database_identity()`
@@ -153,8 +156,8 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, key []string,
 		var kind Materialization
 		var limit float64
 		var unique, readers []string
-		var isKey bool
-		err := tx.QueryRow(ctx, convertibleSQL, found.scheduleID, key).Scan(&kind, &c.View, &limit, &unique, &readers, &isKey)
+		var isKey, filled bool
+		err := tx.QueryRow(ctx, convertibleSQL, found.scheduleID, key).Scan(&kind, &c.View, &limit, &unique, &readers, &isKey, &filled)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return &ViewError{View: view.String(), Err: ErrNoView}
@@ -169,6 +172,8 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, key []string,
 				Problem: fmt.Sprintf("%s is read by materialized views, which would have to be made again: %s", c.View, strings.Join(readers, ", ")),
 				Hint:    "drop them, convert it, and create them again",
 			}
+		case !filled:
+			return &DefinitionError{Problem: c.View + " has never been filled", Hint: "`mvsched refresh` it first"}
 		case !back && (unique == nil || !isKey):
 			return &DefinitionError{Problem: c.View + " has no unique index on the columns of the key", Hint: "create one, valid, immediate and without WHERE"}
 		case key == nil:

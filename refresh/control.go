@@ -63,6 +63,9 @@ func (r *run) control(ctx context.Context) (err error) {
 			r.pruneBehind(ctx)
 		}
 		next = r.source.ready(outlook)
+		if r.passedOver && next.look > 0 { // and nobody will tell again of what that was
+			next.look = min(next.look, rescueInterval)
+		}
 		if outlook.Unbegun != nil {
 			next.grace = time.Now().Add(max(*outlook.Unbegun+wakeInterval, wakeInterval))
 		}

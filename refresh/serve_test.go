@@ -99,6 +99,23 @@ func TestServe(t *testing.T) {
 			from mvsched.materialized_view_refresh_schedule_execution) x where gap <> interval '1 s'`)
 	})
 
+	t.Run("finds_what_has_been_due_for_long_behind_a_slow_claim", func(t *testing.T) {
+		b := setup(t)
+		b.Exec(`update mvsched.settings set max_concurrent_refreshes = 5`)
+		b.view("a", "select 1 as id")
+		b.view("b", "select 1 as id")
+		b.set("a", "next_run_at = now() - interval '1 minute'")
+		b.set("b", "next_run_at = now() - interval '1 hour', paused_at = now()")
+		release := b.Hold(`select from mvsched.claim_turn for update`)
+		b.serve(refresh.Serving{})
+		b.Await("true", `select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+			and clock_timestamp() - query_start > interval '0.5 s')`) // then it begins behind what that has found, for a while
+		release()
+		b.Await("1", successes)
+		b.set("b", "paused_at = null")
+		b.Await("2", successes)
+	})
+
 	t.Run("hears_what_changes", func(t *testing.T) { // without that it would look in ten minutes
 		b := setup(t)
 		b.view("far", "select 1 as id")

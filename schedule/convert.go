@@ -121,8 +121,8 @@ with old as (
 )
 select s.part, s.sql from statement s order by s.part, s.n, s.sub`
 
-// convertibleSQL is what is to be known before: the key of a unique index that CONCURRENTLY could use, and the materialized
-// views that read it.
+// convertibleSQL is what is to be known before: the key of a unique index that CONCURRENTLY could use, the materialized
+// views that read it, and what would be lost.
 const convertibleSQL = `
 select s.kind, mvsched.relation_name(c.oid), extract(epoch from s.maximum_execution_duration)::float8,
        (select array_agg(a.attname::text order by k.n)
@@ -135,7 +135,11 @@ select s.kind, mvsched.relation_name(c.oid), extract(epoch from s.maximum_execut
           join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
          where k.n <= i.indnkeyatts),
        array(select mvsched.relation_name(d.child) from mvsched.materialized_view_dependency d where d.parent = c.oid and d.child <> c.oid order by 1),
-       $2::text[] is null or mvsched.merge_equalities(c.oid, $2::text[]) is not null, c.relispopulated
+       $2::text[] is null or mvsched.merge_equalities(c.oid, $2::text[]) is not null, c.relispopulated,
+       case when s.refresh_group is not null then format('is in group %s, and only materialized views can be', quote_ident(s.refresh_group))
+            when c.relrowsecurity then 'has row security, which a materialized view cannot have'
+            when exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and not t.tgisinternal)
+            then 'has triggers, which a materialized view cannot have' end
   from mvsched.materialized_view_refresh_schedule s
   join pg_catalog.pg_class c on c.oid = s.view_oid and mvsched.can_be(c.relkind, s.kind)
  where s.id = $1 and s.database_identity = mvsched.database_identity()`
@@ -157,7 +161,8 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, key []string,
 		var limit float64
 		var unique, readers []string
 		var isKey, filled bool
-		err := tx.QueryRow(ctx, convertibleSQL, found.scheduleID, key).Scan(&kind, &c.View, &limit, &unique, &readers, &isKey, &filled)
+		var obstacle *string
+		err := tx.QueryRow(ctx, convertibleSQL, found.scheduleID, key).Scan(&kind, &c.View, &limit, &unique, &readers, &isKey, &filled, &obstacle)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return &ViewError{View: view.String(), Err: ErrNoView}
@@ -167,6 +172,8 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, key []string,
 			return &DefinitionError{Problem: c.View + " is no merge table"}
 		case !back && kind != MaterializedView:
 			return &DefinitionError{Problem: c.View + " is no materialized view", Hint: "with --back a merge table becomes one again"}
+		case obstacle != nil:
+			return &DefinitionError{Problem: c.View + " " + *obstacle}
 		case len(readers) > 0:
 			return &DefinitionError{
 				Problem: fmt.Sprintf("%s is read by materialized views, which would have to be made again: %s", c.View, strings.Join(readers, ", ")),

@@ -2085,11 +2085,13 @@ begin
   perform set_config('search_path', coalesce(new.search_path, nullif(current_setting('mvsched.columns_path', true), ''), path), true);
   if new.columns_call is not null then
     execute 'explain select ' || new.columns_call; -- planned, and not run
-    delete from mvsched.materialization_fill f where f.materialized_view_refresh_schedule_id operator(pg_catalog.=) new.id;
   else
     given := mvsched.query_columns(new.view_oid, new.columns_query);
   end if;
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  if tg_op = 'UPDATE' and old.columns_query is not null and new.columns_query is null then
+    delete from mvsched.materialization_fill f where f.materialized_view_refresh_schedule_id = new.id;
+  end if;
   if given is not null then
     if 'id' <> all (given) then
       raise exception 'the query gives no column id' using errcode = 'invalid_parameter_value', hint = 'It is the id of batch.';

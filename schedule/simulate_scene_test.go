@@ -1,7 +1,9 @@
 package schedule
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,7 +36,7 @@ func (s *scene) view(name string, usual time.Duration, change func(*simulated)) 
 
 func (s *scene) reads(child *simulated, parents ...*simulated) {
 	for _, p := range parents {
-		s.edges = append(s.edges, edge{parent: p.oid, child: child.oid, parentSeconds: seconds(p.usual), childSeconds: seconds(child.usual)})
+		s.edges = append(s.edges, edge{p.oid, child.oid})
 	}
 }
 
@@ -63,7 +65,12 @@ func dueIn(d time.Duration) func(*simulated) {
 
 // starts plays the scene and says when each run starts: a 0s, b 5s.
 func (s *scene) starts() (Forecast, string) {
-	s.connect(arrange(s.edges))
+	var weights []weight
+	for _, v := range s.views {
+		weights = append(weights, weight{v.oid, v.scheduled, seconds(v.usual)})
+	}
+	slices.SortFunc(s.edges, func(a, b edge) int { return cmp.Or(cmp.Compare(a.parent, b.parent), cmp.Compare(a.child, b.child)) })
+	s.connect(arrange(s.edges, weights))
 	var views []lagView
 	for _, v := range s.views {
 		lv := lagView{oid: v.oid, maxLag: v.MaxLag, follows: v.MaxLag != nil || v.Kind == KindAfterParents, scheduled: v.scheduled, usual: v.usual, runs: 20}

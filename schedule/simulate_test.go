@@ -181,13 +181,12 @@ func TestSimulate(t *testing.T) {
 		{
 			"the_order_of_a_chain_with_one_worker", 1, 10 * minute,
 			func(s *scene) {
-				alone := s.view("alone", 5*second, every(time.Hour))
+				s.view("alone", 5*second, every(time.Hour))
 				c := s.view("c", 10*second, every(time.Hour))
 				b := s.view("b", 20*second, every(time.Hour))
 				a := s.view("a", 30*second, every(time.Hour))
 				s.reads(b, a)
 				s.reads(c, b)
-				s.edges = append(s.edges, edge{child: alone.oid, childSeconds: seconds(alone.usual)})
 			},
 			"a 0s, b 30s, c 50s, alone 1m",
 			func(t *testing.T, f Forecast) {

@@ -119,7 +119,7 @@ func (b *Standby) LogFile() string { return b.dir + ".log" }
 func (b *Standby) TakeOver(ctx context.Context) error {
 	s := b.server
 	return s.RestartAfter(ctx, true, func() error {
-		if err := halt(b.process, syscall.SIGINT); err != nil {
+		if err := halt(b.process, syscall.SIGINT, stopLimit); err != nil {
 			return err
 		}
 		if err := os.RemoveAll(s.dataDir()); err != nil {
@@ -134,20 +134,27 @@ func (b *Standby) TakeOver(ctx context.Context) error {
 
 // Remove ends the standby and removes what it holds.
 func (b *Standby) Remove() error {
-	return errors.Join(halt(b.process, syscall.SIGQUIT), os.RemoveAll(b.dir))
+	return errors.Join(halt(b.process, syscall.SIGQUIT, stopLimit), os.RemoveAll(b.dir))
 }
 
 // halt ends the postmaster, and leaves everything else of the server in place.
-func (s *Server) halt(how syscall.Signal) error { return halt(s.process, how) }
+func (s *Server) halt(how syscall.Signal) error { return halt(s.process, how, stopLimit) }
 
-func halt(p *process, how syscall.Signal) error {
-	if err := p.cmd.Process.Signal(how); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("stop postgres: %w", err)
+// halt signals a postmaster to end. One that has not after a while, because somebody hangs or because the machine is busy,
+// ends as in a crash: whoever wanted to start it again could not do that beside it, and the server would be gone for good.
+func halt(p *process, how syscall.Signal, patience time.Duration) error {
+	for _, attempt := range []struct {
+		signal   syscall.Signal
+		patience time.Duration
+	}{{how, patience}, {syscall.SIGQUIT, stopLimit}} {
+		if err := p.cmd.Process.Signal(attempt.signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("stop postgres: %w", err)
+		}
+		select {
+		case <-p.done:
+			return nil
+		case <-time.After(attempt.patience):
+		}
 	}
-	select {
-	case <-p.done:
-		return nil
-	case <-time.After(stopLimit):
-		return fmt.Errorf("stop postgres: it did not end within %s", stopLimit)
-	}
+	return fmt.Errorf("stop postgres: it did not end within %s", patience+stopLimit)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -73,6 +74,21 @@ func TestTheOracleNotices(t *testing.T) {
 		if !strings.Contains(all, f.want) {
 			t.Errorf("nothing of %q in:\n%s", f.want, all)
 		}
+	}
+
+	// Nor if it waits for a server that is gone.
+	postmaster, err := e.postmaster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(postmaster, syscall.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
+	ctx, lose := context.WithCancelCause(t.Context())
+	e.lose = lose
+	e.watchSite(ctx, 300*time.Millisecond)
+	if lost := context.Cause(ctx); lost == nil || !strings.Contains(lost.Error(), "received immediate shutdown request") {
+		t.Errorf("of a server that is gone: %v", lost)
 	}
 }
 

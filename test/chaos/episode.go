@@ -76,7 +76,8 @@ type episode struct {
 	workers  []*worker
 	armory   *armory
 	admin    *pgxpool.Pool
-	ctx      context.Context // of the storm
+	ctx      context.Context         // of the storm
+	lose     context.CancelCauseFunc // ends the episode: what it runs on is gone
 
 	serverLock sync.RWMutex // held by a fault of the whole server
 	viewLocks  sync.Map     // by name, a *sync.Mutex: held by a fault that takes a view away and brings it back
@@ -90,6 +91,7 @@ type episode struct {
 	stops      []time.Duration
 	serverBack time.Time
 	lost       []window
+	trouble    string // of the last fault of the whole server that did not succeed
 	recoveries map[string][]time.Duration
 	quiet      time.Duration
 	readings   [][]reading
@@ -233,6 +235,8 @@ func (e *episode) run(ctx context.Context, storm time.Duration) error {
 		e.views = e.theme.views
 	}
 	e.exits, e.recoveries, e.results = map[string]int{}, map[string][]time.Duration{}, map[int64]string{}
+	ctx, e.lose = context.WithCancelCause(ctx)
+	defer e.lose(nil)
 	stormy, calm := context.WithCancel(ctx)
 	defer calm()
 	e.ctx = stormy
@@ -256,6 +260,7 @@ func (e *episode) run(ctx context.Context, storm time.Duration) error {
 	watching, unwatch := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { e.sample(watching) })
+	watch.Go(func() { e.watchSite(watching, absence) })
 	if e.theme.needs == endurance {
 		watch.Go(func() { e.watchSoak(stormy, storm) })
 	}
@@ -281,6 +286,9 @@ func (e *episode) run(ctx context.Context, storm time.Duration) error {
 	watch.Wait()
 	for _, w := range e.workers {
 		w.proxy.close()
+	}
+	if lost := context.Cause(ctx); lost != nil {
+		return lost
 	}
 	return orElse(err, func() error { return e.check(ctx) })
 }

@@ -108,6 +108,7 @@ func (e *episode) alone(do func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := do(ctx); err != nil {
+		e.noteTrouble(err)
 		return err
 	}
 	e.awaitWrites(ctx)

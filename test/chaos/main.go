@@ -67,7 +67,7 @@ func main() {
 		os.Exit(2)
 	}
 	fmt.Println(t.markdown())
-	if len(t.Violations) > 0 {
+	if len(t.Violations) > 0 || len(t.Episodes) == 0 {
 		os.Exit(1)
 	}
 }
@@ -108,8 +108,10 @@ func chaos(ctx context.Context, o options) (*tally, error) {
 		began := time.Now()
 		if err := e.run(ctx, o.storm); err != nil {
 			if ctx.Err() != nil {
+				fmt.Fprintf(os.Stderr, "interrupted: episode %d does not count\n", i)
 				break
 			}
+			keepEvidence(e)
 			return t, fmt.Errorf("episode %d (%s), seed %d: %w", i, e.theme.name, o.seed, err)
 		}
 		if needs == endurance {

@@ -84,7 +84,7 @@ func (e *episode) watchSoak(ctx context.Context, whole time.Duration) {
 			return
 		case <-tick.C:
 		}
-		_ = execute(ctx, e.server, e.database, `update mvsched.settings set pruned_at = null`) // trim now, not in an hour
+		_ = execute(ctx, e.server, e.database, `select mvsched.prune(100000)`) // a server of mvsched does it once in an hour
 		all := append(e.readWorkers(), e.readTables(ctx)...)
 		if len(all) > 0 {
 			e.readings = append(e.readings, all)

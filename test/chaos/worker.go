@@ -54,7 +54,7 @@ func (w *worker) keep(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			w.episode.violate("L1", "worker %s does not start: %v", w.name, err)
+			w.episode.lose(fmt.Errorf("worker %s cannot be started: %w", w.name, err))
 			return
 		}
 		w.ended(w.cmd.Wait())

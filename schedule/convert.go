@@ -49,7 +49,7 @@ select s.kind, mvsched.relation_name(c.oid), extract(epoch from s.maximum_execut
          cross join unnest(i.indkey) with ordinality as k (attnum, n)
           join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
          where k.n <= i.indnkeyatts),
-       $2::text[] is null or mvsched.merge_equalities(c.oid, $2::text[]) is not null
+       $2::text[] is null or mvsched.merge_equalities(c.oid, $2::text[]) is not null, c.relispopulated
   from mvsched.materialized_view_refresh_schedule s
   join pg_catalog.pg_class c on c.oid = s.view_oid and mvsched.can_be(c.relkind, s.kind)
  where s.id = $1 and s.database_identity = mvsched.database_identity()`
@@ -69,9 +69,9 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, opts ConvertO
 		var kind Materialization
 		var limit float64
 		var unique []string
-		var isKey bool
+		var isKey, filled bool
 		key := opts.Key
-		err := tx.QueryRow(ctx, convertibleSQL, found.scheduleID, key).Scan(&kind, &c.View, &limit, &unique, &isKey)
+		err := tx.QueryRow(ctx, convertibleSQL, found.scheduleID, key).Scan(&kind, &c.View, &limit, &unique, &isKey, &filled)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return &ViewError{View: view.String(), Err: ErrNoView}
@@ -81,6 +81,8 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, opts ConvertO
 			return &DefinitionError{Problem: c.View + " is no merge table"}
 		case !opts.Back && kind != MaterializedView:
 			return &DefinitionError{Problem: c.View + " is no materialized view", Hint: "with --back a merge table becomes one again"}
+		case !filled:
+			return &DefinitionError{Problem: c.View + " has never been filled", Hint: "`mvsched refresh` it first"}
 		case !opts.Back && (unique == nil || !isKey):
 			return &DefinitionError{Problem: c.View + " has no unique index on the columns of the key", Hint: "create one, valid, immediate and without WHERE"}
 		case key == nil:

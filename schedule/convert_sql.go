@@ -29,7 +29,10 @@ with recursive dep as (
 // conversionSQL writes the statements of a conversion. Plain views that read the old relation are replaced: they stay the
 // same relations, with their owners, grants and comments, and so does whatever reads only them. Materialized views that
 // read it themselves are made again, under their own names, in the order of reading, and so are those that read these; they are
-// filled by a refresh, which is done with the rights of their owners. Where anything else depends on what is dropped, the
+// filled by a refresh, which is done with the rights of their owners.
+//
+// What the owner has written into query and indexes may do anything; so what is new is the owner's before it gets rows. A
+// table gets them from the materialized view, which computes nothing. Where anything else depends on what is dropped, the
 // drop fails, and with it the conversion.
 const conversionSQL = rebuiltSQL + `, relation as (
   select c.oid, c.relowner, c.relname, n.nspname, c.relkind, c.relacl, c.relispopulated, format('%I.%I', n.nspname, c.relname) as name,
@@ -75,10 +78,13 @@ const conversionSQL = rebuiltSQL + `, relation as (
   union all
   select 'build', 0, 3, '', format('create table %s (like %s)%s', old.fresh, old.name, old.options) from old where forth
   union all
-  select 'build', 0, 3, '', format(e'create materialized view %s%s as\n%s', old.fresh, old.options, rtrim(pg_get_viewdef(old.query), ';'))
+  select 'build', 0, 3, '', format(e'create materialized view %s%s as\n%s\nwith no data', old.fresh, old.options, rtrim(pg_get_viewdef(old.query), ';'))
     from old where not forth
   union all
-  select 'build', 0, 4, '', format('insert into %s select * from %s', old.fresh, old.source) from old where forth
+  select made.part, made.level, 4, made.target, format('alter %s %s owner to %I', made.type, made.target, made.owner) from made where made.owner <> current_user
+  union all
+  select 'build', 0, 5, '', case when forth then format('insert into %s select * from %s', old.fresh, old.name)
+                                 else format('refresh materialized view %s', old.fresh) end from old
   union all
   select 'again', level.level, 3, r.name,
          case r.relkind
@@ -88,9 +94,9 @@ const conversionSQL = rebuiltSQL + `, relation as (
     join relation r on r.oid = level.oid
    where level.level > 0 and r.relkind in ('m', 'v') and exists (select from dep join made on made.oid = dep.read where dep.reader = level.oid)
   union all
-  select index.part, index.level, 5, index.name, index.definition from index
+  select index.part, index.level, 6, index.name, index.definition from index
   union all
-  select 'build', 0, 6, '', 'analyze ' || old.fresh from old
+  select 'build', 0, 7, '', 'analyze ' || old.fresh from old
   union all
   select made.part, made.level, 7, made.target || lpad(d.objsubid::text, 5, '0'), format('comment on %s is %L',
            case when d.objsubid = 0 then format('%s %s', made.type, made.target) else format('column %s.%I', made.target, a.attname) end, d.description)
@@ -112,12 +118,10 @@ const conversionSQL = rebuiltSQL + `, relation as (
            case g.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end, case when g.is_grantable then ' with grant option' else '' end)
     from made join pg_catalog.pg_attribute a on a.attrelid = made.oid cross join lateral aclexplode(a.attacl) g
   union all
-  select made.part, made.level, 11, made.target, format('alter %s %s owner to %I', made.type, made.target, made.owner) from made where made.owner <> current_user
-  union all
-  select made.part, made.level, 12, made.target, 'refresh materialized view ' || made.target
+  select made.part, made.level, 11, made.target, 'refresh materialized view ' || made.target
     from made join relation r on r.oid = made.oid where not made.converted and r.relispopulated
   union all
-  select made.part, made.level, 13, made.target, 'analyze ' || made.target from made where not made.converted
+  select made.part, made.level, 12, made.target, 'analyze ' || made.target from made where not made.converted
   union all
   select 'aside', 0, 1, '', format('alter %s %s rename to %s', old.type, old.name, old.gone_bare) from old
   union all

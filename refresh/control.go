@@ -63,11 +63,11 @@ func (r *run) control(ctx context.Context) (err error) {
 			r.pruneBehind(ctx)
 		}
 		next = r.source.ready(outlook)
-		if r.passedOver && next.look > 0 { // and nobody will tell again of what that was
-			next.look = min(next.look, rescueInterval)
-		}
 		if outlook.Unbegun != nil {
 			next.grace = time.Now().Add(max(*outlook.Unbegun+wakeInterval, wakeInterval))
+		}
+		if r.endless && r.passedOver { // what it has not seen is nothing that it can sleep until
+			next.look = min(next.look, max(r.refresher.floor.Left(), wakeInterval))
 		}
 		switch {
 		case next.claims > 0 && maxSlots == 0:

@@ -226,7 +226,7 @@ func (s *Store) columnsSchedule(ctx context.Context, table ViewName, columns []s
 	}
 	var ofColumns bool
 	var known []string
-	if err := s.db.QueryRow(ctx, columnsTargetSQL, found.scheduleID).Scan(&id, &ofColumns, &known, &path); err != nil {
+	if err := s.readInSessionPath(ctx, []any{&id, &ofColumns, &known, &path}, columnsTargetSQL, found.scheduleID); err != nil {
 		return 0, "", fmt.Errorf("looking up %q: %w", table, err)
 	}
 	if !ofColumns {

@@ -29,7 +29,8 @@ func (b *bundle) guarded() (owner string) {
 // convert converts public.v, as a superuser.
 func (b *bundle) convert(back bool) error {
 	b.Helper()
-	conversion, err := b.store.PlanConversion(b.Context(), schedule.ViewName{Schema: "public", Name: "v"}, nil, back)
+	conversion, err := b.store.PlanConversion(b.Context(), schedule.ViewName{Schema: "public", Name: "v"},
+		schedule.ConvertOptions{Back: back, Rebuild: true})
 	if err != nil {
 		return err
 	}
@@ -45,11 +46,15 @@ func TestConvert_runs_nothing_of_the_owners_with_other_rights(t *testing.T) {
 		t.Errorf("a view that has never been filled: %v, want it refused", err)
 	}
 	b.Exec(`refresh materialized view public.v`)
+	b.Exec(`create materialized view public.reader as select public.guarded(id) as id from public.v with no data`)
+	b.Exec(`create index on public.reader (public.guarded(id))`)
+	b.Exec(`alter materialized view public.reader owner to ` + owner)
+	b.Exec(`refresh materialized view public.reader`)
 	for _, back := range []bool{false, true} {
 		if err := b.convert(back); err != nil {
 			t.Fatalf("back: %t: %v", back, err)
 		}
-		b.Check("3", `select count(*) from public.v`)
+		b.Check("3", `select count(*) from public.v join public.reader using (id)`)
 		b.Check(owner, `select relowner::regrole from pg_class where oid = 'public.v'::regclass`)
 	}
 }

@@ -141,6 +141,11 @@ func TestDrain_says_what_the_table_has_not_any_more(t *testing.T) {
 					}
 				}
 			}
+			var work bool // or no run would come to say it
+			const hasWork = `select mvsched.has_work(s.id, s.view_oid) from mvsched.materialized_view_refresh_schedule s`
+			if err := tx.QueryRow(t.Context(), hasWork).Scan(&work); err != nil || !work {
+				t.Errorf("has_work: %t, %v", work, err)
+			}
 			_, err = tx.Exec(t.Context(), `select mvsched.materialize_batch(0, s.id, s.view_oid, 3, false, true, null)
 				from mvsched.materialized_view_refresh_schedule s`)
 			if err == nil || !strings.Contains(err.Error(), test.message) {

@@ -2037,6 +2037,7 @@ create function mvsched.has_work(schedule bigint, target oid) returns boolean
   set lock_timeout = '100ms' as $$
 begin
   return exists (select from mvsched.materialization_fill f where f.materialized_view_refresh_schedule_id = schedule)
+         or row_security_active(target) -- which may hide that there is, and the run refuses it
          or mvsched.has_backlog(target);
 exception
   when lock_not_available then

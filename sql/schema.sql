@@ -1597,7 +1597,7 @@ $$;
 comment on function mvsched.rows_changed(oid) is 'How many row updates this transaction has made in a table and its partitions';
 
 -- In the middle of a drain the statistics are those of its beginning: by them any row is one to be materialized, and reading
--- the table from its start finds one at once. Hence no sequential scans, here and where rows are picked and counted.
+-- the table from its start finds one at once. Hence no sequential scans, here and where rows are picked, hidden and counted.
 create function mvsched.has_backlog(target oid) returns boolean
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
@@ -1640,7 +1640,8 @@ comment on function mvsched.call_for(mvsched.columns_target, timestamptz) is
 
 create function mvsched.hide_rows(target mvsched.columns_target) returns text[]
   language plpgsql
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off as $$
 declare
   ids text[];
 begin

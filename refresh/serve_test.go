@@ -469,6 +469,6 @@ func TestServeSurvives(t *testing.T) {
 type farAway struct{ net.Conn }
 
 func (f farAway) Write(p []byte) (int, error) {
-	time.Sleep(60 * time.Millisecond)
+	<-time.After(60 * time.Millisecond)
 	return f.Conn.Write(p)
 }

@@ -249,7 +249,7 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 		batch.Queue(`commit`)
 		batch.Queue(`begin isolation level repeatable read, read only`) // the answers have to agree
 		batch.Queue(quickSQL)
-		batch.Queue(`set local quote_all_identifiers = off`)                      // regclass heeds it
+		batch.Queue(`set local quote_all_identifiers = off`) // regclass heeds it
 		batch.Queue(circumstancesSQL, args...).Query(collect(&its, pgx.RowToStructByPos[circumstances]))
 		batch.Queue(whyLastSQL, args...).Query(collect(&last, ScanExecution))
 		batch.Queue(whyAwaitedSQL, args...).Query(collect(&awaited, pgx.RowToStructByPos[awaitedView]))

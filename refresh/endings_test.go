@@ -3,11 +3,13 @@ package refresh_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/mvsched/mvsched/internal/pgtest"
 	"github.com/mvsched/mvsched/refresh"
 	"github.com/mvsched/mvsched/schedule"
 )
@@ -97,7 +99,12 @@ func TestHowARefreshEnds(t *testing.T) {
 			for _, sql := range c.then {
 				b.Exec(sql)
 			}
+			log := &pgtest.Buffer{}
+			b.worker.Log = slog.New(slog.NewTextHandler(log, nil))
 			executions := b.runDue()
+			if strings.Contains(log.String(), "recording the end") {
+				t.Errorf("not recorded under the lock of the refresh, so that a rescuer may be quicker: %s", log.String())
+			}
 			e := executions["public.v"]
 			if got := fmt.Sprintf("%s %s %s %s", e.Status, text(e.Reason), text((*string)(e.Method)), text(e.ErrorName)); got != c.want {
 				t.Errorf("%s, want %s (%s)", got, c.want, text(e.ErrorMessage))

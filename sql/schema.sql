@@ -1723,14 +1723,15 @@ comment on function mvsched.materialize_by_halves(mvsched.columns_target, text[]
 
 
 -- A function takes the rows that it likes. So all are hidden from it, and shown block by block, in one transaction:
--- nobody else sees any of that. Where there are too many to hide, that is left to people.
+-- nobody else sees any of that. Where there are too many to hide, that is left to people. It stops well before the run's own
+-- limit: what it has done would be lost with it, and the next run would begin there again, and so on.
 create function mvsched.call_by_blocks(target mvsched.columns_target, out done bigint, out poisoned bigint)
   language plpgsql
   set search_path = pg_catalog, pg_temp as $$
 declare
   most  constant integer := 100000;
   block constant integer := 100;
-  until timestamptz := clock_timestamp() + interval '10 seconds';
+  until timestamptz := clock_timestamp() + least(interval '10 seconds', nullif(current_setting('statement_timeout'), '0')::interval / 2);
   ids   text[];
   part  record;
   i     integer := 0;

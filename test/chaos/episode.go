@@ -267,16 +267,16 @@ func (e *episode) run(ctx context.Context, storm time.Duration) error {
 	watch.Go(func() { e.sample(watching) })
 	watch.Go(func() { e.watchSite(watching, absence) })
 	watch.Go(func() { e.read(watching) })
-	var writing sync.WaitGroup
-	if len(e.targetNames(kindColumns)) > 0 {
-		writing.Go(func() { e.write(stormy) })
-	}
 	if e.theme.needs == endurance {
 		watch.Go(func() { e.watchSoak(stormy, storm) })
 	}
 
-	err := e.awaitRefreshes(ctx, e.now(), time.Minute)
+	err := e.awaitRefreshes(ctx, e.now(), 2*time.Minute)
+	var writing sync.WaitGroup
 	if err == nil {
+		if len(e.targetNames(kindColumns)) > 0 {
+			writing.Go(func() { e.write(stormy) })
+		}
 		e.storm(rng, storm)
 	}
 	calm()

@@ -88,7 +88,7 @@ func TestTheOracleNotices(t *testing.T) {
 	if err := s.open(t.Context(), "", nothing, func(string) {}); err != nil {
 		t.Fatal(err)
 	}
-	e := &episode{index: 1, site: s, theme: &theme{views: theTargets()}, views: slices.Concat(theViews(), theTargets()), results: map[int64]string{}, logNeedNotHave: true}
+	e := &episode{index: 1, site: s, theme: &theme{views: theTargets()}, views: slices.Concat(theViews(), theTargets()), results: map[int64]string{}, targets: map[int64]string{}, logNeedNotHave: true}
 	if err := e.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}

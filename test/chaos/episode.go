@@ -97,8 +97,9 @@ type episode struct {
 	readings   [][]reading
 	claims     int
 	successes  int
-	reads      atomic.Int64 // of what is never to be torn
-	results    map[int64]string
+	reads      atomic.Int64     // of what is never to be torn
+	results    map[int64]string // of executions
+	targets    map[int64]string // what each of them was of
 
 	logNeedNotHave bool // any refreshes: in a test of the oracle
 }
@@ -240,6 +241,7 @@ func (e *episode) run(ctx context.Context, storm time.Duration) error {
 		e.views = e.theme.views
 	}
 	e.exits, e.recoveries, e.results = map[string]int{}, map[string][]time.Duration{}, map[int64]string{}
+	e.targets = map[int64]string{}
 	ctx, e.lose = context.WithCancelCause(ctx)
 	defer e.lose(nil)
 	stormy, calm := context.WithCancel(ctx)

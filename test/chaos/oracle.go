@@ -77,15 +77,17 @@ func (e *episode) check(ctx context.Context) error {
 	if err := e.checkLog(ctx, conn); err != nil {
 		return err
 	}
-	rows, err := conn.Query(ctx, `select distinct on (l.id) l.id, l.after || coalesce(' (' || l.reason || ')', '')
-		from chaos.ledger l where l.op <> 'DELETE' order by l.id, l.seq desc`)
+	rows, err := conn.Query(ctx, `select distinct on (l.id) l.id, l.after || coalesce(' (' || l.reason || ')', ''),
+			case when t.refresh_group is not null then 'view in a group' when t.lanes > 1 then 'columns, two lanes' else coalesce(nullif(t.kind, ''), 'view') end
+		from chaos.ledger l left join chaos.target t on t.view = replace(l.view, '_away', '')
+		where l.op <> 'DELETE' order by l.id, l.seq desc`)
 	if err != nil {
 		return err
 	}
 	var id int64
-	var result string
-	_, err = pgx.ForEachRow(rows, []any{&id, &result}, func() error {
-		e.results[id] = result
+	var result, target string
+	_, err = pgx.ForEachRow(rows, []any{&id, &result, &target}, func() error {
+		e.results[id], e.targets[id] = result, target
 		return nil
 	})
 	if err != nil {

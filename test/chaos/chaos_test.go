@@ -77,7 +77,7 @@ var forgeries = []struct{ sql, want string }{
 	{`update chaos.columns00 set materialized_at = '-infinity' where id = 5`, "I3: row 5 of chaos.columns00, version 1, was set aside"},
 	{`update chaos.columns00 set materialized_at = now() where id = 50`, "I3: row 50 of chaos.columns00, which cannot be computed, has"},
 	{`delete from chaos.columns00 where id = 6`, "I3: 1 rows of chaos.columns00 are lost"},
-	{``, "L1: row 7 of chaos.columns00 was never materialized"},
+	{``, "L1: 495 rows of chaos.columns00 are left, such as 1"},
 	{`refresh materialized view chaos.quick05; update chaos.refreshed set xid = xid + 1 where view = 'chaos.quick05'`, "I3: chaos.quick05 holds"},
 }
 

@@ -71,7 +71,7 @@ func (v view) createTable() []string {
 			fmt.Sprintf(`alter view chaos.%s_source owner to worker`, v.name))
 	default: // one row in a hundred cannot be computed
 		return append(statements,
-			fmt.Sprintf(`insert into chaos.%s (id, payload) select i, case when i %% 100 = 50 then -i else i end from generate_series(1, 1000) i`, v.name),
+			fmt.Sprintf(`insert into chaos.%s (id, payload) select i, case when i %% 100 = 50 then -i else i end from generate_series(1, 500) i`, v.name),
 			fmt.Sprintf(`create index %s_backlog on chaos.%[1]s (id) where materialized_at is null`, v.name))
 	}
 }
@@ -165,7 +165,7 @@ create function chaos.fill(rows regclass) returns void language plpgsql as $$
 declare
   ids bigint[];
 begin
-  execute format('select array(select id from %s where materialized_at is null order by id desc limit 50 for update skip locked)', rows) into ids;
+  execute format('select array(select id from %s where materialized_at is null order by id desc limit 100 for update skip locked)', rows) into ids;
   execute format('update %s t set value = chaos.work(%L, t.id, t.version, t.payload), materialized_at = now() where t.id = any ($1)', rows, rows) using ids;
 end
 $$;
@@ -186,8 +186,8 @@ begin
   insert into chaos.version (digest) values (chaos.digest('chaos.base'));
   for t in select view, to_regclass(view) as rows from chaos.target where kind = 'columns' and to_regclass(view) is not null loop
     execute format('update %1$s set version = version + 1, payload = payload + 1, materialized_at = null where id in
-      (select id from %1$s where payload > 0 order by random() limit 10 for update skip locked)', t.rows);
-    execute format('insert into %1$s (id, payload) select max(id) + 1, max(id) + 1 from %1$s having max(id) < 3000', t.rows);
+      (select id from %1$s where payload > 0 order by random() limit 3 for update skip locked)', t.rows);
+    execute format('insert into %1$s (id, payload) select max(id) + 1, max(id) + 1 from %1$s having max(id) < 1500', t.rows);
   end loop;
 end
 $$;

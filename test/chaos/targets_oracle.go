@@ -36,7 +36,8 @@ func (e *episode) targetStates() (all []question) {
 	}
 	for _, name := range e.targetNames(kindColumns) {
 		all = append(all,
-			question{"L1", fmt.Sprintf(`select format('row %%s of %s was never materialized', id) from %[1]s where materialized_at is null and exists (select from chaos.worked)`, name)},
+			question{"L1", fmt.Sprintf(`select format('%%s rows of %s are left, such as %%s', count(*), min(id)) from %[1]s
+				where materialized_at is null and exists (select from chaos.worked) having count(*) > 0`, name)},
 			question{"I3", fmt.Sprintf(`select format('row %%s of %s, version %%s, was set aside', id, version) from %[1]s where payload > 0 and materialized_at = '-infinity'`, name)},
 			question{"I3", fmt.Sprintf(`select format('row %%s of %s, which cannot be computed, has %%s', id, value) from %[1]s where payload < 0 and isfinite(materialized_at)`, name)},
 			question{"I3", fmt.Sprintf(`select format('row %%s of %s has version %%s, which was computed by nobody', t.id, t.version) from %[1]s t

@@ -109,6 +109,11 @@ type scheduleJSON struct {
 	Key                 []string            `json:"key"`
 	MergeWindow         *string             `json:"window"`
 	FullEverySeconds    *float64            `json:"full_every_seconds"`
+	Query               *string             `json:"query"`
+	Call                *string             `json:"call"`
+	Columns             []string            `json:"columns"`
+	Batch               *int                `json:"batch"`
+	Parallel            *int                `json:"parallel"`
 }
 
 type dueJSON struct {
@@ -212,7 +217,10 @@ func toScheduleJSON(s schedule.Schedule) scheduleJSON {
 		PausedAt: utc(s.PausedAt), PausedReason: s.PausedReason, SuspendedAt: utc(s.SuspendedAt),
 		SuspendedReason: s.SuspendedReason, ConsecutiveFailures: s.ConsecutiveFailures,
 		Kind: kindOf(s.Materialization), MergeFrom: s.MergeSource, Key: s.MergeKey, MergeWindow: s.MergeWindow,
-		FullEverySeconds: secondsOf(s.FullEvery),
+		FullEverySeconds: secondsOf(s.FullEvery), Columns: s.Filled,
+	}
+	if f := s.Filling; f != nil {
+		j.Query, j.Call, j.Batch, j.Parallel = f.Query, f.Call, f.BatchRows, f.Lanes
 	}
 	if s.Window != nil {
 		between := s.Window.String()

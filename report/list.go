@@ -54,6 +54,22 @@ func options(s schedule.Schedule) string {
 	if s.FullEvery != nil {
 		say(true, "full every "+schedule.FormatDuration(*s.FullEvery))
 	}
+	if f := s.Filling; f != nil {
+		filled := strings.Join(s.Filled, ", ")
+		if len(s.Filled) > 3 { // all of them are in JSON
+			filled = itoa(len(s.Filled)) + " columns"
+		}
+		say(f.Query != nil, filled+" by a query")
+		if f.Call != nil {
+			say(true, "by "+*f.Call)
+		}
+		if f.BatchRows != nil {
+			say(*f.BatchRows != schedule.DefaultBatchRows, "batch "+itoa(*f.BatchRows))
+		}
+		if f.Lanes != nil {
+			say(*f.Lanes != schedule.DefaultLanes, "parallel "+itoa(*f.Lanes))
+		}
+	}
 	if s.Window != nil {
 		zone := ""
 		if s.Timezone != "UTC" {

@@ -22,12 +22,22 @@ type PageOptions struct {
 // WritePage writes a whole page of HTML that needs nothing but itself; a live one needs live.js. Nothing in it is a script,
 // and its style is allowed by PageStyleSource.
 func WritePage(w io.Writer, snap schedule.Snapshot, opts PageOptions) error {
-	return writePage(w, "page", snap, opts)
-}
-
-// WritePageBody writes the part of the page that changes, <main id="mvsched">…</main>.
-func WritePageBody(w io.Writer, snap schedule.Snapshot, opts PageOptions) error {
-	return writePage(w, "body", snap, opts)
+	t, err := parsePage()
+	if err != nil {
+		return fmt.Errorf("reading the page's template: %w", err)
+	}
+	for _, thrift := range thrifts() {
+		var buf limitedBuffer
+		err = t.ExecuteTemplate(&buf, "page", newPage(snap, opts, thrift))
+		if err == nil {
+			_, err = w.Write(buf.Bytes())
+			return err
+		}
+		if !errors.Is(err, errTooLarge) {
+			break
+		}
+	}
+	return fmt.Errorf("writing the page: %w", err)
 }
 
 // PageStyleSource is what a Content-Security-Policy has to allow as style-src for the page: 'sha256-…'.
@@ -48,22 +58,3 @@ var (
 var parsePage = sync.OnceValues(func() (*template.Template, error) {
 	return template.New("page").Parse(pageText)
 })
-
-func writePage(w io.Writer, part string, snap schedule.Snapshot, opts PageOptions) error {
-	t, err := parsePage()
-	if err != nil {
-		return fmt.Errorf("reading the page's template: %w", err)
-	}
-	for _, thrift := range thrifts() {
-		var buf limitedBuffer
-		err = t.ExecuteTemplate(&buf, part, newPage(snap, opts, thrift))
-		if err == nil {
-			_, err = w.Write(buf.Bytes())
-			return err
-		}
-		if !errors.Is(err, errTooLarge) {
-			break
-		}
-	}
-	return fmt.Errorf("writing the page: %w", err)
-}

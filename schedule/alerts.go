@@ -384,6 +384,25 @@ func (s *Store) ClaimAlert(ctx context.Context, target AlertTarget) (Alert, erro
 	return claimed[0], nil
 }
 
+const returnAlertSQL = `
+update mvsched.alert a
+   set next_attempt_at = coalesce($5::timestamptz, now())
+ where a.target = $1 and a.view_name = $2 and a.id = $3::text::uuid and a.attempts = $4`
+
+// ReturnAlert gives back what was claimed and not sent, so that another process need not wait for the end of the lease. If
+// that is over already, and the alert another's, it does nothing.
+func (s *Store) ReturnAlert(ctx context.Context, target AlertTarget, alert Alert) error {
+	ctx, cancel := withDeadline(ctx, "returning an alert")
+	defer cancel()
+	err := s.send(ctx, func(batch *pgx.Batch) {
+		batch.Queue(returnAlertSQL, target.ID, alert.View, alert.ID, alert.Attempt, s.now())
+	})
+	if err != nil {
+		return fmt.Errorf("returning an alert: %w", err)
+	}
+	return nil
+}
+
 // The state may have changed while it was told; then there is a new alert in the row, and that stays due.
 const alertToldSQL = `
 update mvsched.alert a

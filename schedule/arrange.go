@@ -53,44 +53,37 @@ var edgesSettings = []string{`set local enable_bitmapscan = off`, noCompilingSQL
 
 const catalogSignSQL = `select mvsched.catalog_sign()`
 
-// edgesSQL reads the edges, with the usual duration of both ends: of the last five successes, so that it is cheap. Where
-// there are edges, it also gives the scheduled views that have none, as children of nobody: the claim weighs them against
-// the chains.
 const edgesSQL = `
-with edge as materialized (
-  select d.parent, d.child from mvsched.materialized_view_dependency d
-), alone as (
-  select s.view_oid as child
-    from mvsched.materialized_view_refresh_schedule s
-   where exists (select from edge)
-     and s.view_oid in (select m.oid from mvsched.materialization m)
-  except (select parent from edge union select child from edge)
-), line as materialized (
-  select parent, child from edge union all select null, child from alone
-), usual as materialized (
-  select v.oid, (select avg(extract(epoch from e.ended_at - e.started_at))::float8
-                   from (select e.started_at, e.ended_at
-                           from mvsched.materialized_view_refresh_schedule_execution e
-                          where e.view_oid = v.oid and e.status = 'succeeded' and e.data_as_of is not null
-                          order by e.id desc
-                          limit 5) e) as seconds
-    from (select parent as oid from edge union select child from line) v
-)
-select coalesce(line.parent, 0)::bigint, line.child::bigint, p.seconds, c.seconds
-  from line
-  left join usual p on p.oid = line.parent
-  join usual c on c.oid = line.child
- order by line.parent, line.child`
+select d.parent::bigint, d.child::bigint
+  from mvsched.dependencies() d
+ order by d.parent, d.child`
 
+// weightsSQL reads what each materialization weighs: the usual duration of its last five successes, so that it is cheap.
+// Beside the edges, not joined with them: that took as long as both.
+const weightsSQL = `
+select m.oid::bigint,
+       exists (select from mvsched.materialized_view_refresh_schedule s where s.view_oid = m.oid),
+       (select avg(extract(epoch from e.ended_at - e.started_at))::float8
+          from (select e.started_at, e.ended_at
+                  from mvsched.materialized_view_refresh_schedule_execution e
+                 where e.view_oid = m.oid and e.status = 'succeeded' and e.data_as_of is not null
+                 order by e.id desc
+                 limit 5) e)
+  from mvsched.materialization m`
+
+// Only what differs is inserted: "do update" locks the rows that it leaves as they are, and of 2,000 that took 10 ms.
 const arrangedSQL = `
 insert into mvsched.materialized_view_graph as g (view_oid, parents, ancestors, cyclic, path_seconds)
-select n.view_oid::oid, n.parents::oid[], n.ancestors::oid[], n.cyclic, n.path_seconds
-  from unnest($1::bigint[], $2::text[], $3::text[], $4::boolean[], $5::float8[])
-         as n (view_oid, parents, ancestors, cyclic, path_seconds)
+select n.view_oid, n.parents, n.ancestors, n.cyclic, n.path_seconds
+  from (select u.view_oid::oid, u.parents::oid[], u.ancestors::oid[], u.cyclic, u.path_seconds
+          from unnest($1::bigint[], $2::text[], $3::text[], $4::boolean[], $5::float8[])
+                 as u (view_oid, parents, ancestors, cyclic, path_seconds)) n
+  left join mvsched.materialized_view_graph old on old.view_oid = n.view_oid
+ where old.view_oid is null
+    or (old.parents, old.ancestors, old.cyclic) is distinct from (n.parents, n.ancestors, n.cyclic)
+    or abs(old.path_seconds - n.path_seconds) > 0.1 * old.path_seconds
 on conflict (view_oid) do update
-   set parents = excluded.parents, ancestors = excluded.ancestors, cyclic = excluded.cyclic, path_seconds = excluded.path_seconds
- where (g.parents, g.ancestors, g.cyclic) is distinct from (excluded.parents, excluded.ancestors, excluded.cyclic)
-    or abs(g.path_seconds - excluded.path_seconds) > 0.1 * g.path_seconds`
+   set parents = excluded.parents, ancestors = excluded.ancestors, cyclic = excluded.cyclic, path_seconds = excluded.path_seconds`
 
 const goneSQL = `delete from mvsched.materialized_view_graph g where g.view_oid::bigint <> all ($1::bigint[])`
 
@@ -132,15 +125,10 @@ func (s *Store) arrange(ctx context.Context, changed bool) (held bool, err error
 				return err
 			}
 		}
-		rows, err := tx.Query(ctx, edgesSQL)
+		nodes, err := readNodes(ctx, tx)
 		if err != nil {
 			return err
 		}
-		edges, err := pgx.CollectRows(rows, scanEdge)
-		if err != nil {
-			return err
-		}
-		nodes := arrange(edges)
 		var oids []int64
 		var parents, ancestors []string
 		var cyclic []bool
@@ -183,15 +171,24 @@ func oidArray(oids []int64) string {
 	return b.String()
 }
 
-// edge says that the query of child reads parent, or, with parent 0, that it reads no other view. The durations are nil where there is no history.
-type edge struct {
-	parent, child               int64
-	parentSeconds, childSeconds *float64
-}
+// edge says that the query of child reads parent.
+type edge struct{ parent, child int64 }
 
 func scanEdge(row pgx.CollectableRow) (e edge, err error) {
-	err = row.Scan(&e.parent, &e.child, &e.parentSeconds, &e.childSeconds)
+	err = row.Scan(&e.parent, &e.child)
 	return e, err
+}
+
+// weight is how long a materialization usually takes.
+type weight struct {
+	oid       int64
+	scheduled bool
+	seconds   *float64 // nil: there is no history
+}
+
+func scanWeight(row pgx.CollectableRow) (w weight, err error) {
+	err = row.Scan(&w.oid, &w.scheduled, &w.seconds)
+	return w, err
 }
 
 // node is a materialized view that reads or is read, or has to be weighed against those.
@@ -204,31 +201,48 @@ type node struct {
 	children  []int64
 }
 
-// arrange works out the order: everybody's ancestors, and how long the longest chain behind everybody takes. Without any
-// history a view counts as a second, so the chain with most views goes first.
-func arrange(edges []edge) []*node {
+func readNodes(ctx context.Context, tx pgx.Tx) ([]*node, error) {
+	edges, err := rowsOf(ctx, tx, scanEdge, edgesSQL)
+	if err != nil {
+		return nil, err
+	}
+	weights, err := rowsOf(ctx, tx, scanWeight, weightsSQL)
+	if err != nil {
+		return nil, err
+	}
+	return arrange(edges, weights), nil
+}
+
+// arrange works out the order from the edges, in order of parents: everybody's ancestors, and how long the longest chain
+// behind everybody takes. Without any history a view counts as a second, so the chain with most views goes first. Where
+// there are edges, there is also a node for each scheduled view without: the claim weighs it against the chains.
+func arrange(edges []edge, weights []weight) []*node {
+	if len(edges) == 0 {
+		return nil
+	}
 	nodes := map[int64]*node{}
-	usual, known := 0.0, 0
-	get := func(oid int64, seconds *float64) *node {
+	get := func(oid int64) *node {
 		n := nodes[oid]
 		if n == nil {
 			n = &node{oid: oid, path: -1}
-			if seconds != nil {
-				n.path = *seconds
-				usual, known = usual+*seconds, known+1
-			}
 			nodes[oid] = n
 		}
 		return n
 	}
 	for _, e := range edges {
-		child := get(e.child, e.childSeconds)
-		if e.parent == 0 {
-			continue
-		}
-		parent := get(e.parent, e.parentSeconds)
+		child, parent := get(e.child), get(e.parent)
 		child.parents = append(child.parents, e.parent)
 		parent.children = append(parent.children, e.child)
+	}
+	usual, known := 0.0, 0
+	for _, w := range weights {
+		if w.scheduled {
+			get(w.oid)
+		}
+		if n := nodes[w.oid]; n != nil && w.seconds != nil {
+			n.path = *w.seconds
+			usual, known = usual+*w.seconds, known+1
+		}
 	}
 	unknown := 1.0
 	if known > 0 {

@@ -49,7 +49,7 @@ func TestArrangeWithoutStatistics(t *testing.T) {
 		}
 		return strings.Join(lines, "\n")
 	}
-	if p := plan(schedule.EdgesSQL); strings.Contains(p, "_success") || !strings.Contains(p, "execution_data") {
+	if p := plan(schedule.WeightsSQL); strings.Contains(p, "_success") || !strings.Contains(p, "execution_data") {
 		t.Errorf("the usual durations:\n%s", p)
 	}
 	for _, relation := range []string{"mvsched.materialized_view_reads", "mvsched.status"} {

@@ -51,6 +51,12 @@ const (
 	MaxLanes     = 64
 )
 
+// What the table has where nobody says otherwise.
+const (
+	DefaultBatchRows = 100
+	DefaultLanes     = 1
+)
+
 // refusedColumns: what the server says of a person's SQL is that person's; what it says of locks and connections is not.
 func refusedColumns(pgErr *pgconn.PgError) error {
 	switch pgErr.Code[:min(2, len(pgErr.Code))] {

@@ -55,7 +55,7 @@ func (s *Store) Doctor(ctx context.Context) ([]Finding, error) {
 
 	var findings []Finding
 	var server serverFacts
-	var readers []reader
+	var reads namedEdges
 	server.askedAt = time.Now()
 	err := s.send(ctx, func(batch *pgx.Batch) {
 		batch.Queue(`set transaction read only`)
@@ -67,13 +67,13 @@ func (s *Store) Doctor(ctx context.Context) ([]Finding, error) {
 		for _, check := range checks {
 			batch.Queue(viewsSQL + check.sql).Query(collect(&findings, check.scan))
 		}
-		batch.Queue(graphSQL).Query(collect(&readers, pgx.RowToStructByPos[reader]))
+		reads.queue(batch)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("examining the schedules: %w", err)
 	}
 	server.connectedTo = s.backendPID()
-	findings = slices.Concat(findings, server.findings(), cycleFindings(newGraph(readers)))
+	findings = slices.Concat(findings, server.findings(), cycleFindings(reads.graph()))
 	slices.SortStableFunc(findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Severity.rank(), b.Severity.rank()), cmp.Compare(a.View, b.View), cmp.Compare(a.Check, b.Check))
 	})

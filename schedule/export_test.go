@@ -5,8 +5,8 @@ import "time"
 // ClaimSQL is for the test of what it reads.
 const ClaimSQL = claimSQL
 
-// EdgesSQL and EdgesSettings are for the test of its plan.
-const EdgesSQL = edgesSQL
+// WeightsSQL and EdgesSettings are for the test of its plan.
+const WeightsSQL = weightsSQL
 
 var EdgesSettings = edgesSettings
 

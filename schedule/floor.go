@@ -13,6 +13,7 @@ type Floor struct {
 	mu    sync.Mutex
 	at    *Position
 	until time.Time
+	long  bool // the last look from the beginning took long
 }
 
 // What is quicker than this needs no floor, by the worker's clock. A look does other things too.
@@ -27,14 +28,18 @@ const longestFloor = 3 * time.Second
 // ClaimsFloorLater is how much longer a claim goes by a floor than a look does, so that the long way is mostly the look's.
 const ClaimsFloorLater = time.Second
 
-// Begin is where to begin, by a floor that has been over for so long at the most; nil: at the beginning.
+// Begin is where to begin, by a floor that has been over for so long at the most; nil: at the beginning. Where that takes
+// long, one goes there at a time, and the others go on by the old floor meanwhile.
 func (f *Floor) Begin(over time.Duration) *Position {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if time.Since(f.until) > over {
-		return nil
+	if time.Since(f.until) <= over {
+		return f.at
 	}
-	return f.at
+	if f.long {
+		f.until = time.Now().Add(longestFloor) // or until it comes back
+	}
+	return nil
 }
 
 // Seen is told which place came first when it was begun since there, and how long that took.
@@ -44,8 +49,8 @@ func (f *Floor) Seen(since, first *Position, took, quick time.Duration) {
 	switch {
 	case first == nil:
 	case since == nil:
-		f.at = first
-		if took > quick {
+		f.at, f.until = first, time.Time{}
+		if f.long = took > quick || f.long && took > QuickClaim; f.long {
 			f.until = time.Now().Add(min(10*took, longestFloor))
 		}
 	case f.at != nil && before(f.at, first):

@@ -97,11 +97,17 @@ func TestFloor(t *testing.T) {
 		floor.Lower(time.Unix(1, 0))
 		is("something is due before", at(1, 0), 0)
 		<-time.After(time.Second + 1) // of synctest's clock
-		is("ten times as long for a look", nil, 0)
 		is("a claim goes by it for longer", at(1, 0), schedule.ClaimsFloorLater)
+		is("ten times as long for a look", nil, 0)
+		is("another one while that is on its way", at(1, 0), 0)
 		floor.Seen(nil, at(3, 1), time.Minute, schedule.QuickLook)
 		<-time.After(3*time.Second + 1)
 		is("three seconds at the most", nil, 0)
+		<-time.After(3*time.Second + 1)
+		is("the one that went has not come back", nil, 0)
+		floor.Seen(nil, at(4, 1), time.Millisecond, schedule.QuickLook)
+		is("a quick look again", nil, 0)
+		is("and nobody needs a floor", nil, 0)
 	})
 }
 

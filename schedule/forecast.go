@@ -152,7 +152,7 @@ func (s *Store) Forecast(ctx context.Context, opts ForecastOptions) (Forecast, e
 		if m.views, err = rowsOf(ctx, tx, scanSimulated, forecastSQL); err != nil {
 			return err
 		}
-		edges, err := rowsOf(ctx, tx, scanEdge, edgesSQL)
+		nodes, err := readNodes(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -162,7 +162,7 @@ func (s *Store) Forecast(ctx context.Context, opts ForecastOptions) (Forecast, e
 		}
 		m.lags = newLags(views)
 		m.configure(schedules)
-		m.connect(arrange(edges))
+		m.connect(nodes)
 		return nil
 	})
 	if err != nil {

@@ -21,7 +21,9 @@ select s.id, coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
        s.strategy, s.vacuum, s.queue, s.priority, s.search_path, s.settings, s.next_run_at, s.paused_at, s.paused_reason, s.suspended_at,
        s.suspended_reason, s.consecutive_failures, extract(epoch from s.predicted_duration)::float8,
        extract(epoch from s.reachable_lag)::float8, s.kind, s.merge_source, s.merge_key, s.merge_window,
-       extract(epoch from s.full_interval)::float8, s.refresh_group
+       extract(epoch from s.full_interval)::float8, s.refresh_group,
+       s.columns_query, s.columns_call, s.columns_list,
+       case when s.columns_query is not null then s.batch_rows end, case when s.columns_query is not null then s.lanes end
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
  cross join lateral (
@@ -37,12 +39,14 @@ func (s *Store) List(ctx context.Context) ([]Schedule, error) {
 
 func scanSchedule(row pgx.CollectableRow) (sc Schedule, err error) {
 	var timeout, maxStaleness float64
+	var filling Columns
 	var every, after, maxLag, debounce, atMostEvery, jitter, start, end, lockTimeout, predicted, reachable, fullEvery *float64
 	err = row.Scan(&sc.ID, &sc.View, &sc.Kind, &every, &after, &sc.Cron, &maxLag, &sc.Timezone, &debounce, &atMostEvery,
 		&jitter, &start, &end, &sc.Retries, &sc.SuspendAfter, &sc.OnParentFailure, &sc.SkipUnchanged, &maxStaleness,
 		&timeout, &lockTimeout, &sc.Strategy, &sc.Vacuum, &sc.Queue, &sc.Priority, &sc.SearchPath, &sc.Parameters, &sc.NextRunAt,
 		&sc.PausedAt, &sc.PausedReason, &sc.SuspendedAt, &sc.SuspendedReason, &sc.ConsecutiveFailures, &predicted, &reachable,
-		&sc.Materialization, &sc.MergeSource, &sc.MergeKey, &sc.MergeWindow, &fullEvery, &sc.Group)
+		&sc.Materialization, &sc.MergeSource, &sc.MergeKey, &sc.MergeWindow, &fullEvery, &sc.Group,
+		&filling.Query, &filling.Call, &sc.Filled, &filling.BatchRows, &filling.Lanes)
 	if err != nil {
 		return Schedule{}, err
 	}
@@ -53,6 +57,9 @@ func scanSchedule(row pgx.CollectableRow) (sc Schedule, err error) {
 	sc.FullEvery = durationOrNil(fullEvery)
 	if start != nil && end != nil {
 		sc.Window = &Window{Start: TimeOfDay(duration(*start)), End: TimeOfDay(duration(*end))}
+	}
+	if filling != (Columns{}) {
+		sc.Filling = &filling
 	}
 	return sc, nil
 }

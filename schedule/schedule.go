@@ -132,6 +132,9 @@ type Schedule struct {
 	MergeKey    []string
 	MergeWindow *string        // nil: all rows
 	FullEvery   *time.Duration // nil: never beyond the window
+
+	Filling *Columns // of materialized columns, all of it; BatchRows and Lanes with a query only
+	Filled  []string // with a query: the columns that it gives
 }
 
 // Unreachable reports whether the schedule's MaxLag cannot be kept, as far as history tells.

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ func (s *scene) view(name string, usual time.Duration, change func(*simulated)) 
 
 func (s *scene) reads(child *simulated, parents ...*simulated) {
 	for _, p := range parents {
-		s.edges = append(s.edges, edge{parent: p.oid, child: child.oid, parentSeconds: seconds(p.usual), childSeconds: seconds(child.usual)})
+		s.edges = append(s.edges, edge{p.oid, child.oid})
 	}
 }
 
@@ -65,7 +66,12 @@ func dueIn(d time.Duration) func(*simulated) {
 
 // starts plays the scene and says when each run starts: a 0s, b 5s.
 func (s *scene) starts() (Forecast, string) {
-	s.connect(arrange(s.edges))
+	var weights []weight
+	for _, v := range s.views {
+		weights = append(weights, weight{v.oid, v.scheduled, seconds(v.usual)})
+	}
+	slices.SortFunc(s.edges, func(a, b edge) int { return cmp.Or(cmp.Compare(a.parent, b.parent), cmp.Compare(a.child, b.child)) })
+	s.connect(arrange(s.edges, weights))
 	var views []lagView
 	for _, v := range s.views {
 		lv := lagView{oid: v.oid, maxLag: v.MaxLag, follows: v.MaxLag != nil || v.Kind == KindAfterParents, scheduled: v.scheduled, usual: v.usual, runs: 20}
@@ -266,13 +272,12 @@ func TestSimulate(t *testing.T) {
 		{
 			"the_order_of_a_chain_with_one_worker", 1, 10 * minute,
 			func(s *scene) {
-				alone := s.view("alone", 5*second, every(time.Hour))
+				s.view("alone", 5*second, every(time.Hour))
 				c := s.view("c", 10*second, every(time.Hour))
 				b := s.view("b", 20*second, every(time.Hour))
 				a := s.view("a", 30*second, every(time.Hour))
 				s.reads(b, a)
 				s.reads(c, b)
-				s.edges = append(s.edges, edge{child: alone.oid, childSeconds: seconds(alone.usual)})
 			},
 			"a 0s, b 30s, c 50s, alone 1m",
 			func(t *testing.T, f Forecast) {

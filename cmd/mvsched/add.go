@@ -57,7 +57,7 @@ A new schedule is due at once.`,
   mvsched add event_seat_state_change --columns --call 'materialize_event_seat_state_change()'
   mvsched add sales_by_day --merge-from sales_by_day_source --key day,country --window 'day >= current_date - 7' --every 5m
   mvsched add --all --schema cinema --every 1h`,
-		ValidArgsFunction: a.completeViews,
+		ValidArgsFunction: a.completeNewViews,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, args []string) (err error) {
 		if opts.views, err = viewsOrAll(args, all); err != nil {
@@ -98,6 +98,7 @@ A new schedule is due at once.`,
 	columns.register(cmd)
 	cmd.Flags().BoolVar(&columns.columns, "columns", false, "fill computed columns of a table, with --from or --call")
 	merge.register(cmd)
+	register(cmd, "merge-from", a.completeBy(completePlainViewsSQL))
 	cmd.Flags().BoolVar(&all, "all", false, "every materialized view that has no schedule")
 	cmd.Flags().StringVar(&schema, "schema", "", "with --all: only those in this schema")
 	cmd.Flags().BoolVar(&opts.ifNotExists, "if-not-exists", false, "leave views alone that are scheduled already")

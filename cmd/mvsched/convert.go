@@ -32,7 +32,7 @@ The statements are printed, then run in one transaction: the table is built besi
 moment. --back undoes it.`,
 		Example:           `  mvsched convert cinema.venue_view`,
 		Args:              oneView,
-		ValidArgsFunction: a.completeViews,
+		ValidArgsFunction: a.completeBy(completeViewsSQL, completeMergeSQL),
 	}
 	cmd.RunE = a.command(func(ctx context.Context, args []string) (err error) {
 		if opts.view, err = schedule.ParseViewName(args[0]); err != nil {

@@ -72,7 +72,7 @@ nobody, and nothing remains of it. It takes the view's owner or a member of that
 	cmd.Flags().StringVar(&view, "measure", "", "measure what other ways to refresh this view would take, on a copy that is thrown away")
 	cmd.Flags().StringVar(&timeout, "timeout", "", "with --measure: stop after this time, and print what is known by then (default 10m)")
 	superuserFlag(cmd, &opts.allowSuperuser)
-	register(cmd, "measure", a.completeViews)
+	register(cmd, "measure", a.completeBy(completeViewsSQL))
 	return cmd
 }
 

@@ -30,7 +30,7 @@ next run; this command returns at once.`,
   mvsched invalidate event_seat_state_change --where true --columns seat_count
   mvsched invalidate event_seat_state_change --where "materialized_at = '-infinity'"   # those that were set aside`,
 		Args:              oneView,
-		ValidArgsFunction: a.completeViews,
+		ValidArgsFunction: a.completeBy(completeColumnsSQL),
 	}
 	cmd.RunE = a.command(func(ctx context.Context, args []string) error {
 		views, err := parseViews(args)

@@ -27,7 +27,7 @@ const (
 	// A refresh that ends badly is looked at soon, but after its end has been counted; and one look will do for many.
 	settles = time.Second
 
-	recordPatience = 3 * time.Second // to write down what was told, when the process has been told to stop
+	stopPatience = 3 * time.Second // to write down who tells and what was told, when the process has been told to stop
 )
 
 // Alerter looks how views stand, and tells its hooks of changes.
@@ -109,20 +109,28 @@ func (a *Alerter) turn(ctx context.Context, hook *Hook, known *bool, within time
 
 // tell tells one alert after another. After one that failed the others have to wait for the next turn, which begins with
 // one that was not tried yet: one that a receiver does not want holds up no other, and a dead receiver is asked once a turn.
+//
+// Being told to stop cuts a request, but no statement that says whose an alert is: a claim that the server commits after
+// nobody waits for it any more keeps the alert from everybody for as long as a lease.
 func (a *Alerter) tell(ctx context.Context, hook *Hook) (told int, err error) {
+	patient, cancel := outlasting(ctx, stopPatience)
+	defer cancel()
 	for ctx.Err() == nil {
-		alert, err := a.Store.ClaimAlert(ctx, hook.target)
+		alert, err := a.Store.ClaimAlert(patient, hook.target)
 		if errors.Is(err, schedule.ErrNoAlert) {
 			return told, nil
 		}
 		if err != nil {
 			return told, err
 		}
+		if ctx.Err() != nil {
+			return told, a.Store.ReturnAlert(patient, hook.target, alert)
+		}
 		failed := hook.post(ctx, alert)
 		if ctx.Err() != nil && failed != nil {
 			return told, context.Cause(ctx) // who stopped it did not fail it: it is another's when the lease is over
 		}
-		err = a.record(ctx, hook, alert, failed)
+		err = a.record(patient, hook, alert, failed)
 		if err != nil || failed != nil {
 			return told, errors.Join(failed, err)
 		}
@@ -132,8 +140,6 @@ func (a *Alerter) tell(ctx context.Context, hook *Hook) (told int, err error) {
 }
 
 func (a *Alerter) record(ctx context.Context, hook *Hook, alert schedule.Alert, failed error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordPatience)
-	defer cancel()
 	if failed == nil {
 		return a.Store.AlertTold(ctx, hook.target, alert)
 	}
@@ -160,6 +166,16 @@ func backoff(attempt int, failed error) time.Duration {
 		wait = min(max(wait, status.retryAfter), maxBackoff)
 	}
 	return wait
+}
+
+// outlasting returns a context that ends so long after ctx.
+func outlasting(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
+	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(patience, cancel) })
+	return patient, func() {
+		stop()
+		cancel()
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -73,6 +73,13 @@ func (r *receiver) awaits(t *testing.T, want string) {
 // run has an alerter run until it is stopped.
 func run(t *testing.T, db *pgtest.DB, url string, log io.Writer) (a *alert.Alerter, stop func()) {
 	t.Helper()
+	a, tellToStop := begin(t, db, url, log)
+	return a, func() { <-tellToStop() }
+}
+
+// begin has an alerter run until it is told to stop, which is done when the channel is closed.
+func begin(t *testing.T, db *pgtest.DB, url string, log io.Writer) (a *alert.Alerter, stop func() (stopped <-chan struct{})) {
+	t.Helper()
 	hook, err := alert.NewHook(url+secretPath, alert.JSON, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -88,11 +95,11 @@ func run(t *testing.T, db *pgtest.DB, url string, log io.Writer) (a *alert.Alert
 			t.Error(err)
 		}
 	}()
-	stop = func() {
+	stop = func() <-chan struct{} {
 		cancel()
-		<-done
+		return done
 	}
-	t.Cleanup(stop)
+	t.Cleanup(func() { <-stop() })
 	return a, stop
 }
 
@@ -212,6 +219,32 @@ func TestAlerter(t *testing.T) {
 		stop()
 		db.Check("1", pending) // another one's, when the lease is over
 		db.Check("null", `select last_error from mvsched.alert`)
+	})
+
+	t.Run("it_stops_while_it_claims_and_gives_back_what_it_claimed", func(t *testing.T) {
+		db, r := setup(t), newReceiver(t)
+		for _, sql := range []string{
+			`create function public.wait() returns trigger language plpgsql as $$
+			 begin perform pg_catalog.pg_advisory_xact_lock(1); return new; end $$`,
+			`create trigger wait before update of attempts on mvsched.alert
+			 for each row when (new.attempts = 1) execute function public.wait()`,
+		} {
+			db.Exec(sql)
+		}
+		release := db.Hold(`select pg_catalog.pg_advisory_xact_lock(1)`)
+		_, stop := begin(t, db, r.url, io.Discard)
+		suspend(db, true)
+		db.Await("1", `select count(*) from pg_catalog.pg_locks where locktype = 'advisory' and not granted
+			and database = (select oid from pg_catalog.pg_database where datname = current_database())`)
+		stopped := stop()
+		release()
+		<-stopped
+		db.Check("1 t", `select concat_ws(' ', attempts, next_attempt_at <= clock_timestamp()) from mvsched.alert`)
+		if got := r.got(); got != "" {
+			t.Errorf("it was told: %s", got)
+		}
+		run(t, db, r.url, io.Discard)
+		r.awaits(t, "fresh>suspended")
 	})
 
 	t.Run("it_survives_a_restart_of_the_database", func(t *testing.T) {

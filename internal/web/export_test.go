@@ -23,3 +23,12 @@ func (s *Server) MakeNarrow(most int) { s.maxConns = most }
 func (s *Server) MakeSmall(timeout time.Duration, buffer int) {
 	s.eventTimeout, s.sendBuffer = timeout, buffer
 }
+
+// Age makes the edition that there is so much older.
+func (s *Server) Age(by time.Duration) {
+	s.feeder.mu.Lock()
+	defer s.feeder.mu.Unlock()
+	older := *s.feeder.current
+	older.taken = older.taken.Add(-by)
+	s.feeder.current = &older
+}

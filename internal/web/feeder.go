@@ -158,16 +158,34 @@ func (f *feeder) fresh(ctx context.Context) *edition {
 		if ed != nil && time.Since(ed.taken) < freshFor {
 			return ed
 		}
-		f.mu.Lock()
-		f.asked = true
-		f.mu.Unlock()
-		f.nudge()
+		f.ask()
 		select {
 		case <-next:
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// recent returns the last edition where it is good and as old as somebody who follows may see it. Where it is not of this
+// second it asks for the next one. It returns nil for no such edition.
+func (f *feeder) recent() *edition {
+	ed, _, _ := f.now()
+	if ed == nil || ed.err != nil || time.Since(ed.taken) > idleInterval {
+		return nil
+	}
+	if time.Since(ed.taken) >= freshFor {
+		f.ask()
+	}
+	return ed
+}
+
+// ask has the feeder look as soon as it may.
+func (f *feeder) ask() {
+	f.mu.Lock()
+	f.asked = true
+	f.mu.Unlock()
+	f.nudge()
 }
 
 // outdated is an edition in place of one that did not come in time.

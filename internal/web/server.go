@@ -34,6 +34,7 @@ const (
 )
 
 const (
+	pathPage   = "/"
 	pathAlive  = "/healthz"
 	pathReady  = "/readyz"
 	pathScript = "/live.js"
@@ -185,9 +186,16 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// show answers with one form of a fresh edition; where none is to be had, a person gets the last one, which says so.
+// show answers with one form of a fresh edition; where none is to be had, a person gets the last one, which says so. A person
+// does not wait for one either while there is one that is good and a few seconds old.
 func (s *Server) show(w http.ResponseWriter, r *http.Request, form form) {
-	ed := s.feeder.fresh(r.Context())
+	var ed *edition
+	if form.old {
+		ed = s.feeder.recent()
+	}
+	if ed == nil {
+		ed = s.feeder.fresh(r.Context())
+	}
 	if ed == nil {
 		ed = s.feeder.outdated()
 		s.render(ed)
@@ -204,7 +212,7 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, form form) {
 	case err == nil:
 		send(w, form.contentType, body)
 	case errors.Is(err, errNotNow):
-		if form.stale {
+		if form.old {
 			w.Header().Set("Refresh", "5")
 		}
 		refuse(w, http.StatusServiceUnavailable, trouble(cmp.Or(ed.err, err)))

@@ -3203,10 +3203,13 @@ $$;
 comment on function mvsched.resolve_source(oid, text) is
   'The plain view that a merge table is kept equal to: by its OID as long as it exists, which follows a rename, else by its name';
 
+-- Without JIT: where somebody has told the planner off some way to join, it takes these few rows of the catalog for so much work
+-- that it would compile the query, each time, for longer than everything else takes.
 create function mvsched.merge_columns(relation oid, source oid) returns text[]
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan as $$
+  set plan_cache_mode = force_generic_plan
+  set jit = off as $$
 declare
   odd    record;
   common text[];
@@ -3251,7 +3254,8 @@ comment on function mvsched.merge_columns(oid, oid) is
 create function mvsched.merge_equalities(relation oid, key text[]) returns text[]
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan as $$
+  set plan_cache_mode = force_generic_plan
+  set jit = off as $$
 begin
   return (
     select array_agg(format('operator(%I.%s)', n.nspname, o.oprname) order by wanted.position)

@@ -373,6 +373,9 @@ func (e *episode) mend(ctx context.Context) error {
 		`alter role worker login`,
 		`delete from mvsched.materialized_view_refresh_schedule where materialized_view_name like '%\_away'`,
 	}
+	for _, setting := range plannerSettings() {
+		statements = append(statements, fmt.Sprintf(`alter database %s reset %s`, e.database, setting))
+	}
 	for _, v := range e.views {
 		statements = append(statements,
 			fmt.Sprintf(`alter table if exists chaos.%[1]s_away rename to %[1]s`, v.name), // of views too

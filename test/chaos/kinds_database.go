@@ -177,10 +177,14 @@ func spoilStatistics(f *fault, _ *link, _ []byte) (bool, error) {
 		`update pg_catalog.pg_class set `+lies[f.victim/7%len(lies)]+` where oid in `+ours)
 }
 
+func plannerSettings() []string {
+	return []string{"enable_indexscan", "enable_bitmapscan", "enable_seqscan", "enable_sort", "enable_nestloop", "enable_hashjoin", "enable_mergejoin"}
+}
+
 // spoilPlans makes the database's default of the planner's settings a bad one, and ends the workers' sessions, so that the
 // next ones have it.
 func spoilPlans(f *fault, _ *link, _ []byte) (bool, error) {
-	settings := []string{"enable_indexscan", "enable_bitmapscan", "enable_seqscan", "enable_sort", "enable_nestloop", "enable_hashjoin", "enable_mergejoin"}
+	settings := plannerSettings()
 	setting := settings[f.victim/7%len(settings)]
 	err := f.inSession(0, fmt.Sprintf(`alter database %s set %s = off`, f.episode.database, setting),
 		`select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity where usename = 'worker' and datname = current_database()`)

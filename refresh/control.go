@@ -66,6 +66,9 @@ func (r *run) control(ctx context.Context) (err error) {
 		if outlook.Unbegun != nil {
 			next.grace = time.Now().Add(max(*outlook.Unbegun+wakeInterval, wakeInterval))
 		}
+		if r.endless && r.passedOver { // what it has not seen is nothing that it can sleep until
+			next.look = min(next.look, max(r.refresher.floor.Left(), wakeInterval))
+		}
 		switch {
 		case next.claims > 0 && maxSlots == 0:
 			end := r.slot(ctx, r.conn.Conn(), false)

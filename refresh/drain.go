@@ -45,14 +45,18 @@ func (r *refresher) drain(ctx context.Context, conn *pgx.Conn, claim schedule.Cl
 	rows := min(max(claim.BatchRows, 1), maxBatchRows)
 	progress := schedule.Progress{ExecutionID: claim.ExecutionID}
 	var counted time.Time
-	below := "" // where the next batch begins; "": with the newest row
+	below := ""         // where the next batch begins; "": with the newest row
+	changed := int64(0) // rows since a batch has begun there
 	for {
-		if limit = time.Until(end); limit <= 0 {
+		if limit = time.Until(end); limit < time.Millisecond { // less would be no limit to the server
 			return sent{}, limit, errDrainTime
 		}
 		countAgain := time.Since(counted) >= countInterval
 		if countAgain {
-			counted, below = time.Now(), ""
+			counted = time.Now()
+		}
+		if countAgain && changed > 0 {
+			below, changed = "", 0
 		}
 		began := time.Now()
 		batch, done, err := sendBatch(ctx, conn, claim, limit, batchArgs(claim, rows, countAgain, below))
@@ -63,12 +67,13 @@ func (r *refresher) drain(ctx context.Context, conn *pgx.Conn, claim schedule.Cl
 		progress.Done += batch.done
 		progress.SetAside += batch.poisoned
 		progress.Left = batch.left
+		changed += batch.done + batch.poisoned
 		r.progress(claim, progress)
 		switch {
-		case batch.picked == 0 && below != "":
-			below = ""
+		case batch.picked == 0 && below != "" && changed > 0:
+			below, changed = "", 0
 			continue
-		case batch.picked == 0:
+		case batch.picked == 0: // or what is left is as it was, whatever is done: a trigger of the table keeps it so, say
 			return sent{}, limit, nil
 		case progress.SetAside >= maxPoisoned:
 			return sent{}, limit, fmt.Errorf("%w: %d rows of %s", errPoisoned, progress.SetAside, claim.View)
@@ -86,8 +91,9 @@ var (
 	errPoisoned  = errors.New("too many rows cannot be materialized, and the last one tells why (mvsched.materialization_poison)")
 )
 
-// sendBatch sends one batch, begin to commit. When it fails, it is sent again in the same transaction, which holds the lock
-// on the execution. This time the server looks for the rows that are to blame and sets them aside, or finds that none is.
+// sendBatch sends one batch, begin to commit. When it fails, it is sent again, in the same transaction, which holds the lock
+// on the execution; or in another one when the commit has failed. This time the server looks for the rows that are to blame
+// and sets them aside, or finds that none is.
 func sendBatch(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, limit time.Duration, args []string) (
 	batch drained, done sent, err error,
 ) {
@@ -102,8 +108,12 @@ func sendBatch(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, limit 
 		return batch, done, err
 	}
 	var again pipeline
-	again.queue(pass, `rollback to savepoint `+savepoint)
-	configure(&again, claim)
+	if conn.PgConn().TxStatus() == 'I' { // it has failed at the commit
+		begin(&again, claim, schedule.MethodColumns, limit, &done)
+	} else {
+		again.queue(pass, `rollback to savepoint `+savepoint)
+		configure(&again, claim)
+	}
 	again.queue(one(conn, &batch, scanDrained), materializeSQL, append(args, "true")...)
 	again.queue(reach(&done.committed), `commit`)
 	err = again.send(ctx, conn)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +171,27 @@ func TestServe(t *testing.T) {
 			where reason = 'never_started' and terminated_at < started_at + start_grace + interval '1 second'`)
 	})
 
+	t.Run("looks_again_for_what_it_has_passed_over_while_looks_take_long", func(t *testing.T) { // L1
+		b := setup(t)
+		config := b.Pool.Config()
+		refresh.ConfigurePool(config, 2)
+		dial := config.ConnConfig.DialFunc
+		config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			return farAway{conn}, err
+		}
+		b.connect(config, 2)
+		b.view("a", "select 1 as id")
+		b.serve(refresh.Serving{})
+		b.Await("1", successes)
+		b.Await("1", listening)
+		for i := range 2 {
+			b.set("a", "priority = priority + 1") // a look from the beginning, and the next one is none
+			b.set("a", "next_run_at = now() - interval '1 hour'")
+			b.Await(strconv.Itoa(2+i), successes)
+		}
+	})
+
 	t.Run("hears_of_new_data_in_a_parent", func(t *testing.T) {
 		b := setup(t)
 		b.Exec(`create table public.base as select 1 as id`)
@@ -323,7 +346,7 @@ func TestServe(t *testing.T) {
 		b.serve(refresh.Serving{})
 		b.Await("60", successes)
 		goroutines := runtime.NumGoroutine()
-		for i := range 5 {
+		for i := range 2 {
 			b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now()`)
 			b.Await(fmt.Sprint(60*(i+2)), successes)
 		}
@@ -440,4 +463,12 @@ func TestServeSurvives(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// farAway is a connection to a server that is far away.
+type farAway struct{ net.Conn }
+
+func (f farAway) Write(p []byte) (int, error) {
+	<-time.After(60 * time.Millisecond)
+	return f.Conn.Write(p)
 }

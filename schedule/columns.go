@@ -226,7 +226,7 @@ func (s *Store) columnsSchedule(ctx context.Context, table ViewName, columns []s
 	}
 	var ofColumns bool
 	var known []string
-	if err := s.db.QueryRow(ctx, columnsTargetSQL, found.scheduleID).Scan(&id, &ofColumns, &known, &path); err != nil {
+	if err := s.readInSessionPath(ctx, []any{&id, &ofColumns, &known, &path}, columnsTargetSQL, found.scheduleID); err != nil {
 		return 0, "", fmt.Errorf("looking up %q: %w", table, err)
 	}
 	if !ofColumns {
@@ -244,11 +244,12 @@ func (s *Store) columnsSchedule(ctx context.Context, table ViewName, columns []s
 }
 
 const conditionSQL = `
-select pg_catalog.format(E'select from %s t where (%s\n)', mvsched.relation_name(s.view_oid), $2::text)
+select pg_catalog.format(E'select from %s t where (%s\n) and (array[%2$s\n])[1]', mvsched.relation_name(s.view_oid), $2::text)
   from mvsched.materialized_view_refresh_schedule s
  where s.id = $1`
 
-// checkCondition has the server parse a condition, and nothing beside it.
+// checkCondition has the server parse a condition, and nothing beside it: only one that is an expression whichever brackets
+// it stands in does not close them.
 func (s *Store) checkCondition(ctx context.Context, id int64, path, condition string) error {
 	ctx, cancel := withDeadline(ctx, "checking a condition")
 	defer cancel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,112 +15,29 @@ import (
 
 // Conversion turns a materialized view into a merge table of the same name, or back.
 type Conversion struct {
-	View  string   // canonical name
-	Build []string // makes the new relation, beside the old one, which stays in use
-	Swap  []string // puts it in the place of the old one: for so long its readers wait
+	View    string    // canonical name
+	Build   []string  // makes the new relation, beside the old one, which stays in use
+	Swap    []string  // puts it in the place of the old one: for so long its readers wait
+	Rebuilt []Rebuilt // what is made again meanwhile, in this order
 
 	limit time.Duration
+	names []string // what is dropped is called then, and was called before, in turn
 }
 
-// conversionSQL writes the statements of a conversion. What depends on the old relation are plain views, which are
-// replaced: they stay the same relations, with their owners, grants and comments. Where anything else depends on it, the
-// drop of the old relation fails, and with it the conversion.
-const conversionSQL = `
-with old as (
-  select c.oid, c.relowner, c.relname, n.nspname, format('%I.%I', n.nspname, c.relname) as name, quote_ident(c.relname) as bare,
-         format('%I.%I', n.nspname, 'mvsched_new_' || c.oid) as fresh, format('%I.%I', n.nspname, 'mvsched_old_' || c.oid) as gone,
-         quote_ident('mvsched_old_' || c.oid) as gone_bare,
-         case c.relkind when 'm' then 'materialized view' else 'table' end as type,
-         case c.relkind when 'm' then 'table' else 'materialized view' end as new_type, c.relkind = 'm' as forth,
-         case when c.reloptions is not null then format(' with (%s)', array_to_string(c.reloptions, ', ')) else '' end as options,
-         pg_get_userbyid(c.relowner) as owner, c.relacl,
-         case c.relkind when 'm' then format('%I.%I', n.nspname, c.relname || '_source') else s.merge_source end as source,
-         case c.relkind when 'm' then c.oid else s.merge_source_oid end as query, s.id as schedule_id
-    from mvsched.materialized_view_refresh_schedule s
-    join pg_catalog.pg_class c on c.oid = s.view_oid
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-   where s.id = $1
-), index as (
-  select i.indexrelid as oid, c.relname, format('%I.%I', old.nspname, 'mvsched_' || i.indexrelid) as fresh,
-         replace(pg_get_indexdef(i.indexrelid),
-           format(' INDEX %I ON %s ', c.relname, old.name), format(' INDEX %I ON %s ', 'mvsched_' || i.indexrelid, old.fresh)) as definition
-    from old
-    join pg_catalog.pg_index i on i.indrelid = old.oid
-    join pg_catalog.pg_class c on c.oid = i.indexrelid
-), reader as (
-  select distinct c.oid, format('%I.%I', n.nspname, c.relname) as name,
-         case when c.reloptions is not null then format(' with (%s)', array_to_string(c.reloptions, ', ')) else '' end as options
-    from old
-    join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = old.oid
-                               and d.classid = 'pg_catalog.pg_rewrite'::regclass
-    join pg_catalog.pg_rewrite r on r.oid = d.objid and r.ev_class <> old.oid
-    join pg_catalog.pg_class c on c.oid = r.ev_class and c.relkind = 'v'
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-), statement (part, n, sub, sql) as (
-  select 'build', 1, '', format(e'create view %s as\n%s', old.source, rtrim(pg_get_viewdef(old.oid), ';')) from old where forth
-  union all
-  select 'build', 2, '', format('alter view %s owner to %I', old.source, old.owner) from old where forth and old.owner <> current_user
-  union all
-  select 'build', 3, '', format('create table %s (like %s)%s', old.fresh, old.name, old.options) from old where forth
-  union all
-  select 'build', 3, '', format(e'create materialized view %s%s as\n%s', old.fresh, old.options, rtrim(pg_get_viewdef(old.query), ';'))
-    from old where not forth
-  union all
-  select 'build', 4, '', format('insert into %s select * from %s', old.fresh, old.source) from old where forth
-  union all
-  select 'build', 5, index.relname, index.definition from index
-  union all
-  select 'build', 6, '', 'analyze ' || old.fresh from old
-  union all
-  select 'build', 7, lpad(d.objsubid::text, 5, '0'), format('comment on %s is %L',
-           case when d.objsubid = 0 then format('%s %s', old.new_type, old.fresh) else format('column %s.%I', old.fresh, a.attname) end, d.description)
-    from old
-    join pg_catalog.pg_description d on d.objoid = old.oid and d.classoid = 'pg_catalog.pg_class'::regclass
-    left join pg_catalog.pg_attribute a on a.attrelid = old.oid and a.attnum = d.objsubid
-  union all
-  select 'build', 8, index.relname, format('comment on index %s is %L', index.fresh, d.description)
-    from index
-    join pg_catalog.pg_description d on d.objoid = index.oid and d.classoid = 'pg_catalog.pg_class'::regclass
-  union all
-  select 'build', 9, concat(g.grantee, g.is_grantable), format('grant %s on %s to %s%s', string_agg(distinct lower(g.privilege_type), ', '), old.fresh,
-           case g.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end, case when g.is_grantable then ' with grant option' else '' end)
-    from old cross join lateral aclexplode(old.relacl) g
-   where g.grantee <> old.relowner
-   group by g.grantee, g.is_grantable, old.fresh
-  union all
-  select 'build', 10, concat(a.attnum, g.grantee, g.is_grantable, g.privilege_type), format('grant %s (%I) on %s to %s%s', lower(g.privilege_type), a.attname, old.fresh,
-           case g.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end, case when g.is_grantable then ' with grant option' else '' end)
-    from old join pg_catalog.pg_attribute a on a.attrelid = old.oid cross join lateral aclexplode(a.attacl) g
-  union all
-  select 'build', 11, '', format('alter %s %s owner to %I', old.new_type, old.fresh, old.owner) from old where old.owner <> current_user
-  union all
-  select 'swap', 1, '', format('alter %s %s rename to %s', old.type, old.name, old.gone_bare) from old
-  union all
-  select 'swap', 2, '', format('alter %s %s rename to %s', old.new_type, old.fresh, old.bare) from old
-  union all
-  select 'swap', 3, reader.name, format(e'create or replace view %s%s as\n%s', reader.name, reader.options, rtrim(pg_get_viewdef(reader.oid), ';')) from reader
-  union all
-  select 'swap', 4, '', format('drop %s %s', old.type, old.gone) from old
-  union all
-  select 'swap', 5, '', format('drop view %s', old.source)
-    from old
-   where not forth and not exists (
-         select from pg_catalog.pg_depend d
-          where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = old.query and d.classid = 'pg_catalog.pg_rewrite'::regclass
-            and d.objid not in (select r.oid from pg_catalog.pg_rewrite r where r.ev_class = old.query))
-  union all
-  select 'swap', 6, index.relname, format('alter index %s rename to %I', index.fresh, index.relname) from index
-  union all
-  select 'swap', 7, '', format('update mvsched.materialized_view_refresh_schedule set %s where id = %s',
-           case when old.forth then format('kind = ''merge'', merge_source = %L, merge_key = %L, next_run_at = now()', old.source, $2::text[])
-                else 'kind = ''view'', merge_source = null, merge_key = null, merge_window = null, full_interval = null, next_full_at = null, next_run_at = now()' end,
-           old.schedule_id)
-    from old
-)
-select s.part, s.sql from statement s order by s.part, s.n, s.sub`
+// Rebuilt is a materialized view that reads the one that is converted, and has to be made again for it.
+type Rebuilt struct {
+	View  string         // canonical name
+	Usual *time.Duration // how long its refresh usually takes; nil: there is no history
+}
 
-// convertibleSQL is what is to be known before: the key of a unique index that CONCURRENTLY could use, and the materialized
-// views that read it.
+// ConvertOptions say how a view is converted.
+type ConvertOptions struct {
+	Key     []string // the columns that say which rows are the same one; nil: those of its unique index
+	Back    bool     // from a merge table to a materialized view
+	Rebuild bool     // materialized views that read it are made again; else they are in the way
+}
+
+// convertibleSQL is what is to be known before: the key of a unique index that CONCURRENTLY could use.
 const convertibleSQL = `
 select s.kind, mvsched.relation_name(c.oid), extract(epoch from s.maximum_execution_duration)::float8,
        (select array_agg(a.attname::text order by k.n)
@@ -131,15 +49,13 @@ select s.kind, mvsched.relation_name(c.oid), extract(epoch from s.maximum_execut
          cross join unnest(i.indkey) with ordinality as k (attnum, n)
           join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
          where k.n <= i.indnkeyatts),
-       array(select mvsched.relation_name(d.child) from mvsched.materialized_view_dependency d where d.parent = c.oid and d.child <> c.oid order by 1),
-       $2::text[] is null or mvsched.merge_equalities(c.oid, $2::text[]) is not null
+       $2::text[] is null or mvsched.merge_equalities(c.oid, $2::text[]) is not null, c.relispopulated
   from mvsched.materialized_view_refresh_schedule s
   join pg_catalog.pg_class c on c.oid = s.view_oid and mvsched.can_be(c.relkind, s.kind)
  where s.id = $1 and s.database_identity = mvsched.database_identity()`
 
-// PlanConversion works out how a scheduled materialized view becomes a merge table, by this key, nil for that of its unique
-// index; or, back, how a merge table becomes a materialized view. It changes nothing.
-func (s *Store) PlanConversion(ctx context.Context, view ViewName, key []string, back bool) (c Conversion, err error) {
+// PlanConversion works out how a scheduled materialized view becomes a merge table, or back. It changes nothing.
+func (s *Store) PlanConversion(ctx context.Context, view ViewName, opts ConvertOptions) (c Conversion, err error) {
 	ctx, cancel := withDeadline(ctx, "planning a conversion")
 	defer cancel()
 	found, err := s.describe(ctx, view)
@@ -152,45 +68,86 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, key []string,
 	err = s.transaction(ctx, func(tx pgx.Tx) error {
 		var kind Materialization
 		var limit float64
-		var unique, readers []string
-		var isKey bool
-		err := tx.QueryRow(ctx, convertibleSQL, found.scheduleID, key).Scan(&kind, &c.View, &limit, &unique, &readers, &isKey)
+		var unique []string
+		var isKey, filled bool
+		key := opts.Key
+		err := tx.QueryRow(ctx, convertibleSQL, found.scheduleID, key).Scan(&kind, &c.View, &limit, &unique, &isKey, &filled)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return &ViewError{View: view.String(), Err: ErrNoView}
 		case err != nil:
 			return err
-		case back && kind != MergeTable:
+		case opts.Back && kind != MergeTable:
 			return &DefinitionError{Problem: c.View + " is no merge table"}
-		case !back && kind != MaterializedView:
+		case !opts.Back && kind != MaterializedView:
 			return &DefinitionError{Problem: c.View + " is no materialized view", Hint: "with --back a merge table becomes one again"}
-		case len(readers) > 0:
-			return &DefinitionError{
-				Problem: fmt.Sprintf("%s is read by materialized views, which would have to be made again: %s", c.View, strings.Join(readers, ", ")),
-				Hint:    "drop them, convert it, and create them again",
-			}
-		case !back && (unique == nil || !isKey):
+		case !filled:
+			return &DefinitionError{Problem: c.View + " has never been filled", Hint: "`mvsched refresh` it first"}
+		case !opts.Back && (unique == nil || !isKey):
 			return &DefinitionError{Problem: c.View + " has no unique index on the columns of the key", Hint: "create one, valid, immediate and without WHERE"}
 		case key == nil:
 			key = unique
 		}
 		c.limit = duration(limit)
-		rows, err := tx.Query(ctx, conversionSQL, found.scheduleID, key)
-		if err != nil {
+		if err := c.findRebuilt(ctx, tx, *found.scheduleID, opts.Rebuild); err != nil {
 			return err
 		}
-		var part, sql string
-		_, err = pgx.ForEachRow(rows, []any{&part, &sql}, func() error {
-			if part == "build" {
-				c.Build = append(c.Build, sql)
-			} else {
-				c.Swap = append(c.Swap, sql)
-			}
-			return nil
-		})
-		return err
+		return c.write(ctx, tx, *found.scheduleID, key)
 	})
 	return c, err
+}
+
+// findRebuilt finds what has to be made again, and refuses what may not or cannot be.
+func (c *Conversion) findRebuilt(ctx context.Context, tx pgx.Tx, id int64, may bool) error {
+	rows, err := tx.Query(ctx, rebuildSQL, id)
+	if err != nil {
+		return err
+	}
+	var names []string
+	var refused *DefinitionError
+	var name string
+	var usual *float64
+	var problem *string
+	_, err = pgx.ForEachRow(rows, []any{&name, &usual, &problem}, func() error {
+		c.Rebuilt = append(c.Rebuilt, Rebuilt{View: name, Usual: durationOrNil(usual)})
+		names = append(names, name)
+		if problem != nil && refused == nil {
+			refused = &DefinitionError{
+				Problem: fmt.Sprintf("%s reads %s and would have to be made again, but it %s", name, c.View, *problem),
+				Hint:    "drop it, convert " + c.View + ", and create it again",
+			}
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case len(names) > 0 && !may:
+		return &DefinitionError{
+			Problem: fmt.Sprintf("%s is read by materialized views, which would have to be made again: %s", c.View, strings.Join(names, ", ")),
+			Hint:    "--rebuild-dependents does that; their readers wait meanwhile",
+		}
+	case refused != nil:
+		return refused
+	}
+	return nil
+}
+
+// write writes the statements.
+func (c *Conversion) write(ctx context.Context, tx pgx.Tx, id int64, key []string) error {
+	rows, err := tx.Query(ctx, conversionSQL, id, key)
+	if err != nil {
+		return err
+	}
+	parts := map[string][]string{}
+	var part, sql string
+	_, err = pgx.ForEachRow(rows, []any{&part, &sql}, func() error {
+		parts[part] = append(parts[part], sql)
+		return nil
+	})
+	c.Build, c.Swap = parts["build"], slices.Concat(parts["aside"], parts["again"], parts["finish"])
+	c.names = parts["name"]
+	return err
 }
 
 // How long the swap may wait for its locks, during which readers wait behind it, and how often it is tried.
@@ -228,12 +185,9 @@ func (s *Store) Convert(ctx context.Context, c Conversion) error {
 	case refused != nil:
 		return refused
 	case errors.As(err, &pgErr) && pgErr.Code == pgerrcode.DependentObjectsStillExist:
-		// Its name is another one by then.
-		gone := c.Swap[0][strings.LastIndex(c.Swap[0], " ")+1:]
-		view, _ := ParseViewName(c.View)
 		return &DefinitionError{
 			Problem: "something other than views depends on " + c.View,
-			Hint:    strings.NewReplacer(gone, quoteIdentifier(view.Name), "\n", "; ").Replace(pgErr.Detail),
+			Hint:    strings.NewReplacer(append(c.names, "\n", "; ")...).Replace(pgErr.Detail),
 		}
 	case err != nil:
 		return fmt.Errorf("converting %s: %w", c.View, err)

@@ -30,7 +30,8 @@ type description struct {
 }
 
 func (s *Store) describe(ctx context.Context, view ViewName) (d description, err error) {
-	if err := s.db.QueryRow(ctx, describeSQL, view.String()).Scan(&d.scheduleID, &d.oid, &d.name, &d.relation, &d.names); err != nil {
+	to := []any{&d.scheduleID, &d.oid, &d.name, &d.relation, &d.names}
+	if err := s.readInSessionPath(ctx, to, describeSQL, view.String()); err != nil {
 		return description{}, err
 	}
 	switch {

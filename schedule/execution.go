@@ -149,7 +149,7 @@ func (s *Store) End(ctx context.Context, claim Claim, ending Ending) (Execution,
 func (s *Store) EndUnderLock(ctx context.Context, claim Claim, ending Ending) (Execution, error) {
 	ctx, cancel := withDeadline(ctx, "recording the end of a refresh")
 	defer cancel()
-	if _, err := s.db.Exec(ctx, safePathSQL); err != nil {
+	if _, err := s.db.Exec(ctx, quickSQL); err != nil {
 		return Execution{}, fmt.Errorf("recording the end of a refresh: %w", err)
 	}
 	return end(ctx, s.db, claim, ending)

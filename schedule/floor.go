@@ -42,6 +42,13 @@ func (f *Floor) Begin(over time.Duration) *Position {
 	return nil
 }
 
+// Left is how long a look goes by the floor yet.
+func (f *Floor) Left() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Until(f.until)
+}
+
 // Seen is told which place came first when it was begun since there, and how long that took.
 func (f *Floor) Seen(since, first *Position, took, quick time.Duration) {
 	f.mu.Lock()

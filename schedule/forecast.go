@@ -139,7 +139,7 @@ func (s *Store) Forecast(ctx context.Context, opts ForecastOptions) (Forecast, e
 	defer cancel()
 	var m simulation
 	err := pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, safePathSQL); err != nil {
+		if _, err := tx.Exec(ctx, quickSQL); err != nil {
 			return err
 		}
 		if err := tx.QueryRow(ctx, forecastSettingsSQL, s.now()).Scan(&m.from, &m.most); err != nil {

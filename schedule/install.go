@@ -65,7 +65,7 @@ func (s *Store) Uninstall(ctx context.Context) (err error) {
 
 // Superuser says what a worker that is connected as superuser should know before it refreshes.
 type Superuser struct {
-	ForeignViews int    // scheduled and named views that belong to somebody else
+	ForeignViews int    // scheduled and named views that belong to somebody else, and tables that do, or whose views do
 	Vulnerable   string // the CVE of a REFRESH escalation that this minor version has; "" when none is known
 }
 
@@ -74,13 +74,16 @@ select r.rolsuper, current_setting('server_version_num')::integer
   from pg_catalog.pg_roles r
  where r.rolname = current_user`
 
+// A table is written as us, with its triggers, and so are the functions called of the view that it is kept equal to.
 const foreignViewsSQL = `
 select count(*)
-  from pg_catalog.pg_class c
- where c.relkind = 'm' and c.relowner <> (select r.oid from pg_catalog.pg_roles r where r.rolname = current_user)
-   and (mvsched.view_name(c.oid) = any ($1::text[])
+  from mvsched.materialization m
+ cross join (select r.oid from pg_catalog.pg_roles r where r.rolname = current_user) me
+  left join pg_catalog.pg_class source on source.oid = m.source
+ where (m.relowner <> me.oid or source.relowner <> me.oid)
+   and (mvsched.view_name(m.oid) = any ($1::text[])
         or exists (select from mvsched.materialized_view_refresh_schedule s
-                    where s.view_oid = c.oid and s.database_identity = (select mvsched.database_identity())))`
+                    where s.view_oid = m.oid and s.database_identity = (select mvsched.database_identity())))`
 
 // CheckSuperuser returns nil when the role is no superuser. A superuser who refreshes a view runs its owner's query;
 // servers without the fixes named in Vulnerable let that owner's code run as the superuser. Beside the views that have

@@ -48,8 +48,8 @@ func (s *Store) AddMerge(ctx context.Context, table ViewName, merge Merge, setti
 	var oid *int64
 	var name, canonical, source *string
 	var scheduled bool
-	err := s.db.QueryRow(ctx, placeSQL, table.String(), merge.Source.String(), table.Schema, table.Name).
-		Scan(&oid, &name, &canonical, &source, &scheduled)
+	err := s.readInSessionPath(ctx, []any{&oid, &name, &canonical, &source, &scheduled}, placeSQL,
+		table.String(), merge.Source.String(), table.Schema, table.Name)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("adding a merge table: %w", err)

@@ -58,7 +58,8 @@ func withDeadline(ctx context.Context, what string) (context.Context, context.Ca
 	return context.WithTimeoutCause(ctx, controlTimeout, fmt.Errorf("%s took longer than %s", what, controlTimeout))
 }
 
-const versionSQL = `select v.version from mvsched.schema_version v`
+// The limit keeps it cheap by whatever statistics.
+const versionSQL = `select v.version from mvsched.schema_version v limit 1`
 
 // CheckVersion returns ErrNoSchema when schema mvsched is missing, and a *SchemaVersionError when it is of a version
 // other than known.
@@ -124,9 +125,16 @@ const beginSQL = `begin isolation level read committed`
 // schema of the session's search_path could put their own under ours (as in CVE-2018-1058).
 const safePathSQL = `set local search_path = pg_catalog, pg_temp`
 
+// What takes milliseconds would be compiled for seconds where statistics are so wrong that it seems to cost more than
+// anything.
+const notCompiledSQL = `set local jit = off`
+
+// quickSQL is both, for transactions of nothing but our own.
+const quickSQL = `select pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('jit', 'off', true)`
+
 func (s *Store) transaction(ctx context.Context, fn func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, safePathSQL); err != nil {
+		if _, err := tx.Exec(ctx, quickSQL); err != nil {
 			return err
 		}
 		return fn(tx)
@@ -137,7 +145,7 @@ func (s *Store) transaction(ctx context.Context, fn func(pgx.Tx) error) error {
 func (s *Store) send(ctx context.Context, queue func(*pgx.Batch)) error {
 	var batch pgx.Batch
 	batch.Queue(beginSQL)
-	batch.Queue(safePathSQL)
+	batch.Queue(quickSQL)
 	queue(&batch)
 	batch.Queue(`commit`)
 	err := s.db.SendBatch(ctx, &batch).Close()
@@ -151,7 +159,7 @@ func (s *Store) send(ctx context.Context, queue func(*pgx.Batch)) error {
 func commitSoFar(batch *pgx.Batch) {
 	batch.Queue(`commit`)
 	batch.Queue(beginSQL)
-	batch.Queue(safePathSQL)
+	batch.Queue(quickSQL)
 }
 
 // read runs one query as send does, and collects its rows.
@@ -162,6 +170,20 @@ func read[T any](ctx context.Context, s *Store, what string, scan pgx.RowToFunc[
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	return found, nil
+}
+
+// readInSessionPath reads one row with a statement that has to see the session's own search_path.
+func (s *Store) readInSessionPath(ctx context.Context, to []any, sql string, args ...any) error {
+	var batch pgx.Batch
+	batch.Queue(beginSQL)
+	batch.Queue(notCompiledSQL)
+	batch.Queue(sql, args...).QueryRow(func(row pgx.Row) error { return row.Scan(to...) })
+	batch.Queue(`commit`)
+	err := s.db.SendBatch(ctx, &batch).Close()
+	if err != nil {
+		s.rollBack(ctx)
+	}
+	return err
 }
 
 // rollBack leaves a connection as it was before a batch that failed; a pool discards such a connection by itself.

@@ -246,8 +246,10 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 	)
 	err = s.send(ctx, func(batch *pgx.Batch) {
 		args := []any{found.scheduleID, found.oid, s.now()}
-		batch.Queue(`set transaction isolation level repeatable read, read only`) // the answers have to agree
-		batch.Queue(`set local quote_all_identifiers = off`)                      // regclass heeds it
+		batch.Queue(`commit`)
+		batch.Queue(`begin isolation level repeatable read, read only`) // the answers have to agree
+		batch.Queue(quickSQL)
+		batch.Queue(`set local quote_all_identifiers = off`) // regclass heeds it
 		batch.Queue(circumstancesSQL, args...).Query(collect(&its, pgx.RowToStructByPos[circumstances]))
 		batch.Queue(whyLastSQL, args...).Query(collect(&last, ScanExecution))
 		batch.Queue(whyAwaitedSQL, args...).Query(collect(&awaited, pgx.RowToStructByPos[awaitedView]))

@@ -1638,24 +1638,56 @@ $$;
 comment on function mvsched.call_for(mvsched.columns_target, timestamptz) is
   'Calls the function of a table again and again, until that instant or until there is nothing left to do; how many row updates that made';
 
+create function mvsched.hide_rows(target mvsched.columns_target) returns text[]
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  ids text[];
+begin
+  execute format('with hidden as (update %1$s t set materialized_at = ''-infinity'' where t.materialized_at is null returning t.%2$I as k) select array(select k::text from hidden order by k desc)',
+                 target.name, target.key) into ids;
+  return ids;
+end
+$$;
+comment on function mvsched.hide_rows(mvsched.columns_target) is
+  'Hides all rows that are to be materialized from a function, until show_rows, and returns their keys, the newest first';
+
+create function mvsched.show_rows(target mvsched.columns_target, ids text[]) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  execute format('update %s set materialized_at = null where %I = any ($1::%s[]) and materialized_at = ''-infinity''',
+                 target.name, target.key, mvsched.column_type(target.oid, target.key)) using ids;
+end
+$$;
+comment on function mvsched.show_rows(mvsched.columns_target, text[]) is 'Takes back what hide_rows has done to these rows';
+
 create function mvsched.materialize_rows(target mvsched.columns_target, ids text[]) returns bigint
   language plpgsql
   set search_path = pg_catalog, pg_temp as $$
 declare
   done bigint;
-  sql  text := mvsched.over_batch(target.oid, target.query) || format( -- null where a function is called
-    'update %s t set %s from (select b.id, c.copies, %s from batch b left join (select computed.*, pg_catalog.count(*) over (partition by computed.id) as copies from computed) c on c.id operator(pg_catalog.=) b.id) r where t.%I operator(pg_catalog.=) r.id and mvsched.only_row(r.copies, r.id::pg_catalog.text)',
-    target.name,
-    concat_ws(', ', case when not target.filling then 'materialized_at = pg_catalog.now()' end,
-              (select string_agg(format('%1$I = r.%1$I', c), ', ') from unnest(target.columns) c)),
-    (select string_agg(format('c.%I', c), ', ') from unnest(target.columns) c),
-    target.key);
+  come text[];
+  sql  text;
 begin
   if target.call is not null then
-    execute format('update %s set materialized_at = null where %I = any ($1::%s[]) and materialized_at = ''-infinity''',
-                   target.name, target.key, mvsched.column_type(target.oid, target.key)) using ids;
-    return mvsched.call_for(target, 'infinity');
+    come := mvsched.hide_rows(target); -- and would be taken for one of these
+    perform mvsched.show_rows(target, ids);
+    done := mvsched.call_for(target, 'infinity');
+    perform mvsched.show_rows(target, come);
+    return done;
   end if;
+  -- By number, so that no name of the table's can be one of ours.
+  select mvsched.over_batch(target.oid, target.query) || format(
+           'update %s t set %s from (select b.id, c.copies, %s from batch b left join (select computed.id, %s, pg_catalog.count(*) over (partition by computed.id) as copies from computed) c on c.id operator(pg_catalog.=) b.id) r where t.%I operator(pg_catalog.=) r.id and mvsched.only_row(r.copies, r.id::pg_catalog.text)',
+           target.name,
+           concat_ws(', ', case when not target.filling then 'materialized_at = pg_catalog.now()' end,
+                     string_agg(format('%I = r.c%s', c.name, c.n), ', ' order by c.n)),
+           string_agg('c.c' || c.n, ', ' order by c.n),
+           string_agg(format('computed.%I as c%s', c.name, c.n), ', ' order by c.n),
+           target.key)
+    into sql
+    from unnest(target.columns) with ordinality c (name, n);
   perform set_config('search_path', target.path, true);
   execute sql using ids;
   get diagnostics done = row_count;
@@ -1665,20 +1697,33 @@ $$;
 comment on function mvsched.materialize_rows(mvsched.columns_target, text[]) is
   'Computes and writes the columns of these rows, which this transaction has locked; a function is shown these alone, which are hidden from it. A row that the query leaves out gets nulls';
 
-create function mvsched.set_aside(target mvsched.columns_target, id text, state text, message text) returns void
+create function mvsched.set_aside(target mvsched.columns_target, id text, state text, message text) returns bigint
   language plpgsql
   set search_path = pg_catalog, pg_temp as $$
+declare
+  done bigint;
 begin
-  execute format('update %s set materialized_at = ''-infinity'' where %I = $1::%s', target.name, target.key,
-                 mvsched.column_type(target.oid, target.key)) using id;
+  begin
+    execute format('update %s set materialized_at = ''-infinity'' where %I = $1::%s', target.name, target.key,
+                   mvsched.column_type(target.oid, target.key)) using id;
+    get diagnostics done = row_count;
+    set constraints all immediate;
+  exception when others or assert_failure then
+    if not mvsched.blames_row(sqlstate) then
+      raise;
+    end if;
+    done := 0; -- nor can it be marked: it goes against a constraint that is not valid, say
+  end;
   insert into mvsched.materialization_poison (materialized_view_refresh_schedule_id, row_key, execution_id, error_name, error_message)
   values (target.schedule_id, id, target.execution_id, state, left(message, 1000))
   on conflict (materialized_view_refresh_schedule_id, row_key) do update
      set execution_id = excluded.execution_id, error_name = excluded.error_name, error_message = excluded.error_message,
          set_aside_at = excluded.set_aside_at;
+  return done;
 end
 $$;
-comment on function mvsched.set_aside(mvsched.columns_target, text, text, text) is 'Sets one row aside that cannot be computed';
+comment on function mvsched.set_aside(mvsched.columns_target, text, text, text) is
+  'Sets one row aside that cannot be computed; 0: it is only noted, since it cannot be changed at all';
 
 -- One try costs a subtransaction; so this is for a batch that has failed. Of n rows with one that cannot be computed, it
 -- takes about 2 log n tries, and all rows but that one are materialized.
@@ -1693,6 +1738,7 @@ declare
 begin
   begin
     done := mvsched.materialize_rows(target, ids);
+    set constraints all immediate; -- what would fail at the commit fails here
     poisoned := 0;
     return;
   exception when others or assert_failure then -- a cancel is not among them
@@ -1702,9 +1748,8 @@ begin
     end if;
   end;
   if half = 0 then
-    perform mvsched.set_aside(target, ids[1], state, message);
+    poisoned := mvsched.set_aside(target, ids[1], state, message);
     done := 0;
-    poisoned := 1;
     return;
   end if;
   done := 0;
@@ -1721,7 +1766,6 @@ $$;
 comment on function mvsched.materialize_by_halves(mvsched.columns_target, text[]) is
   'As materialize_rows, but rows that cannot be computed are found by halving, and set aside';
 
-
 -- A function takes the rows that it likes. So all are hidden from it, and shown block by block, in one transaction:
 -- nobody else sees any of that. Where there are too many to hide, that is left to people. It stops well before the run's own
 -- limit: what it has done would be lost with it, and the next run would begin there again, and so on.
@@ -1733,26 +1777,27 @@ declare
   block constant integer := 100;
   until timestamptz := clock_timestamp() + least(interval '10 seconds', nullif(current_setting('statement_timeout'), '0')::interval / 2);
   ids   text[];
+  later text[] := '{}'; -- has come meanwhile, or was left out by the function
   part  record;
   i     integer := 0;
 begin
-  execute format('select array(select t.%1$I::text from %2$s t where t.materialized_at is null order by t.%1$I desc limit %3$s for no key update)',
-                 target.key, target.name, most + 1) into ids;
-  done := 0;
-  poisoned := 0;
-  if cardinality(ids) > most then
+  execute format('select count(*) from (select from %s t where t.materialized_at is null limit %s) pending', target.name, most + 1) into i;
+  if i > most then
     raise exception '% fails at one of more than % rows, which are too many to find out which one it is', target.call, most
       using errcode = 'program_limit_exceeded', hint = 'A query (--from) finds it however many there are.';
   end if;
-  execute format('update %s set materialized_at = ''-infinity'' where materialized_at is null', target.name);
+  done := 0;
+  poisoned := 0;
+  i := 0;
+  ids := mvsched.hide_rows(target);
   while i < cardinality(ids) and clock_timestamp() < until loop
     part := mvsched.materialize_by_halves(target, ids[i + 1:i + block]);
     done := done + part.done;
     poisoned := poisoned + part.poisoned;
     i := i + block;
+    later := later || mvsched.hide_rows(target);
   end loop;
-  execute format('update %s set materialized_at = null where %I = any ($1::%s[]) and materialized_at = ''-infinity''',
-                 target.name, target.key, mvsched.column_type(target.oid, target.key)) using ids[i + 1:];
+  perform mvsched.show_rows(target, ids[i + 1:] || later);
 end
 $$;
 comment on function mvsched.call_by_blocks(mvsched.columns_target) is
@@ -1791,17 +1836,30 @@ end
 $$;
 comment on function mvsched.rows_left_now(oid) is 'The same for who only looks: null where that cannot be told at once';
 
+create function mvsched.keys_below(target oid, below text, most integer, out how_many bigint, out low text, out inside text)
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  key      text := quote_ident(mvsched.columns_key(target));
+  key_type text := mvsched.column_type(target, mvsched.columns_key(target));
+  upper    text := case when below is null then 'true' else format('t.%s operator(pg_catalog.<) %L::%s', key, below, key_type) end;
+begin
+  execute format('with keys as materialized (select t.%1$s as k from %2$s t where %3$s order by t.%1$s desc limit %4$s) select (select count(*) from keys), (select k::text from keys order by k limit 1)',
+                 key, mvsched.relation_name(target), upper, most) into how_many, low;
+  inside := format('t.%s operator(pg_catalog.>=) %L::%s and %s', key, low, key_type, upper);
+end
+$$;
+comment on function mvsched.keys_below(oid, text, integer) is
+  'The next so many rows of a table below a key (null: from the top): how many there are, the lowest of their keys, and a condition for them, who are called t';
+
 create function mvsched.fill_batch(target mvsched.columns_target, wanted integer, careful boolean,
                                    out picked bigint, out done bigint, out poisoned bigint)
   language plpgsql
   set search_path = pg_catalog, pg_temp as $$
 declare
-  fill     mvsched.materialization_fill;
-  key_type text := mvsched.column_type(target.oid, target.key);
-  below    text := 'true';
-  ids      text[];
-  low      text;
-  part     record;
+  fill mvsched.materialization_fill;
+  keys record;
+  ids  text[];
 begin
   picked := 0;
   done := 0;
@@ -1818,13 +1876,9 @@ begin
   end if;
   target.filling := true;
   target.columns := array(select c from unnest(fill.columns) c where c = any (target.columns)); -- those that it still has
-  if fill.below is not null then
-    below := format('t.%I operator(pg_catalog.<) %L::%s', target.key, fill.below, key_type);
-  end if;
   -- A window of keys, whatever the condition says of them, so that a rare one does not make it a long transaction.
-  execute format('select min(k)::text, count(*) from (select t.%1$I as k from %2$s t where %3$s order by t.%1$I desc limit %4$s) keys',
-                 target.key, target.name, below, wanted)
-     into low, picked;
+  keys := mvsched.keys_below(target.oid, fill.below, wanted);
+  picked := keys.how_many;
   if picked = 0 or cardinality(target.columns) = 0 then
     delete from mvsched.materialization_fill f where f.id = fill.id;
     picked := 1; -- there may be another one
@@ -1833,9 +1887,9 @@ begin
   -- Not skip locked: a row that is passed over here would not come again. And it waits for who materializes a row by the
   -- query of before.
   perform set_config('search_path', target.path, true);
-  execute format('select array(select t.%1$I::pg_catalog.text from %2$s t where t.%1$I operator(pg_catalog.>=) %3$L::%4$s and %5$s and (%6$s'
+  execute format('select array(select t.%I::pg_catalog.text from %s t where %s and (%s'
                  || E'\n) and t.materialized_at is distinct from ''-infinity'' for no key update)',
-                 target.key, target.name, low, key_type, below, coalesce(fill.condition, 'true'))
+                 target.key, target.name, keys.inside, coalesce(fill.condition, 'true'))
      into ids;
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
   if coalesce(careful, true) then
@@ -1843,7 +1897,7 @@ begin
   else
     done := mvsched.materialize_rows(target, ids);
   end if;
-  update mvsched.materialization_fill f set below = low where f.id = fill.id;
+  update mvsched.materialization_fill f set below = keys.low where f.id = fill.id;
 end
 $$;
 comment on function mvsched.fill_batch(mvsched.columns_target, integer, boolean) is
@@ -1903,9 +1957,7 @@ begin
   ids := mvsched.pick_rows(target, wanted, below);
   picked := cardinality(ids);
   low := ids[picked];
-  if picked = 0 and below is not null then
-    return; -- there may be some above
-  elsif picked = 0 then
+  if picked = 0 then -- there may be some above again, but those must not keep this waiting for ever
     select f.* into picked, done, poisoned from mvsched.fill_batch(target, wanted, careful) f;
     return;
   end if;
@@ -1928,7 +1980,7 @@ declare
   target mvsched.columns_target;
 begin
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-  select s.id, execution, relation, mvsched.relation_name(relation), mvsched.columns_key(relation), s.columns_query, s.columns_call,
+  select s.id, execution, relation, coalesce(mvsched.relation_name(relation), s.materialized_view_name), mvsched.columns_key(relation), s.columns_query, s.columns_call,
          s.columns_list, false, path
     into target
     from mvsched.materialized_view_refresh_schedule s
@@ -1941,9 +1993,13 @@ begin
   if target.schedule_id is null then
     raise exception 'the schedule of % has been removed, or is of another kind now', mvsched.relation_name(relation)
       using errcode = 'undefined_object';
+  elsif target.key is null then
+    raise exception '% is gone, or has no primary key of one column any more', target.name using errcode = 'object_not_in_prerequisite_state';
+  elsif row_security_active(relation) then
+    raise exception 'row security of table % applies to role %', target.name, quote_ident(current_user) using errcode = 'insufficient_privilege';
   end if;
   select b.* into picked, done, poisoned, low from mvsched.next_batch(target, wanted, careful, below) b;
-  if picked = 0 and below is null then
+  if picked = 0 then
     perform mvsched.forget_poison(target);
   end if;
   update mvsched.materialized_view_refresh_schedule_execution e
@@ -1957,27 +2013,19 @@ begin
 end
 $$;
 comment on function mvsched.materialize_batch(bigint, bigint, oid, integer, boolean, boolean, text) is
-  'The middle of each transaction of a drain: one batch, and the note of it in the execution. Careful: rows that are to blame for an error are looked for; null: only if that costs little. Below: only rows with a key below this, null: all; low is what to begin the next one below. Nothing picked of all: there is nothing left to do';
+  'The middle of each transaction of a drain: one batch, and the note of it in the execution. Careful: rows that are to blame for an error are looked for; null: only if that costs little. Below: only rows with a key below this, null: all; low is what to begin the next one below. Nothing picked: there is nothing left to do, but perhaps above';
 
 create function mvsched.invalidate_chunk(schedule bigint, condition text, below text, chunk integer,
                                          out looked_at bigint, out changed bigint, out low text)
   language plpgsql as $$
 #variable_conflict use_variable
 declare
-  path     pg_catalog.text := pg_catalog.current_setting('search_path');
-  relation pg_catalog.oid  := (select s.view_oid from mvsched.materialized_view_refresh_schedule s where s.id operator(pg_catalog.=) schedule);
-  key      pg_catalog.text := pg_catalog.quote_ident(mvsched.columns_key(relation));
-  key_type pg_catalog.text := mvsched.column_type(relation, mvsched.columns_key(relation));
-  upper    pg_catalog.text := case when below is null then 'true' else pg_catalog.format('t.%s operator(pg_catalog.<) %L::%s', key, below, key_type) end;
+  relation pg_catalog.oid := (select s.view_oid from mvsched.materialized_view_refresh_schedule s where s.id operator(pg_catalog.=) schedule);
+  inside   pg_catalog.text;
 begin
-  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-  execute format('select min(k)::text, count(*) from (select t.%1$s as k from %2$s t where %3$s order by t.%1$s desc limit %4$s) keys',
-                 key, mvsched.relation_name(relation), upper, chunk)
-     into low, looked_at;
-  perform set_config('search_path', path, true);
-  execute pg_catalog.format('update %1$s t set materialized_at = null where t.%2$s operator(pg_catalog.>=) %3$L::%4$s and %5$s and t.materialized_at is not null and (%6$s'
-                            || E'\n)',
-                            mvsched.relation_name(relation), key, low, key_type, upper, condition);
+  select k.how_many, k.low, k.inside into looked_at, low, inside from mvsched.keys_below(relation, below, chunk) k;
+  execute pg_catalog.format(E'update %s t set materialized_at = null where %s and t.materialized_at is not null and (%s\n)',
+                            mvsched.relation_name(relation), inside, condition);
   get diagnostics changed = row_count;
 end
 $$;
@@ -2038,6 +2086,7 @@ begin
   perform set_config('search_path', coalesce(new.search_path, nullif(current_setting('mvsched.columns_path', true), ''), path), true);
   if new.columns_call is not null then
     execute 'explain select ' || new.columns_call; -- planned, and not run
+    delete from mvsched.materialization_fill f where f.materialized_view_refresh_schedule_id operator(pg_catalog.=) new.id;
   else
     given := mvsched.query_columns(new.view_oid, new.columns_query);
   end if;

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -11,9 +12,8 @@ import (
 )
 
 type convertOptions struct {
+	schedule.ConvertOptions
 	view   schedule.ViewName
-	key    []string // nil: of its unique index
-	back   bool
 	dryRun bool
 }
 
@@ -21,12 +21,13 @@ func newConvertCmd(a *app) *cobra.Command {
 	var opts convertOptions
 	var key string
 	cmd := &cobra.Command{
-		Use:     "convert VIEW [--key COLUMNS] [--back]",
+		Use:     "convert VIEW [--key COLUMNS] [--back] [--rebuild-dependents]",
 		Short:   "Turn a materialized view into a merge table, or back",
 		GroupID: groupSchedule,
 		Long: `Turns a scheduled materialized view into a merge table of the same name, kept equal to the plain view VIEW_source, which
 gets its query. Its indexes, grants and comments stay, and so do the plain views that read it. A materialized view that
-reads it is in the way, since it would have to be made again.
+reads it itself is in the way: with --rebuild-dependents it is made again, with its indexes, grants and comments, and so is
+what reads that. Readers of all of them wait until they have been refreshed; how long that usually takes is told.
 
 The statements are printed, then run in one transaction: the table is built beside the view, and takes its place in a
 moment. --back undoes it.`,
@@ -39,14 +40,15 @@ moment. --back undoes it.`,
 			return err
 		}
 		if cmd.Flags().Changed("key") {
-			if opts.key, err = parseKey(key); err != nil {
+			if opts.Key, err = parseKey(key); err != nil {
 				return err
 			}
 		}
 		return runConvert(ctx, a, opts)
 	})
 	cmd.Flags().StringVar(&key, "key", "", "the columns that say which rows are the same one (default: those of its unique index)")
-	cmd.Flags().BoolVar(&opts.back, "back", false, "turn a merge table into a materialized view")
+	cmd.Flags().BoolVar(&opts.Back, "back", false, "turn a merge table into a materialized view")
+	cmd.Flags().BoolVar(&opts.Rebuild, "rebuild-dependents", false, "make materialized views again that read it")
 	cmd.Flags().BoolVar(&opts.dryRun, "dry-run", false, "only print the statements")
 	return cmd
 }
@@ -57,7 +59,7 @@ func runConvert(ctx context.Context, a *app, opts convertOptions) error {
 		return err
 	}
 	defer pool.Close()
-	conversion, err := store.PlanConversion(ctx, opts.view, opts.key, opts.back)
+	conversion, err := store.PlanConversion(ctx, opts.view, opts.ConvertOptions)
 	if err != nil {
 		return err
 	}
@@ -68,6 +70,13 @@ func runConvert(ctx context.Context, a *app, opts convertOptions) error {
 			return err
 		}
 	}
+	for _, r := range conversion.Rebuilt {
+		usual := "how long it takes is not known"
+		if r.Usual != nil {
+			usual = "usually " + schedule.FormatDuration(r.Usual.Round(time.Millisecond))
+		}
+		a.note("%s is made again, readers wait for it: %s", r.View, usual)
+	}
 	if opts.dryRun {
 		return nil
 	}
@@ -75,8 +84,11 @@ func runConvert(ctx context.Context, a *app, opts convertOptions) error {
 		return err
 	}
 	undo := "mvsched convert " + refresh.ShellWord(conversion.View)
-	if !opts.back {
+	if !opts.Back {
 		undo += " --back"
+	}
+	if len(conversion.Rebuilt) > 0 {
+		undo += " --rebuild-dependents"
 	}
 	a.talk("undo: %s", undo)
 	return nil

@@ -75,7 +75,7 @@ func (f *settingsFlags) registerSchedule(a *app, cmd *cobra.Command) {
 	flags.IntVar(&f.retries, "retries", 0, "try a slot again so often after an error that may pass (default 3)")
 	flags.IntVar(&f.suspendAfter, "suspend-after", 0, "give up on it after so many failed slots in a row; 0 for never (default 0)")
 	flags.StringVar(&f.queue, "queue", "", `the queue whose workers refresh it (default "default")`)
-	flags.StringVar(&f.group, "group", "", "refresh it together with the other views of this group, in one transaction; '' takes it out")
+	flags.StringVar(&f.group, "group", "", "refresh it together with the other views of this group, in one transaction, also when nothing has changed; '' takes it out")
 	flags.StringVar(&f.onParentFailure, "on-parent-failure", "",
 		"skip, or run on the old data, when a view that it reads has failed (default skip)")
 	flags.BoolVar(&f.skipUnchanged, "skip-unchanged", false, "leave it alone when nothing that it reads has changed")
@@ -339,6 +339,12 @@ func (f *settingsFlags) dependence(given func(string) bool, s *schedule.Settings
 	}
 	if given("skip-unchanged") {
 		s.SkipUnchanged = &f.skipUnchanged
+	}
+	if f.skipUnchanged && f.group != "" {
+		return &usageError{
+			problem: "--skip-unchanged has no effect in a --group",
+			hint:    "leave one of the two out: a view that is left alone would show another instant than the rest of its group",
+		}
 	}
 	s.MaxStaleness, err = durationFlag(given("max-staleness"), "max-staleness", f.maxStaleness, schedule.MaxDuration)
 	return err

@@ -91,7 +91,7 @@ func TestConvertVenueView(t *testing.T) {
 	view := schedule.ViewName{Schema: "cinema", Name: "venue_view"}
 	convert := func(back bool) {
 		t.Helper()
-		conversion, err := store.PlanConversion(ctx, view, nil, back)
+		conversion, err := store.PlanConversion(ctx, view, schedule.ConvertOptions{Back: back})
 		if err == nil {
 			err = store.Convert(ctx, conversion)
 		}

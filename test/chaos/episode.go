@@ -40,6 +40,7 @@ func (t *theme) interval() time.Duration { return cmp.Or(t.slots, time.Second) }
 func themes() []*theme {
 	network, process, backend, server, database := networkFaults(), processFaults(), backendFaults(), serverFaults(), databaseFaults()
 	others := database[:len(database)-2] // those that keep everybody from connecting would leave the rest nothing to hit
+	planner := slices.DeleteFunc(slices.Clone(database), func(k *kind) bool { return k.name != statisticsFault && k.name != plansFault })
 	clock := slices.Concat(clockFaults(), clockFaults(), process[:1], backend[:1])
 	return []*theme{
 		{name: "network", kinds: network, injectors: 24},
@@ -61,6 +62,7 @@ func themes() []*theme {
 		{name: soakTheme, kinds: soakKinds(network, process, backend, server, others), injectors: 2, calm: time.Second, needs: endurance,
 			views: soakViews(), alone: true, slots: 10 * time.Second, staff: soakStaff, prepare: soakHistory},
 		{name: "recovery", kinds: slices.Concat(network, process, backend, server), injectors: 1, lone: true},
+		{name: "planner", kinds: slices.Concat(planner, planner, planner, process[:1]), injectors: 2, calm: time.Second},
 	}
 }
 
@@ -373,7 +375,7 @@ func (e *episode) mend(ctx context.Context) error {
 		`alter role worker login`,
 		`delete from mvsched.materialized_view_refresh_schedule where materialized_view_name like '%\_away'`,
 	}
-	for _, setting := range plannerSettings() {
+	for _, setting := range plannerSettings {
 		statements = append(statements, fmt.Sprintf(`alter database %s reset %s`, e.database, setting))
 	}
 	for _, v := range e.views {

@@ -11,6 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// The faults of the planner, which have a theme of their own too.
+const statisticsFault, plansFault = "statistics of mvsched's tables lost or absurd", "planner told off indexes or joins, 1 to 5 s"
+
 // databaseFaults are what other people's sessions do.
 func databaseFaults() []*kind {
 	return []*kind{
@@ -23,8 +26,8 @@ func databaseFaults() []*kind {
 		{name: "view given to another owner, and back", weight: 2, phases: unasked, strike: onItsView(changeOwner)},
 		{name: "refresh by hand in psql", weight: 4, phases: unasked, strike: refreshByHand},
 		{name: "schedule deleted and inserted again", weight: 2, phases: unasked, strike: onItsView(rescheduleView)},
-		{name: "statistics of mvsched's tables lost or absurd", weight: 2, phases: unasked, strike: spoilStatistics},
-		{name: "planner told off indexes or joins, 1 to 5 s", weight: 2, phases: unasked, strike: spoilPlans},
+		{name: statisticsFault, weight: 2, phases: unasked, strike: spoilStatistics},
+		{name: plansFault, weight: 2, phases: unasked, strike: spoilPlans},
 		{name: "connections exhausted, 0.5 to 2 s", weight: 1, phases: unasked, strike: exhaust},
 		{name: "role may not log in, 0.5 to 2 s", weight: 1, phases: unasked, strike: noLogin},
 	}
@@ -171,21 +174,23 @@ func rescheduleView(f *fault, _ *link, _ []byte) (bool, error) {
 // spoilStatistics leaves the planner with none for mvsched's own tables, or with lies. Autovacuum may mend it.
 func spoilStatistics(f *fault, _ *link, _ []byte) (bool, error) {
 	const ours = `(select oid from pg_catalog.pg_class where relnamespace = 'mvsched'::regnamespace and relkind in ('r', 'i'))`
-	lies := []string{"reltuples = 0, relpages = 0", "reltuples = 1e6, relpages = 1e4::integer", "reltuples = 1, relpages = 1e4::integer"}
+	lies := []string{
+		"reltuples = 0, relpages = 0", "reltuples = 1e6, relpages = 1e4::integer", "reltuples = 1, relpages = 1e4::integer",
+		"reltuples = 1e9, relpages = 1", // on each page that there really is: whatever is asked seems to cost more than anything
+	}
 	return false, f.inSession(0,
 		`delete from pg_catalog.pg_statistic where starelid in `+ours,
 		`update pg_catalog.pg_class set `+lies[f.victim/7%len(lies)]+` where oid in `+ours)
 }
 
-func plannerSettings() []string {
-	return []string{"enable_indexscan", "enable_bitmapscan", "enable_seqscan", "enable_sort", "enable_nestloop", "enable_hashjoin", "enable_mergejoin"}
+var plannerSettings = [...]string{
+	"enable_indexscan", "enable_bitmapscan", "enable_seqscan", "enable_sort", "enable_nestloop", "enable_hashjoin", "enable_mergejoin",
 }
 
 // spoilPlans makes the database's default of the planner's settings a bad one, and ends the workers' sessions, so that the
 // next ones have it.
 func spoilPlans(f *fault, _ *link, _ []byte) (bool, error) {
-	settings := plannerSettings()
-	setting := settings[f.victim/7%len(settings)]
+	setting := plannerSettings[f.victim/7%len(plannerSettings)]
 	err := f.inSession(0, fmt.Sprintf(`alter database %s set %s = off`, f.episode.database, setting),
 		`select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity where usename = 'worker' and datname = current_database()`)
 	if err != nil {

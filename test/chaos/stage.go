@@ -38,6 +38,7 @@ func (e *episode) open(ctx context.Context) error {
 	}
 	config.MaxConns = 6
 	config.ConnConfig.RuntimeParams["application_name"] = "oracle"
+	config.ConnConfig.RuntimeParams["jit"] = "off" // where statistics lie, compiling a question takes longer than its answer may
 	e.admin, err = pgxpool.NewWithConfig(ctx, config)
 	return err
 }

@@ -1,0 +1,80 @@
+package schedule_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// guarded creates public.v, whose query and index call a function that fails in every role but the owner's, which it returns.
+func (b *bundle) guarded() (owner string) {
+	b.Helper()
+	owner = "keeper_" + b.Value("current_database()")
+	b.Exec(`create role ` + owner)
+	b.Exec(`grant create on schema public to ` + owner)
+	b.Exec(`create function public.guarded(n int) returns int language plpgsql immutable as $$ begin
+		if current_user <> '` + owner + `' then raise exception 'the function runs as %', current_user; end if;
+		return n;
+	end $$`)
+	b.Exec(`create materialized view public.v as select n as id, public.guarded(n) as n from generate_series(1, 3) n with no data`)
+	b.Exec(`create unique index on public.v (id)`)
+	b.Exec(`create index on public.v (public.guarded(n))`)
+	b.Exec(`alter materialized view public.v owner to ` + owner)
+	b.Schedule("public.v", "1 hour")
+	return owner
+}
+
+// convert converts public.v, as a superuser.
+func (b *bundle) convert(back bool) error {
+	b.Helper()
+	conversion, err := b.store.PlanConversion(b.Context(), schedule.ViewName{Schema: "public", Name: "v"},
+		schedule.ConvertOptions{Back: back, Rebuild: true})
+	if err != nil {
+		return err
+	}
+	return b.store.Convert(b.Context(), conversion)
+}
+
+// What the owner has written into query and indexes runs with the owner's rights, as it does when the view is refreshed.
+func TestConvert_runs_nothing_of_the_owners_with_other_rights(t *testing.T) {
+	b := setup(t)
+	owner := b.guarded()
+	var refused *schedule.DefinitionError
+	if err := b.convert(false); !errors.As(err, &refused) {
+		t.Errorf("a view that has never been filled: %v, want it refused", err)
+	}
+	b.Exec(`refresh materialized view public.v`)
+	b.Exec(`create materialized view public.reader as select public.guarded(id) as id from public.v with no data`)
+	b.Exec(`create index on public.reader (public.guarded(id))`)
+	b.Exec(`alter materialized view public.reader owner to ` + owner)
+	b.Exec(`refresh materialized view public.reader`)
+	for _, back := range []bool{false, true} {
+		if err := b.convert(back); err != nil {
+			t.Fatalf("back: %t: %v", back, err)
+		}
+		b.Check("3", `select count(*) from public.v join public.reader using (id)`)
+		b.Check(owner, `select relowner::regrole from pg_class where oid = 'public.v'::regclass`)
+	}
+}
+
+// A superuser runs what the owners of tables and of their views have written too.
+func TestCheckSuperuser_counts_all_that_is_materialized(t *testing.T) {
+	b := setup(t)
+	owner := "hers_" + b.Value("current_database()")
+	b.Exec(`create role ` + owner)
+	b.Exec(`grant create on schema public to ` + owner)
+	b.Exec(`create view public.source as select 1 as id`)
+	for _, table := range []string{"of_hers", "from_hers", "mine"} {
+		b.Exec(`create table public.` + table + ` (id int primary key)`)
+		b.Exec(`create view public.` + table + `_source as select 1 as id`)
+		b.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, kind, merge_source, merge_key, refresh_interval)
+			values ('public.` + table + `', 'merge', 'public.` + table + `_source', '{id}', '1 hour')`)
+	}
+	b.Exec(`alter table public.of_hers owner to ` + owner)
+	b.Exec(`alter view public.from_hers_source owner to ` + owner)
+	superuser, err := b.store.CheckSuperuser(t.Context(), nil)
+	if err != nil || superuser.ForeignViews != 2 {
+		t.Errorf("%+v, %v; want 2 of somebody else's", superuser, err)
+	}
+}

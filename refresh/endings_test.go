@@ -201,3 +201,17 @@ func TestSettlingBehindARefreshFails(t *testing.T) {
 	b.Check("0", `select count(open_execution_id) from mvsched.materialized_view_refresh_schedule`)
 	b.Check("10s", `select distinct settled_within from public.limits where settled_within <> '0'`) // and not the refresh's
 }
+
+// What is left of the refresh's own time is nothing, by then.
+func TestTheRecordOfAFailureHasTimeOfItsOwn(t *testing.T) {
+	b := setup(t)
+	b.Exec(`create materialized view public.slow as select 1 as id from pg_sleep(60) with no data`)
+	b.schedule("slow")
+	b.set("slow", "maximum_execution_duration = '1 second'")
+	b.Exec(`create function public.take_time() returns trigger language plpgsql as $$ begin perform pg_sleep(1.3); return new; end $$`)
+	b.Exec(`create trigger take_time before update on mvsched.materialized_view_refresh_schedule_execution
+		for each row when (new.status = 'timed_out') execute function public.take_time()`)
+	if got := b.runDue()["public.slow"]; got.Status != schedule.TimedOut || text(got.Reason) != schedule.ReasonTimeLimit {
+		t.Errorf("it ended as %s (%s): %s", got.Status, text(got.Reason), text(got.ErrorMessage))
+	}
+}

@@ -23,6 +23,8 @@ func TestDrain_past_rows_that_no_update_changes(t *testing.T) {
 	}{
 		{"for_a_trigger", `create function public.no() returns trigger language plpgsql as 'begin return null; end';
 			create trigger no before update on public.item for each row when (old.id = 5) execute function public.no()`, "null"},
+		{"for_a_trigger_that_takes_it_back", `create function public.no() returns trigger language plpgsql as 'begin new.materialized_at = null; return new; end';
+			create trigger no before update on public.item for each row when (old.id = 5) execute function public.no()`, "null"},
 		{"for_a_constraint_that_is_not_valid", `alter table public.item add constraint odd check (id <> 5) not valid`, "{5}"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -37,7 +37,7 @@ type ConvertOptions struct {
 	Rebuild bool     // materialized views that read it are made again; else they are in the way
 }
 
-// convertibleSQL is what is to be known before: the key of a unique index that CONCURRENTLY could use.
+// convertibleSQL is what is to be known before: the key of a unique index that CONCURRENTLY could use, and what would be lost.
 const convertibleSQL = `
 select s.kind, mvsched.relation_name(c.oid), extract(epoch from s.maximum_execution_duration)::float8,
        (select array_agg(a.attname::text order by k.n)
@@ -49,7 +49,11 @@ select s.kind, mvsched.relation_name(c.oid), extract(epoch from s.maximum_execut
          cross join unnest(i.indkey) with ordinality as k (attnum, n)
           join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
          where k.n <= i.indnkeyatts),
-       $2::text[] is null or mvsched.merge_equalities(c.oid, $2::text[]) is not null, c.relispopulated
+       $2::text[] is null or mvsched.merge_equalities(c.oid, $2::text[]) is not null, c.relispopulated,
+       case when s.refresh_group is not null then format('is in group %s, and only materialized views can be', quote_ident(s.refresh_group))
+            when c.relrowsecurity then 'has row security, which a materialized view cannot have'
+            when exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and not t.tgisinternal)
+            then 'has triggers, which a materialized view cannot have' end
   from mvsched.materialized_view_refresh_schedule s
   join pg_catalog.pg_class c on c.oid = s.view_oid and mvsched.can_be(c.relkind, s.kind)
  where s.id = $1 and s.database_identity = mvsched.database_identity()`
@@ -70,8 +74,9 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, opts ConvertO
 		var limit float64
 		var unique []string
 		var isKey, filled bool
+		var obstacle *string
 		key := opts.Key
-		err := tx.QueryRow(ctx, convertibleSQL, found.scheduleID, key).Scan(&kind, &c.View, &limit, &unique, &isKey, &filled)
+		err := tx.QueryRow(ctx, convertibleSQL, found.scheduleID, key).Scan(&kind, &c.View, &limit, &unique, &isKey, &filled, &obstacle)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return &ViewError{View: view.String(), Err: ErrNoView}
@@ -81,6 +86,8 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, opts ConvertO
 			return &DefinitionError{Problem: c.View + " is no merge table"}
 		case !opts.Back && kind != MaterializedView:
 			return &DefinitionError{Problem: c.View + " is no materialized view", Hint: "with --back a merge table becomes one again"}
+		case obstacle != nil:
+			return &DefinitionError{Problem: c.View + " " + *obstacle}
 		case !filled:
 			return &DefinitionError{Problem: c.View + " has never been filled", Hint: "`mvsched refresh` it first"}
 		case !opts.Back && (unique == nil || !isKey):

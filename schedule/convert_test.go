@@ -2,6 +2,7 @@ package schedule_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/mvsched/mvsched/schedule"
@@ -76,5 +77,32 @@ func TestCheckSuperuser_counts_all_that_is_materialized(t *testing.T) {
 	superuser, err := b.store.CheckSuperuser(t.Context(), nil)
 	if err != nil || superuser.ForeignViews != 2 {
 		t.Errorf("%+v, %v; want 2 of somebody else's", superuser, err)
+	}
+}
+
+// What the other kind cannot have would be gone, and row security with it what kept readers from each other's rows.
+func TestConvert_refuses_to_lose_something(t *testing.T) {
+	b := setup(t)
+	b.view("v", "1 hour")
+	refuses := func(back bool, change, undo, problem string) {
+		t.Helper()
+		b.Exec(change)
+		err := b.convert(back)
+		var refused *schedule.DefinitionError
+		if !errors.As(err, &refused) || !strings.Contains(refused.Problem, problem) {
+			t.Errorf("after %s: %v, want it refused for: %s", change, err, problem)
+		}
+		b.Exec(undo)
+	}
+	refuses(false, `update mvsched.materialized_view_refresh_schedule set refresh_group = 'g'`,
+		`update mvsched.materialized_view_refresh_schedule set refresh_group = null`, "is in group g")
+	if err := b.convert(false); err != nil {
+		t.Fatal(err)
+	}
+	refuses(true, `alter table public.v enable row level security`, `alter table public.v disable row level security`, "has row security")
+	b.Exec(`create function public.f() returns trigger language plpgsql as 'begin return null; end'`)
+	refuses(true, `create trigger tr after insert on public.v execute function public.f()`, `drop trigger tr on public.v`, "has triggers")
+	if err := b.convert(true); err != nil {
+		t.Error(err)
 	}
 }

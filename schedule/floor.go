@@ -60,7 +60,7 @@ func (f *Floor) Seen(since, first *Position, took, quick time.Duration) {
 		if f.long = took > quick || f.long && took > QuickClaim; f.long {
 			f.until = time.Now().Add(min(10*took, longestFloor))
 		}
-	case f.at != nil && before(f.at, first):
+	case f.at == since && before(since, first): // not where it has been lowered meanwhile
 		f.at = first
 	}
 }

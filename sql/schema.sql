@@ -1679,18 +1679,18 @@ begin
   end if;
   -- By number, so that no name of the table's can be one of ours.
   select mvsched.over_batch(target.oid, target.query) || format(
-           'update %s t set %s from (select b.id, c.copies, %s from batch b left join (select computed.id, %s, pg_catalog.count(*) over (partition by computed.id) as copies from computed) c on c.id operator(pg_catalog.=) b.id) r where t.%I operator(pg_catalog.=) r.id and mvsched.only_row(r.copies, r.id::pg_catalog.text)',
+           ', written as (update %s t set %s from (select b.id, c.copies, %s from batch b left join (select computed.id, %s, pg_catalog.count(*) over (partition by computed.id) as copies from computed) c on c.id operator(pg_catalog.=) b.id) r where t.%I operator(pg_catalog.=) r.id and mvsched.only_row(r.copies, r.id::pg_catalog.text) returning %s as done) select pg_catalog.count(*) from written where done',
            target.name,
            concat_ws(', ', case when not target.filling then 'materialized_at = pg_catalog.now()' end,
                      string_agg(format('%I = r.c%s', c.name, c.n), ', ' order by c.n)),
            string_agg('c.c' || c.n, ', ' order by c.n),
            string_agg(format('computed.%I as c%s', c.name, c.n), ', ' order by c.n),
-           target.key)
+           target.key,
+           case when target.filling then 'true' else 't.materialized_at is not null' end) -- a trigger may have taken it back
     into sql
     from unnest(target.columns) with ordinality c (name, n);
   perform set_config('search_path', target.path, true);
-  execute sql using ids;
-  get diagnostics done = row_count;
+  execute sql into done using ids;
   return done;
 end
 $$;
@@ -2086,11 +2086,13 @@ begin
   perform set_config('search_path', coalesce(new.search_path, nullif(current_setting('mvsched.columns_path', true), ''), path), true);
   if new.columns_call is not null then
     execute 'explain select ' || new.columns_call; -- planned, and not run
-    delete from mvsched.materialization_fill f where f.materialized_view_refresh_schedule_id operator(pg_catalog.=) new.id;
   else
     given := mvsched.query_columns(new.view_oid, new.columns_query);
   end if;
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  if tg_op = 'UPDATE' and old.columns_query is not null and new.columns_query is null then
+    delete from mvsched.materialization_fill f where f.materialized_view_refresh_schedule_id = new.id;
+  end if;
   if given is not null then
     if 'id' <> all (given) then
       raise exception 'the query gives no column id' using errcode = 'invalid_parameter_value', hint = 'It is the id of batch.';

@@ -187,6 +187,25 @@ func TestDrain_keeps_what_it_has_done(t *testing.T) {
 	}
 }
 
+// A function that fails is shown its rows in blocks, all in one transaction. At the run's own limit that would be lost, and
+// lost again by every run after it.
+func TestDrain_of_a_function_that_fails_keeps_what_it_has_done(t *testing.T) {
+	b := setup(t)
+	b.items(600)
+	b.Exec(`create function public.fill_item() returns void language plpgsql as $$ begin
+		if (select count(*) > 100 from public.item where materialized_at is null) then
+			raise exception 'too many' using errcode = 'data_exception';
+		end if;
+		perform pg_sleep(0.25);
+		update public.item set y = x::bigint * 2, materialized_at = now() where materialized_at is null;
+	end $$`)
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, kind, columns_call, on_change, maximum_execution_duration)
+		values ('public.item', 'columns', 'public.fill_item()', true, '2 s')`)
+	b.runDue()
+	b.Check("true", `select rows_done > 0 and rows_done = (select count(*) from public.item where materialized_at is not null)
+		from mvsched.materialized_view_refresh_schedule_execution order by id limit 1`)
+}
+
 // Whoever looks for dead runs leaves one alone that is between two batches, and takes it over when none has begun for its grace.
 func TestDrain_between_two_batches(t *testing.T) {
 	b := setup(t)

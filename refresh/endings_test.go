@@ -3,11 +3,13 @@ package refresh_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/mvsched/mvsched/internal/pgtest"
 	"github.com/mvsched/mvsched/refresh"
 	"github.com/mvsched/mvsched/schedule"
 )
@@ -97,7 +99,12 @@ func TestHowARefreshEnds(t *testing.T) {
 			for _, sql := range c.then {
 				b.Exec(sql)
 			}
+			log := &pgtest.Buffer{}
+			b.worker.Log = slog.New(slog.NewTextHandler(log, nil))
 			executions := b.runDue()
+			if strings.Contains(log.String(), "recording the end") {
+				t.Errorf("not recorded under the lock of the refresh, so that a rescuer may be quicker: %s", log.String())
+			}
 			e := executions["public.v"]
 			if got := fmt.Sprintf("%s %s %s %s", e.Status, text(e.Reason), text((*string)(e.Method)), text(e.ErrorName)); got != c.want {
 				t.Errorf("%s, want %s (%s)", got, c.want, text(e.ErrorMessage))
@@ -193,4 +200,18 @@ func TestSettlingBehindARefreshFails(t *testing.T) {
 	}
 	b.Check("0", `select count(open_execution_id) from mvsched.materialized_view_refresh_schedule`)
 	b.Check("10s", `select distinct settled_within from public.limits where settled_within <> '0'`) // and not the refresh's
+}
+
+// What is left of the refresh's own time is nothing, by then.
+func TestTheRecordOfAFailureHasTimeOfItsOwn(t *testing.T) {
+	b := setup(t)
+	b.Exec(`create materialized view public.slow as select 1 as id from pg_sleep(60) with no data`)
+	b.schedule("slow")
+	b.set("slow", "maximum_execution_duration = '1 second'")
+	b.Exec(`create function public.take_time() returns trigger language plpgsql as $$ begin perform pg_sleep(1.3); return new; end $$`)
+	b.Exec(`create trigger take_time before update on mvsched.materialized_view_refresh_schedule_execution
+		for each row when (new.status = 'timed_out') execute function public.take_time()`)
+	if got := b.runDue()["public.slow"]; got.Status != schedule.TimedOut || text(got.Reason) != schedule.ReasonTimeLimit {
+		t.Errorf("it ended as %s (%s): %s", got.Status, text(got.Reason), text(got.ErrorMessage))
+	}
 }

@@ -169,7 +169,9 @@ func (r *refresher) groupFailed(ctx context.Context, conn *pgx.Conn, claims []sc
 		endings := endingsOf(claims, at, ending)
 		if ending.Status == schedule.Cancelled && ctx.Err() != nil { // all of it was to end
 			for i := range endings {
-				endings[i] = ending
+				if i != at {
+					endings[i], endings[i].TimeLimit = ending, 0 // whose time it was not
+				}
 				endings[i].Method, endings[i].MethodReason = claims[i].Choice().Method, claims[i].Choice().Because
 			}
 		}

@@ -197,6 +197,23 @@ func TestGroup(t *testing.T) {
 		b.Check("0", `select count(*) from mvsched.materialized_view_refresh_schedule where next_run_at <= now() or open_execution_id is not null`)
 	})
 
+	t.Run("is_over_time_in_no_member_that_was_not_at_it", func(t *testing.T) {
+		b := three(t, same, "select id, n + public.wait() as n from public.base")
+		b.set("b", "maximum_execution_duration = '3 seconds'")
+		b.Exec(`create function public.take_time() returns trigger language plpgsql as $$ begin perform pg_sleep(3.2); return new; end $$`)
+		b.Exec(`create trigger take_time before update on mvsched.materialized_view_refresh_schedule_execution
+			for each row when (new.view_name = 'public.a' and new.status = 'cancelled') execute function public.take_time()`)
+		b.Hold(`lock table public.gate in access exclusive mode`)
+		done := make(chan map[string]schedule.Execution)
+		go func() { done <- b.runDue() }()
+		b.Await("1", waits)
+		b.Exec(`insert into mvsched.materialized_view_refresh_cancel (execution_id)
+			select id from mvsched.materialized_view_refresh_schedule_execution where view_name = 'public.b'`)
+		got := <-done
+		b.checkEnd(got, "a", schedule.Cancelled, schedule.ReasonRequested)
+		b.checkEnd(got, "c", schedule.Cancelled, schedule.ReasonRequested) // recorded when b's time is up
+	})
+
 	t.Run("stays_due_when_its_worker_is_told_to_stop", func(t *testing.T) {
 		b := three(t, same, "select id, n + public.wait() as n from public.base")
 		release := b.Hold(`lock table public.gate in access exclusive mode`)

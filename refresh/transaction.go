@@ -279,7 +279,11 @@ func (r *refresher) endAllUnderLock(ctx context.Context, conn *pgx.Conn, claims 
 ) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	if _, err := conn.Exec(ctx, `rollback to savepoint `+savepoint); err != nil {
+	var back pipeline
+	back.queue(pass, `rollback to savepoint `+savepoint)
+	// What is left of the refresh's own time is not for this: of a drain's last batch it may be a millisecond.
+	back.queue(pass, fmt.Sprintf(`set local statement_timeout = %d`, recordTimeout.Milliseconds()))
+	if err := back.send(ctx, conn); err != nil {
 		return nil, err
 	}
 	var records []schedule.Execution

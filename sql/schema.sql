@@ -1768,14 +1768,15 @@ comment on function mvsched.materialize_by_halves(mvsched.columns_target, text[]
   'As materialize_rows, but rows that cannot be computed are found by halving, and set aside';
 
 -- A function takes the rows that it likes. So all are hidden from it, and shown block by block, in one transaction:
--- nobody else sees any of that. Where there are too many to hide, that is left to people.
+-- nobody else sees any of that. Where there are too many to hide, that is left to people. It stops well before the run's own
+-- limit: what it has done would be lost with it, and the next run would begin there again, and so on.
 create function mvsched.call_by_blocks(target mvsched.columns_target, out done bigint, out poisoned bigint)
   language plpgsql
   set search_path = pg_catalog, pg_temp as $$
 declare
   most  constant integer := 100000;
   block constant integer := 100;
-  until timestamptz := clock_timestamp() + interval '10 seconds';
+  until timestamptz := clock_timestamp() + least(interval '10 seconds', nullif(current_setting('statement_timeout'), '0')::interval / 2);
   ids   text[];
   later text[] := '{}'; -- has come meanwhile, or was left out by the function
   part  record;
@@ -3255,10 +3256,13 @@ $$;
 comment on function mvsched.resolve_source(oid, text) is
   'The plain view that a merge table is kept equal to: by its OID as long as it exists, which follows a rename, else by its name';
 
+-- Without JIT: where somebody has told the planner off some way to join, it takes these few rows of the catalog for so much work
+-- that it would compile the query, each time, for longer than everything else takes.
 create function mvsched.merge_columns(relation oid, source oid) returns text[]
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan as $$
+  set plan_cache_mode = force_generic_plan
+  set jit = off as $$
 declare
   odd    record;
   common text[];
@@ -3303,7 +3307,8 @@ comment on function mvsched.merge_columns(oid, oid) is
 create function mvsched.merge_equalities(relation oid, key text[]) returns text[]
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan as $$
+  set plan_cache_mode = force_generic_plan
+  set jit = off as $$
 begin
   return (
     select array_agg(format('operator(%I.%s)', n.nspname, o.oprname) order by wanted.position)

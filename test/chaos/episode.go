@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -23,19 +25,17 @@ type theme struct {
 	needs     need
 	sampled   bool // the tests have one of it: most kinds in one episode, since its beginning and its end take longest
 
-	// Of the soak: what it has instead of the others' views and workers.
-	views   []view
+	views []view        // beside the usual ones
+	alone bool          // without those
+	slots time.Duration // how far apart those of its views are; 0: a second
+
+	// Of the soak: what it has instead of the others' workers.
 	staff   [][]string
 	prepare []string // statements
 }
 
 // interval is how far apart the slots of the theme's views are.
-func (t *theme) interval() time.Duration {
-	if t.views != nil {
-		return 10 * time.Second
-	}
-	return time.Second
-}
+func (t *theme) interval() time.Duration { return cmp.Or(t.slots, time.Second) }
 
 func themes() []*theme {
 	network, process, backend, server, database := networkFaults(), processFaults(), backendFaults(), serverFaults(), databaseFaults()
@@ -48,17 +48,19 @@ func themes() []*theme {
 		{name: "backend", kinds: backend, injectors: 20},
 		{name: "server", kinds: server, injectors: 1, calm: time.Second},
 		{name: "database", kinds: database, injectors: 8},
-		{name: "mixed", kinds: slices.Concat(network, process, backend, others), injectors: 24, sampled: true},
+		{name: "mixed", kinds: slices.Concat(network, process, backend, others), injectors: 24, views: theTargets(), sampled: true},
 		{name: "everything", kinds: slices.Concat(network, process, backend, others, server), injectors: 12},
 		{name: "backend", kinds: backend, injectors: 20},
 		{name: "network", kinds: network, injectors: 24},
+		{name: "kinds", kinds: slices.Concat(network, process, backend, others), injectors: 24, views: theTargets(), alone: true},
+		{name: "kinds", kinds: slices.Concat(network, process, backend, others, server), injectors: 12, views: theTargets(), alone: true},
 		{name: "pooler", kinds: slices.Concat(poolerFaults(), network, process, others), injectors: 8, calm: 200 * time.Millisecond, needs: aPooler},
 		{name: "clock", kinds: clock, injectors: 6, calm: 50 * time.Millisecond, needs: clocks},
 		{name: "storage", kinds: storageFaults(), injectors: 1, lone: true, needs: disks},
 		{name: "standby", kinds: standbyFaults(), injectors: 1, lone: true, needs: aStandby},
 		{name: "loss", kinds: lossFaults(), injectors: 1, lone: true, needs: networks},
 		{name: soakTheme, kinds: soakKinds(network, process, backend, server, others), injectors: 2, calm: time.Second, needs: endurance,
-			views: soakViews(), staff: soakStaff, prepare: soakHistory},
+			views: soakViews(), alone: true, slots: 10 * time.Second, staff: soakStaff, prepare: soakHistory},
 		{name: "recovery", kinds: slices.Concat(network, process, backend, server), injectors: 1, lone: true},
 		{name: "planner", kinds: slices.Concat(planner, planner, planner, process[:1]), injectors: 2, calm: time.Second},
 	}
@@ -97,7 +99,9 @@ type episode struct {
 	readings   [][]reading
 	claims     int
 	successes  int
-	results    map[int64]string
+	reads      atomic.Int64     // of what is never to be torn
+	results    map[int64]string // of executions
+	targets    map[int64]string // what each of them was of
 
 	logNeedNotHave bool // any refreshes: in a test of the oracle
 }
@@ -198,6 +202,10 @@ func (e *episode) lookAt(pid uint32) phase {
 		return "refreshing: just over"
 	case strings.HasPrefix(query, "refresh"):
 		return "refreshing: REFRESH"
+	case strings.Contains(query, "mvsched.merge("):
+		return "refreshing: MERGE"
+	case strings.Contains(query, "mvsched.materialize_batch("):
+		return "refreshing: batch"
 	case strings.Contains(query, "mvsched.settle") || strings.Contains(query, "synchronous_commit"):
 		return "refreshing: settle"
 	case strings.Contains(query, "begin"):
@@ -230,11 +238,12 @@ func (e *episode) awaitSuccess(l *link) bool {
 // run is the whole episode; the error is the harness's own.
 func (e *episode) run(ctx context.Context, storm time.Duration) error {
 	rng := rand.New(rand.NewPCG(e.seed, uint64(e.index)))
-	e.views, e.armory = theViews(), newArmory()
-	if e.theme.views != nil {
+	e.views, e.armory = slices.Concat(theViews(), e.theme.views), newArmory()
+	if e.theme.alone {
 		e.views = e.theme.views
 	}
 	e.exits, e.recoveries, e.results = map[string]int{}, map[string][]time.Duration{}, map[int64]string{}
+	e.targets = map[int64]string{}
 	ctx, e.lose = context.WithCancelCause(ctx)
 	defer e.lose(nil)
 	stormy, calm := context.WithCancel(ctx)
@@ -261,15 +270,21 @@ func (e *episode) run(ctx context.Context, storm time.Duration) error {
 	var watch sync.WaitGroup
 	watch.Go(func() { e.sample(watching) })
 	watch.Go(func() { e.watchSite(watching, absence) })
+	watch.Go(func() { e.read(watching) })
 	if e.theme.needs == endurance {
 		watch.Go(func() { e.watchSoak(stormy, storm) })
 	}
 
-	err := e.awaitRefreshes(ctx, e.now(), time.Minute)
+	err := e.awaitRefreshes(ctx, e.now(), 2*time.Minute)
+	var writing sync.WaitGroup
 	if err == nil {
+		if len(e.targetNames(kindColumns)) > 0 {
+			writing.Go(func() { e.write(stormy) })
+		}
 		e.storm(rng, storm)
 	}
 	calm()
+	writing.Wait()
 	began := e.now()
 	err = orElse(err, func() error { return e.mend(ctx) })
 	if err == nil {
@@ -365,8 +380,8 @@ func (e *episode) mend(ctx context.Context) error {
 	}
 	for _, v := range e.views {
 		statements = append(statements,
-			fmt.Sprintf(`alter materialized view if exists chaos.%[1]s_away rename to %[1]s`, v.name),
-			fmt.Sprintf(`alter materialized view chaos.%s owner to worker`, v.name))
+			fmt.Sprintf(`alter table if exists chaos.%[1]s_away rename to %[1]s`, v.name), // of views too
+			fmt.Sprintf(`alter table chaos.%s owner to worker`, v.name))
 		if v.unique {
 			statements = append(statements, v.createIndex())
 		}
@@ -390,7 +405,7 @@ func (e *episode) quietLimit() time.Duration {
 func (e *episode) awaitRefreshes(ctx context.Context, since time.Time, limit time.Duration) error {
 	var healthy []string
 	for _, v := range e.views {
-		if v.healthy {
+		if v.healthy && v.kind != kindColumns {
 			healthy = append(healthy, "chaos."+v.name)
 		}
 	}
@@ -401,8 +416,10 @@ func (e *episode) awaitRefreshes(ctx context.Context, since time.Time, limit tim
 		err := e.ask(`select coalesce(array_agg(v), '{}') from (
 			select v from unnest($1::text[]) v where not exists (select from chaos.refreshed r where r.view = v and r.began > $2)
 			union all
+			select v from unnest($3::text[]) v where chaos.backlog(v) > 0
+			union all
 			select format('%s (execution %s)', view_name, id) from mvsched.materialized_view_refresh_schedule_execution
-			where status = 'running' and started_at < $2) missing (v)`, []any{healthy, since}, &missing)
+			where status = 'running' and started_at < $2) missing (v)`, []any{healthy, since, e.targetNames(kindColumns)}, &missing)
 		if err == nil && len(missing) == 0 {
 			return nil
 		}

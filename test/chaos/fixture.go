@@ -2,9 +2,13 @@ package main
 
 import "fmt"
 
-// view is one of an episode's materialized views.
+// view is one of an episode's materialized views, or what it has in the place of one.
 type view struct {
 	name    string
+	kind    string // "": a materialized view
+	group   string // that it is refreshed with; "": by itself
+	lanes   int    // of columns
+	call    string // that materializes them; "": a query
 	query   string
 	unique  bool // has a unique index: refreshed concurrently
 	every   string
@@ -13,6 +17,9 @@ type view struct {
 }
 
 func (v view) create() []string {
+	if v.kind != "" {
+		return v.createTable()
+	}
 	statements := []string{
 		fmt.Sprintf(`create materialized view chaos.%s as %s with no data`, v.name, v.query),
 		fmt.Sprintf(`alter materialized view chaos.%s owner to worker`, v.name),
@@ -28,9 +35,17 @@ func (v view) createIndex() string {
 }
 
 func (v view) schedule() string {
+	if v.kind != "" {
+		return v.scheduleOfTable()
+	}
 	return fmt.Sprintf(`insert into mvsched.materialized_view_refresh_schedule
-		(materialized_view_name, refresh_interval, maximum_execution_duration)
-		values ('chaos.%s', '%s', '%s')`, v.name, v.every, v.timeout)
+		(materialized_view_name, refresh_interval, maximum_execution_duration, refresh_group)
+		values ('chaos.%s', '%s', '%s', nullif('%s', ''))`, v.name, v.every, v.timeout, v.group)
+}
+
+// note lets the oracle's queries know of it.
+func (v view) note() string {
+	return fmt.Sprintf(`insert into chaos.target values ('chaos.%s', '%s', %d, nullif('%s', ''))`, v.name, v.kind, v.lanes, v.group)
 }
 
 // theViews are quick ones, most of them; some slow; some poisoned. Their contents say which transaction wrote them.
@@ -69,6 +84,7 @@ const setupBefore = `
 create schema chaos;
 grant usage on schema chaos to worker;
 alter schema chaos owner to worker;
+` + setupTargets + `
 
 -- A row for each refresh that committed, and none for any other: the view's own query writes it.
 create table chaos.refreshed (view text, xid bigint, pid integer, began timestamptz);
@@ -79,6 +95,9 @@ create function chaos.stamp(view text, shortest float8, longest float8) returns 
 declare
   xid bigint := pg_current_xact_id()::text::bigint;
 begin
+  if view like 'chaos.merge%' then
+    raise log 'refresh of %', view; -- of a view, REFRESH is in the log
+  end if;
   insert into chaos.refreshed values (view, xid,
     case when current_setting('application_name') like 'chaos%' then pg_backend_pid() else 0 end, clock_timestamp()); -- 0: by hand
   perform pg_sleep(shortest + (longest - shortest) * random());
@@ -107,18 +126,22 @@ create materialized view chaos.bystander as select chaos.stamp('chaos.bystander'
 const setupAfter = `
 create table chaos.ledger (
   seq bigint generated always as identity primary key, op text, id bigint, schedule bigint, view text, oid oid, slot timestamptz,
-  before text, after text, reason text, xid bigint, pid integer, at timestamptz default clock_timestamp());
+  before text, after text, reason text, xid bigint, pid integer, lane smallint default 0, refresh_group text, method text,
+  done bigint, data_as_of timestamptz, digest text, at timestamptz default clock_timestamp());
 create index on chaos.ledger (id);
+create index on chaos.ledger (xid);
 
 create function chaos.note() returns trigger
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   e record := case when tg_op = 'DELETE' then old else new end;
 begin
-  insert into chaos.ledger (op, id, schedule, view, oid, slot, before, after, reason, xid, pid)
+  insert into chaos.ledger (op, id, schedule, view, oid, slot, before, after, reason, xid, pid, lane, refresh_group, method, data_as_of, done, digest)
   values (tg_op, e.id, e.materialized_view_refresh_schedule_id, e.view_name, e.view_oid, e.scheduled_at,
           case when tg_op <> 'INSERT' then old.status end, case when tg_op <> 'DELETE' then new.status end, e.reason,
-          pg_current_xact_id()::text::bigint, pg_backend_pid());
+          pg_current_xact_id()::text::bigint, pg_backend_pid(), e.lane, e.refresh_group, e.method, e.data_as_of,
+          case when tg_op = 'UPDATE' then new.rows_done - coalesce(old.rows_done, 0) end,
+          case when e.method = 'merge' and e.status = 'succeeded' and tg_op = 'UPDATE' then chaos.digest(e.view_oid::regclass) end);
   return null;
 end
 $$;

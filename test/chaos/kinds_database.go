@@ -89,14 +89,18 @@ func (f *fault) view() view { return f.episode.views[f.victim%len(f.episode.view
 
 // lockView holds a lock that a refresh conflicts with. LOCK TABLE takes no materialized view; these do.
 func lockView(f *fault, _ *link, _ []byte) (bool, error) {
+	v := f.view()
 	statements := []string{
-		`alter materialized view chaos.%s set (fillfactor = 90)`, // access exclusive
-		`comment on materialized view chaos.%s is 'held'`,        // share update exclusive
+		`alter table chaos.%s set (fillfactor = 90)`,         // access exclusive
+		`comment on ` + v.relation() + ` chaos.%s is 'held'`, // share update exclusive
 		`analyze chaos.%s`,     // the same
 		`select from chaos.%s`, // access share, which only a plain refresh minds
 	}
+	if v.kind != "" {
+		statements = append(statements, `lock table chaos.%s in share mode`, `select from chaos.%s where id % 3 = 0 for update`)
+	}
 	return false, f.inSession(f.between(100*time.Millisecond, 7*time.Second),
-		fmt.Sprintf(statements[f.victim/7%len(statements)], f.view().name))
+		strings.ReplaceAll(statements[f.victim/7%len(statements)], "%s", v.name))
 }
 
 func holdSchedule(f *fault, _ *link, _ []byte) (bool, error) {
@@ -111,7 +115,11 @@ func holdExecution(f *fault, _ *link, _ []byte) (bool, error) {
 }
 
 func recreateView(f *fault, _ *link, _ []byte) (bool, error) {
-	return false, f.inSession(0, append([]string{`drop materialized view if exists chaos.` + f.view().name}, f.view().create()...)...)
+	v := f.view()
+	if v.kind == kindColumns {
+		return false, errors.New("its rows are not to be had anywhere else")
+	}
+	return false, f.inSession(0, append([]string{`drop ` + v.relation() + ` if exists chaos.` + v.name}, v.create()...)...)
 }
 
 func recreateIndex(f *fault, _ *link, _ []byte) (bool, error) {
@@ -128,29 +136,33 @@ func recreateIndex(f *fault, _ *link, _ []byte) (bool, error) {
 
 func renameView(f *fault, _ *link, _ []byte) (bool, error) {
 	name := f.view().name
-	err := f.inSession(f.between(0, 300*time.Millisecond), fmt.Sprintf(`alter materialized view chaos.%s rename to %s_away`, name, name))
+	err := f.inSession(f.between(0, 300*time.Millisecond), fmt.Sprintf(`alter table chaos.%s rename to %s_away`, name, name))
 	if err != nil {
 		return false, err
 	}
 	f.episode.pause(f.between(0, 2*time.Second))
 	return false, f.episode.insist(func() error {
-		return f.inSession(0, fmt.Sprintf(`alter materialized view if exists chaos.%s_away rename to %s`, name, name))
+		return f.inSession(0, fmt.Sprintf(`alter table if exists chaos.%s_away rename to %s`, name, name))
 	})
 }
 
 func changeOwner(f *fault, _ *link, _ []byte) (bool, error) {
 	name := f.view().name
-	if err := f.inSession(0, fmt.Sprintf(`alter materialized view chaos.%s owner to postgres`, name)); err != nil {
+	if err := f.inSession(0, fmt.Sprintf(`alter table chaos.%s owner to postgres`, name)); err != nil {
 		return false, err
 	}
 	f.episode.pause(f.between(100*time.Millisecond, 2*time.Second))
 	return false, f.episode.insist(func() error {
-		return f.inSession(0, fmt.Sprintf(`alter materialized view if exists chaos.%s owner to worker`, name))
+		return f.inSession(0, fmt.Sprintf(`alter table if exists chaos.%s owner to worker`, name))
 	})
 }
 
 func refreshByHand(f *fault, _ *link, _ []byte) (bool, error) {
-	return false, f.inSession(0, `refresh materialized view chaos.`+f.view().name)
+	v := f.view()
+	if v.group != "" {
+		return false, errors.New("then it is of another instant than its siblings")
+	}
+	return false, f.inSession(0, v.byHand())
 }
 
 func rescheduleView(f *fault, _ *link, _ []byte) (bool, error) {

@@ -121,8 +121,8 @@ func chaos(ctx context.Context, o options) (*tally, error) {
 		if err := t.save(o.tally); err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(os.Stderr, "episode %d %s: %d faults of %d, %d claims, %d refreshes, all well after %s, %d violations, %s; exits %v\n",
-			i, e.theme.name, len(e.landings), e.drawn, e.claims, e.successes, e.quiet.Round(10*time.Millisecond), len(e.violations),
+		fmt.Fprintf(os.Stderr, "episode %d %s: %d faults of %d, %d claims, %d refreshes, %d reads, all well after %s, %d violations, %s; exits %v\n",
+			i, e.theme.name, len(e.landings), e.drawn, e.claims, e.successes, e.reads.Load(), e.quiet.Round(10*time.Millisecond), len(e.violations),
 			time.Since(began).Round(time.Second), e.exits)
 		for _, v := range e.violations {
 			fmt.Fprintf(os.Stderr, "  VIOLATION %s\n", strings.ReplaceAll(v, "\n", "\n    "))

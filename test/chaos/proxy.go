@@ -215,8 +215,10 @@ func (l *link) sendOn(batch [][]byte, kind purpose) bool {
 			}
 			return !f.strike(l, all[len(half):]) && l.write(all[len(half):])
 		}
-		if f := l.proxy.armory.take(committed, settleSent); f != nil {
-			return l.sendInTwo(f, join(batch[:afterCommit(batch)]), join(batch[afterCommit(batch):]))
+		if at := afterCommit(batch); at < len(batch)-1 { // not of a batch of rows, which the Sync alone follows
+			if f := l.proxy.armory.take(committed, settleSent); f != nil {
+				return l.sendInTwo(f, join(batch[:at]), join(batch[at:]))
+			}
 		}
 	}
 	if !l.write(all) {

@@ -43,7 +43,8 @@ func (e *episode) checkLog(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	rows, err := conn.Query(ctx, `select coalesce(pid, 0), at from chaos.ledger where after = 'succeeded'`)
+	rows, err := conn.Query(ctx, `select coalesce(pid, 0), at from chaos.ledger
+		where after = 'succeeded' or op = 'UPDATE' and after = 'running'`)
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,9 @@ func (e *episode) checkLog(ctx context.Context, conn *pgx.Conn) error {
 	}
 	byView := map[string][]stretch{}
 	for _, s := range stretches {
-		byView[s.view] = append(byView[s.view], s)
+		if !e.hasLanes(s.view) {
+			byView[s.view] = append(byView[s.view], s)
+		}
 	}
 	for view, all := range byView {
 		sort.Slice(all, func(i, j int) bool { return all[i].start.Before(all[j].start) })
@@ -152,7 +155,7 @@ func stretchesOf(happenings []happening, now time.Time) (all []stretch) {
 }
 
 var (
-	refreshStatement = regexp.MustCompile(`^(?:execute <unnamed>|statement): refresh materialized view (?:concurrently )?(\S+)`)
+	refreshStatement = regexp.MustCompile(`^(?:(?:execute <unnamed>|statement): refresh materialized view (?:concurrently )?|refresh of )(\S+)`)
 	deadProcess      = regexp.MustCompile(`\(PID (\d+)\) was terminated by signal|\(PID (\d+)\) exited with`)
 )
 

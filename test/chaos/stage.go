@@ -27,7 +27,7 @@ func (e *episode) open(ctx context.Context) error {
 		}
 	}
 	for _, v := range e.views {
-		schedules = append(schedules, v.schedule())
+		schedules = append(schedules, v.schedule(), v.note())
 	}
 	if err := execute(ctx, e.server, e.database, schedules...); err != nil {
 		return err

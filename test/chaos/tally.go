@@ -20,10 +20,13 @@ type tally struct {
 	Drawn      int
 	Claims     int
 	Refreshes  int
-	Ends       map[string]int // of executions, by status
-	Exits      map[string]int // of processes
-	Stops      []float64      // seconds from a signal to the exit
-	Quiet      []float64      // seconds from the end of a storm until every view was refreshed
+	Ends       map[string]int            // of executions, by status
+	Targets    map[string]map[string]int // by what they are of, the ends of executions
+	Hit        map[string]int            // by that, the faults that have hit one
+	Reads      int64                     // of what must never be torn
+	Exits      map[string]int            // of processes
+	Stops      []float64                 // seconds from a signal to the exit
+	Quiet      []float64                 // seconds from the end of a storm until every view was refreshed
 	Recoveries map[string][]float64
 	Violations []string
 	Soak       string `json:",omitempty"` // what the last one has read
@@ -35,7 +38,7 @@ const noClaim = "no claim"
 func newTally(seed uint64) *tally {
 	return &tally{
 		Seeds: []uint64{seed}, Episodes: map[string]int{}, Landed: map[string]map[string]int{}, Results: map[string]map[string]int{},
-		Ends: map[string]int{}, Exits: map[string]int{}, Recoveries: map[string][]float64{},
+		Ends: map[string]int{}, Targets: map[string]map[string]int{}, Hit: map[string]int{}, Exits: map[string]int{}, Recoveries: map[string][]float64{},
 	}
 }
 
@@ -54,10 +57,15 @@ func (t *tally) add(e *episode) {
 			}
 		}
 		count(t.Results, l.kind, result, 1)
+		if target := e.targets[l.execution]; target != "" {
+			t.Hit[target]++
+		}
 	}
-	for _, result := range e.results {
+	for id, result := range e.results {
 		t.Ends[result]++
+		count(t.Targets, e.targets[id], result, 1)
 	}
+	t.Reads += e.reads.Load()
 	for exit, n := range e.exits {
 		t.Exits[exit] += n
 	}
@@ -144,6 +152,9 @@ func (t *tally) markdown() string {
 		quantiles(&b, "(the end of a storm, until every view was refreshed)", t.Quiet)
 		quantiles(&b, "(a signal, until the process has ended)", t.Stops)
 	}
+	if len(t.Targets) > 1 {
+		t.byTarget(&b)
+	}
 	if t.Soak != "" {
 		b.WriteString("\n### Soak\n\n" + t.Soak)
 	}
@@ -163,21 +174,35 @@ func quantiles(b *strings.Builder, name string, seconds []float64) {
 	fmt.Fprintf(b, "| %s | %d | %.2f | %.2f | %.2f |\n", name, len(sorted), at(0.5), at(0.99), sorted[len(sorted)-1])
 }
 
+// inShort counts ends of executions.
+func inShort(results map[string]int) (succeeded, abandoned, otherwise int) {
+	for result, n := range results {
+		switch {
+		case strings.HasPrefix(result, "succeeded"):
+			succeeded += n
+		case strings.HasPrefix(result, "abandoned"):
+			abandoned += n
+		case result != noClaim:
+			otherwise += n
+		}
+	}
+	return succeeded, abandoned, otherwise
+}
+
+// byTarget writes a row for each kind of what was materialized.
+func (t *tally) byTarget(b *strings.Builder) {
+	fmt.Fprintf(b, "\n### Kinds, %s reads\n\n| kind | faults that hit an execution | succeeded | abandoned | ended otherwise |\n|---|---:|---:|---:|---:|\n", thousands(int(t.Reads)))
+	for _, target := range slices.Sorted(maps.Keys(t.Targets)) {
+		succeeded, abandoned, otherwise := inShort(t.Targets[target])
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", target, thousands(t.Hit[target]), thousands(succeeded), thousands(abandoned), thousands(otherwise))
+	}
+}
+
 // summary writes a row for each fault, and one for each phase.
 func (t *tally) summary(b *strings.Builder) {
 	b.WriteString("| fault | hits | phases | succeeded | abandoned | ended otherwise | hit none |\n|---|---:|---:|---:|---:|---:|---:|\n")
 	row := func(name string, hits int, phases string, results map[string]int) {
-		var succeeded, abandoned, otherwise int
-		for result, n := range results {
-			switch {
-			case result == "succeeded":
-				succeeded += n
-			case strings.HasPrefix(result, "abandoned"):
-				abandoned += n
-			case result != noClaim:
-				otherwise += n
-			}
-		}
+		succeeded, abandoned, otherwise := inShort(results)
 		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s |\n", name, thousands(hits), phases, thousands(succeeded), thousands(abandoned),
 			thousands(otherwise), thousands(results[noClaim]))
 	}

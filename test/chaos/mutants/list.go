@@ -152,6 +152,11 @@ var mutants = []mutant{
 		pkg:   "./refresh", tests: "^TestServe$/^looks_when_a_grace_ends_while_all_its_slots_are_at_work$",
 	},
 	{
+		name:  "what was passed over is left to the next slot, or to nobody",
+		edits: []edit{{"refresh/control.go", "if r.endless && r.passedOver {", "if false {"}},
+		pkg:   "./refresh", tests: "^TestServe$/^looks_again_for_what_it_has_passed_over_while_looks_take_long$",
+	},
+	{
 		name:  "the worker's clock",
 		edits: []edit{{"schedule/store.go", "	if s.Now == nil {\n		return nil\n	}\n", "	if s.Now == nil {\n		t := time.Now()\n		return &t\n	}\n"}},
 		pkg:   "./schedule", tests: "^TestTheDatabaseHasTheClock$",

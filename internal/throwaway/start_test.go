@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -88,7 +89,7 @@ func TestStart(t *testing.T) {
 			t.Errorf("the data directory belongs to uid %d, not to us", data)
 		}
 		if runtime.GOOS == "linux" {
-			if got := uidOf(t, filepath.Join("/proc", query(t, s.DSN("postgres"), "select pg_backend_pid()::text"))); got != data {
+			if got := uidOf(t, filepath.Join("/proc", strconv.Itoa(s.process.cmd.Process.Pid))); got != data {
 				t.Errorf("the server runs as uid %d, its data belong to %d", got, data)
 			}
 		}

@@ -3,6 +3,7 @@ package refresh_test
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,14 +101,16 @@ func TestDrain_calls_a_function_while_rows_come(t *testing.T) {
 	b.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, kind, columns_call, on_change)
 		values ('public.item', 'columns', 'public.fill_item()', true)`)
 	release := b.Hold(`select from public.item where id = 7 for update`)
-	go func() {
+	var released sync.WaitGroup
+	released.Go(func() {
 		b.Await("1", `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`)
 		b.Exec(`insert into public.item (id, x) select n, n::text from generate_series(11, 20) n`)
 		release()
-	}()
+	})
 	if done := b.runDue()["public.item"]; done.Status != schedule.Succeeded || *done.RowsInserted != 19 {
 		t.Errorf("it ended as %s (%s)", done.Status, text(done.ErrorMessage))
 	}
+	released.Wait()
 	b.drained()
 	b.Check("{3}", `select array_agg(id order by id) from public.item where materialized_at = '-infinity'`)
 }

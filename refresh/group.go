@@ -69,13 +69,14 @@ func (r *refresher) refreshGroup(ctx context.Context, conn *pgx.Conn, claims []s
 		return r.groupFailed(ctx, conn, claims, sent, err), false
 	}
 	if err != nil { // whoever looks at the schedules next settles it
-		leaveUsable(ctx, conn)
+		r.leaveUsable(ctx, conn)
 		r.log.Debug("the end of a refresh was not settled", "group", claims[0].Group, "error", err)
 	}
 	if sent.madeDue != nil {
 		r.floor.Lower(*sent.madeDue)
 	}
-	detached := context.WithoutCancel(ctx)
+	detached, done := outlast(ctx, r.late, recordTimeout)
+	defer done()
 	for _, claim := range claims {
 		execution, readErr := r.store.On(conn).Execution(detached, claim.ExecutionID)
 		if readErr != nil && conn.IsClosed() {

@@ -68,7 +68,7 @@ func (w *Worker) Serve(ctx context.Context, opts Serving) error {
 		views := &servedViews{worker: worker, ear: ear, database: database}
 		r := worker.newRun(work, views)
 		r.endless = true
-		defer r.watch.Stop()
+		defer r.close()
 		ear.tell = append(ear.tell, r)
 		servers = append(servers, &server{run: r, database: database})
 	}

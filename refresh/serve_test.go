@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,7 +39,7 @@ func (b *bundle) serve(opts refresh.Serving) *serving {
 	ctx, stop := context.WithCancel(b.Context())
 	s := &serving{bundle: b, stop: stop, log: &pgtest.Buffer{}, done: make(chan struct{})}
 	worker := *b.worker
-	worker.Log = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	worker.Log = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ready := make(chan struct{})
 	opts.Ready = func() { close(ready) }
 	go func() {
@@ -255,6 +256,25 @@ func TestServe(t *testing.T) {
 		b.Check("0", refreshing) // I9
 		b.Check("cancelled shutdown t 0", `select concat_ws(' ', e.status, e.reason, s.next_run_at <= now(), s.consecutive_failures)
 			from mvsched.materialized_view_refresh_schedule_execution e, mvsched.materialized_view_refresh_schedule s`)
+	})
+
+	t.Run("does_not_ask_for_long_how_a_refresh_ended_once_it_is_told_to_stop", func(t *testing.T) { // L4
+		b := setup(t)
+		b.Exec(`create table public.base as select 1 as id`)
+		b.view("a", "select id from public.base")
+		b.Hold(`lock table public.base`)
+		s := b.serve(refresh.Serving{})
+		b.enters()
+		var held sync.WaitGroup
+		held.Go(func() { b.Hold(`select from mvsched.materialized_view_refresh_schedule_execution for update`) })
+		b.Await("2", `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
+		b.Exec(`select pg_terminate_backend(pid) from pg_stat_activity where query like 'refresh%' and datname = current_database()`)
+		held.Wait() // so it is not to be known now, and half an hour is its time
+		pgtest.WaitFor(t, t.Context(), "it asks", func() bool { return strings.Contains(s.log.String(), "asks how it ended") })
+		s.stop()
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
 	})
 
 	t.Run("gives_each_queue_its_own_places", func(t *testing.T) { // L2

@@ -91,7 +91,9 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 	}
 	if !turn.settled && !conn.IsClosed() {
 		// The next claim would have settled the last refresh.
-		end.err = errors.Join(end.err, store.Settle(context.WithoutCancel(ctx)))
+		ctx, cancel := outlast(ctx, r.late, recordTimeout)
+		defer cancel()
+		end.err = errors.Join(end.err, store.Settle(ctx))
 	}
 	return end
 }
@@ -220,7 +222,9 @@ func (r *run) over(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, ex
 	}
 	r.janitor.hand(ctx, claim, execution)
 	if claim.Renamed && claim.ScheduleID != nil && !conn.IsClosed() {
-		if err := r.Store.On(conn).FollowRename(context.WithoutCancel(ctx), *claim.ScheduleID); err != nil {
+		ctx, cancel := outlast(ctx, r.late, recordTimeout)
+		defer cancel()
+		if err := r.Store.On(conn).FollowRename(ctx, *claim.ScheduleID); err != nil {
 			log.Warn("was renamed, and its schedule still bears the old name", "error", err)
 		}
 	}

@@ -22,6 +22,21 @@ const backstopDelay = 5 * time.Second
 // its end from being recorded.
 const recordTimeout = 10 * time.Second
 
+// latePatience is how long after the end of the refreshes, when the process has been told to stop, all that is still to be
+// recorded and asked may take together. A statement that is not answered then takes cancelPatience more.
+const latePatience = 2500 * time.Millisecond
+
+// outlast returns a context for what has to be done behind a refresh, whatever has ended that: it ends after its patience, and with
+// late, the run's.
+func outlast(ctx, late context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	stop := context.AfterFunc(late, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
 // savepoint lies between the lock on the execution row and everything that is the view's doing.
 const savepoint = "mvsched_refresh"
 
@@ -29,6 +44,7 @@ const savepoint = "mvsched_refresh"
 type refresher struct {
 	store *schedule.Store
 	log   *slog.Logger
+	late  context.Context // see run
 	floor *schedule.Floor
 
 	// blocker tells who was seen in the way of an execution, "" when nobody was.
@@ -61,7 +77,7 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 	}
 	sent, err := sendRefresh(limit, conn, claim, chosen)
 	if sent.committed && err != nil {
-		leaveUsable(ctx, conn)
+		r.leaveUsable(ctx, conn)
 	}
 	switch {
 	case !sent.committed:
@@ -105,7 +121,7 @@ func (r *refresher) failed(ctx context.Context, conn *pgx.Conn, claim schedule.C
 			return record, nil
 		}
 		r.log.Warn("recording the end of a refresh", "view", claim.View, "execution", claim.ExecutionID, "error", recordErr)
-		leaveUsable(ctx, conn)                                      // while its transaction stays open, nobody else can record the end either
+		r.leaveUsable(ctx, conn)                                    // while its transaction stays open, nobody else can record the end either
 		if conn.IsClosed() || ending.Status == schedule.Cancelled { // only by that transaction's age it may be a time limit
 			return r.awaitOutcome(ctx, claim, method, err, claim.Timeout+outcomeAfterTimeLimit)
 		}
@@ -277,7 +293,7 @@ func (r *refresher) endUnderLock(ctx context.Context, conn *pgx.Conn, claim sche
 func (r *refresher) endAllUnderLock(ctx context.Context, conn *pgx.Conn, claims []schedule.Claim, endings []schedule.Ending) (
 	[]schedule.Execution, error,
 ) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	ctx, cancel := outlast(ctx, r.late, recordTimeout)
 	defer cancel()
 	var back pipeline
 	back.queue(pass, `rollback to savepoint `+savepoint)
@@ -313,7 +329,7 @@ func (r *refresher) endAllUnderLock(ctx context.Context, conn *pgx.Conn, claims 
 func (r *refresher) endDetached(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, ending schedule.Ending) (
 	schedule.Execution, error,
 ) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	ctx, cancel := outlast(ctx, r.late, recordTimeout)
 	defer cancel()
 	if err := rollBack(ctx, conn); err != nil {
 		return schedule.Execution{}, err
@@ -333,8 +349,8 @@ func rollBack(ctx context.Context, conn *pgx.Conn) error {
 
 // leaveUsable ends what has failed behind a commit, or where the record of a failure was refused, since the next claim comes
 // over the same connection.
-func leaveUsable(ctx context.Context, conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+func (r *refresher) leaveUsable(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := outlast(ctx, r.late, recordTimeout)
 	defer cancel()
 	if rollBack(ctx, conn) != nil {
 		_ = conn.Close(ctx) // it is of no use to anybody
@@ -342,14 +358,12 @@ func leaveUsable(ctx context.Context, conn *pgx.Conn) {
 }
 
 // How long to go on asking for the outcome of a refresh whose connection was lost, and how often. A transaction that
-// still holds its row has its time limit; a server that does not answer gets as long as a restart may take. After a
-// shutdown there is no time for more than a look.
+// still holds its row has its time limit; a server that does not answer gets as long as a restart may take.
 const (
 	outcomeSoon           = 10 * time.Millisecond // a backend says goodbye before it lets go; doubled from look to look
 	outcomeInterval       = 200 * time.Millisecond
 	outcomeAfterTimeLimit = 15 * time.Second
 	outcomeNoAnswer       = 10 * time.Second
-	outcomeAfterShutdown  = 2 * time.Second
 )
 
 // awaitOutcome asks the execution row, over other connections, how a refresh ended whose connection was lost.
@@ -361,10 +375,8 @@ func (r *refresher) awaitOutcome(ctx context.Context, claim schedule.Claim, meth
 	if errors.As(cause, &pgErr) {
 		lost.ErrorName, lost.ErrorMessage = conditionName(pgErr.Code), pgErr.Message
 	}
-	if ctx.Err() != nil {
-		patience = outcomeAfterShutdown
-	}
-	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	r.log.Debug("lost the connection of a refresh, and asks how it ended", "view", claim.View, "execution", claim.ExecutionID, "error", cause)
+	wait, cancel := outlast(ctx, r.late, patience)
 	defer cancel()
 	answered := time.Now()
 	for interval := outcomeSoon; ; interval = min(2*interval, outcomeInterval) {

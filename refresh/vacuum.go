@@ -60,6 +60,7 @@ type janitor struct {
 	store  *schedule.Store
 	log    *slog.Logger
 	worker string
+	late   context.Context // see run
 
 	// roomy says that the pool has a connection to spare; otherwise all waits for the end of the run.
 	roomy bool
@@ -77,9 +78,9 @@ type janitor struct {
 	done    sync.WaitGroup
 }
 
-func newJanitor(w *Worker, log *slog.Logger) *janitor {
+func newJanitor(late context.Context, w *Worker, log *slog.Logger) *janitor {
 	return &janitor{
-		pool: w.Pool, store: w.Store, log: log, worker: w.Name, roomy: int(w.Pool.Config().MaxConns) >= max(w.Jobs, 1)+2,
+		pool: w.Pool, store: w.Store, log: log, worker: w.Name, late: late, roomy: int(w.Pool.Config().MaxConns) >= max(w.Jobs, 1)+2,
 		hurry: make(chan struct{}),
 	}
 }
@@ -237,7 +238,9 @@ func (j *janitor) clean(ctx, own context.Context, chore chore) {
 	if !conn.Conn().IsClosed() {
 		store = store.On(conn)
 	}
-	if err := store.RecordVacuum(context.WithoutCancel(ctx), record); err != nil {
+	ctx, cancel := outlast(ctx, j.late, recordTimeout)
+	defer cancel()
+	if err := store.RecordVacuum(ctx, record); err != nil {
 		log.Warn("was vacuumed, or not, without a record", "error", err)
 	}
 }

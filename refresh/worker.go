@@ -144,6 +144,8 @@ type source interface {
 type run struct {
 	*Worker
 	work       context.Context // of the refreshes; ends after the one of the claims where there is a grace
+	late       context.Context // of what is to be done behind them, whatever has ended them; ends a little after work
+	close      func()
 	source     source
 	refresher  refresher
 	janitor    *janitor
@@ -177,7 +179,7 @@ type activeRefresh struct {
 
 // once runs to the end of what there is to do.
 func (r *run) once(ctx context.Context) error {
-	defer r.watch.Stop()
+	defer r.close()
 	err := r.control(ctx)
 	return cmp.Or(err, r.janitor.finish(ctx)) // nothing of ours runs on after this
 }
@@ -194,11 +196,18 @@ func (r *run) result(ctx context.Context, err error) ([]schedule.Execution, erro
 // newRun prepares a run whose refreshes are cancelled when work ends.
 func (w *Worker) newRun(work context.Context, source source) *run {
 	log := cmp.Or(w.Log, slog.New(slog.DiscardHandler))
+	late, cancel := afterGrace(work, latePatience)
 	r := &run{
-		Worker: w, work: work, source: source, ended: make(chan slotEnd), progress: make(chan struct{}, 1),
+		Worker: w, work: work, late: late, source: source, ended: make(chan slotEnd), progress: make(chan struct{}, 1),
 		requests: make(chan struct{}, 1), active: map[int64]*activeRefresh{},
-		janitor: newJanitor(w, log), watch: time.NewTicker(watchInterval),
+		janitor: newJanitor(late, w, log), watch: time.NewTicker(watchInterval),
 	}
-	r.refresher = refresher{store: w.Store, log: log, floor: new(schedule.Floor), blocker: r.blocker, progress: r.progressed}
+	r.close = func() {
+		r.watch.Stop()
+		cancel()
+	}
+	r.refresher = refresher{
+		store: w.Store, log: log, late: late, floor: new(schedule.Floor), blocker: r.blocker, progress: r.progressed,
+	}
 	return r
 }

@@ -160,7 +160,7 @@ type Progress struct {
 const invalidateChunk = 5000
 
 const columnsTargetSQL = `
-select s.id, s.kind = 'columns', s.columns_list, coalesce(s.search_path, pg_catalog.current_setting('search_path'))
+select s.id, s.kind = 'columns', array_remove(s.columns_list, null), coalesce(s.search_path, pg_catalog.current_setting('search_path'))
   from mvsched.materialized_view_refresh_schedule s
  where s.id = $1`
 

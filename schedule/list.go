@@ -22,7 +22,7 @@ select s.id, coalesce(mvsched.view_name(v.oid), s.materialized_view_name),
        s.suspended_reason, s.consecutive_failures, extract(epoch from s.predicted_duration)::float8,
        extract(epoch from s.reachable_lag)::float8, s.kind, s.merge_source, s.merge_key, s.merge_window,
        extract(epoch from s.full_interval)::float8, s.refresh_group,
-       s.columns_query, s.columns_call, s.columns_list,
+       s.columns_query, s.columns_call, array_remove(s.columns_list, null),
        case when s.columns_query is not null then s.batch_rows end, case when s.columns_query is not null then s.lanes end
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here

@@ -143,7 +143,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a settling that failed leaves its transaction open",
-		edits: []edit{{transaction, "		leaveUsable(ctx, conn)\n", ""}},
+		edits: []edit{{transaction, "		r.leaveUsable(ctx, conn)\n", ""}},
 		pkg:   "./refresh", tests: "^TestSettlingBehindARefreshFails$",
 	},
 	{
@@ -155,6 +155,11 @@ var mutants = []mutant{
 		name:  "what was passed over is left to the next slot, or to nobody",
 		edits: []edit{{"refresh/control.go", "if r.endless && r.passedOver {", "if false {"}},
 		pkg:   "./refresh", tests: "^TestServe$/^looks_again_for_what_it_has_passed_over_while_looks_take_long$",
+	},
+	{
+		name:  "a worker that is told to stop goes on asking how a refresh ended",
+		edits: []edit{{transaction, "stop := context.AfterFunc(late, cancel)", "stop := func() bool { return true }"}},
+		pkg:   "./refresh", tests: "^TestServe$/^does_not_ask_for_long_how_a_refresh_ended_once_it_is_told_to_stop$",
 	},
 	{
 		name:  "the worker's clock",

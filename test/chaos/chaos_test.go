@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"os/exec"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
@@ -157,3 +159,21 @@ func TestStretches(t *testing.T) {
 }
 
 func itoa(at time.Time) string { return strconv.FormatInt(at.UnixMilli(), 10) }
+
+// A storm that was started with nohup hangs up on its workers all the same.
+func TestHangUpEnds(t *testing.T) {
+	signal.Ignore(syscall.SIGHUP)
+	t.Cleanup(func() { signal.Reset(syscall.SIGHUP) })
+	hangUpEnds()
+	cmd := exec.CommandContext(t.Context(), "sleep", "3")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGHUP {
+		t.Errorf("it %s, want it ended by the signal", cmd.ProcessState)
+	}
+}

@@ -52,6 +52,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	hangUpEnds()
 	if o.crowd > 0 {
 		table, err := crowd(ctx, o)
 		fmt.Println(table)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strings"
 	"sync"
@@ -37,7 +38,7 @@ type worker struct {
 	exited   chan struct{} // of cmd
 	signals  int           // that cmd was sent
 	quit     bool          // it was told to print where it is
-	stopped  time.Time     // when it was first told to end
+	stopped  time.Time     // when it was first told to end in a way that it can answer
 	frozen   int
 	thawed   time.Time
 	output   bytes.Buffer
@@ -181,10 +182,16 @@ func (w *worker) signal(s os.Signal) error {
 	}
 	w.signals++
 	w.quit = w.quit || s == syscall.SIGQUIT
-	if w.stopped.IsZero() {
+	if w.stopped.IsZero() && (s == syscall.SIGTERM || s == syscall.SIGINT) {
 		w.stopped = time.Now()
 	}
 	return nil
+}
+
+// hangUpEnds makes SIGHUP end the processes that are started from now on. Under nohup it is ignored, and so it is in all who
+// are started from there: a worker that was sent one would seem to take for ever to end.
+func hangUpEnds() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // what is handled is the default again in a child
 }
 
 // kill kills it and waits until it is dead.

@@ -10,8 +10,10 @@ import (
 )
 
 func TestWhoWaitsForALook(t *testing.T) {
-	s := newSite(t, web.Options{}).serve()
+	s := newSite(t, web.Options{})
 	s.view("a", "1 hour")
+	s.serve()
+	s.await("the first look waits for nobody", func() bool { return s.statements.seen.Load() == 1 })
 	if status, body, _ := s.get("/"); status != http.StatusOK || !strings.Contains(body, "public.a") {
 		t.Fatalf("the first page: %d %s", status, body)
 	}

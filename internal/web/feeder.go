@@ -50,8 +50,9 @@ func newFeeder(log *slog.Logger) *feeder {
 	}
 }
 
-// run looks until ctx ends.
+// run looks until ctx ends. The first look reads a whole day, and is not left to the first who comes.
 func (f *feeder) run(ctx context.Context) {
+	f.ask()
 	for {
 		timer := time.NewTimer(f.untilNext())
 		select {

@@ -75,15 +75,17 @@ select r.rolsuper, current_setting('server_version_num')::integer
  where r.rolname = current_user`
 
 // A table is written as us, with its triggers, and so are the functions called of the view that it is kept equal to.
+//
+// The names last: to put 2,000 together takes 35 ms, and few views have no schedule.
 const foreignViewsSQL = `
 select count(*)
   from mvsched.materialization m
  cross join (select r.oid from pg_catalog.pg_roles r where r.rolname = current_user) me
   left join pg_catalog.pg_class source on source.oid = m.source
  where (m.relowner <> me.oid or source.relowner <> me.oid)
-   and (mvsched.view_name(m.oid) = any ($1::text[])
-        or exists (select from mvsched.materialized_view_refresh_schedule s
-                    where s.view_oid = m.oid and s.database_identity = (select mvsched.database_identity())))`
+   and (exists (select from mvsched.materialized_view_refresh_schedule s
+                 where s.view_oid = m.oid and s.database_identity = (select mvsched.database_identity()))
+        or mvsched.view_name(m.oid) = any ($1::text[]))`
 
 // CheckSuperuser returns nil when the role is no superuser. A superuser who refreshes a view runs its owner's query;
 // servers without the fixes named in Vulnerable let that owner's code run as the superuser. Beside the views that have

@@ -53,7 +53,12 @@ select s.kind, mvsched.relation_name(c.oid), extract(epoch from s.maximum_execut
        case when s.refresh_group is not null then format('is in group %s, and only materialized views can be', quote_ident(s.refresh_group))
             when c.relrowsecurity then 'has row security, which a materialized view cannot have'
             when exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and not t.tgisinternal)
-            then 'has triggers, which a materialized view cannot have' end
+            then 'has triggers, which a materialized view cannot have'
+            when exists (select from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype in ('c', 'f', 'x'))
+            then 'has constraints, which a materialized view cannot have'
+            when exists (select from pg_catalog.pg_publication_rel p where p.prrelid = c.oid)
+            then 'is in a publication, which a materialized view cannot be' end,
+       ` + unkeptSQL + `
   from mvsched.materialized_view_refresh_schedule s
   join pg_catalog.pg_class c on c.oid = s.view_oid and mvsched.can_be(c.relkind, s.kind)
  where s.id = $1 and s.database_identity = mvsched.database_identity()`
@@ -74,9 +79,9 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, opts ConvertO
 		var limit float64
 		var unique []string
 		var isKey, filled bool
-		var obstacle *string
+		var obstacle, unkept *string
 		key := opts.Key
-		err := tx.QueryRow(ctx, convertibleSQL, found.scheduleID, key).Scan(&kind, &c.View, &limit, &unique, &isKey, &filled, &obstacle)
+		err := tx.QueryRow(ctx, convertibleSQL, found.scheduleID, key).Scan(&kind, &c.View, &limit, &unique, &isKey, &filled, &obstacle, &unkept)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return &ViewError{View: view.String(), Err: ErrNoView}
@@ -88,6 +93,11 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, opts ConvertO
 			return &DefinitionError{Problem: c.View + " is no materialized view", Hint: "with --back a merge table becomes one again"}
 		case obstacle != nil:
 			return &DefinitionError{Problem: c.View + " " + *obstacle}
+		case unkept != nil:
+			return &DefinitionError{
+				Problem: c.View + " " + *unkept + ", which would be lost",
+				Hint:    "take it away, convert " + c.View + ", and put it back",
+			}
 		case !filled:
 			return &DefinitionError{Problem: c.View + " has never been filled", Hint: "`mvsched refresh` it first"}
 		case !opts.Back && (unique == nil || !isKey):

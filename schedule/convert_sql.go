@@ -165,6 +165,14 @@ select s.part, s.sql from statement s order by s.part, s.level, s.n, s.sub`
 // tells, and what of them no statement here would make again.
 const rebuildSQL = rebuiltSQL + `
 select mvsched.relation_name(c.oid), mvsched.usual_seconds(mvsched.relation_name(c.oid)),
+       ` + unkeptSQL + `
+  from rebuilt r
+  join pg_catalog.pg_class c on c.oid = r.oid
+ where r.level > 0
+ order by r.level, 1`
+
+// unkeptSQL is what the relation c has that no statement here would make again; null for nothing.
+const unkeptSQL = `
        case when exists (select from pg_catalog.pg_statistic_ext e where e.stxrelid = c.oid) then 'has extended statistics'
             when exists (select from pg_catalog.pg_seclabel l where l.objoid = c.oid and l.classoid = 'pg_catalog.pg_class'::regclass) then 'has a security label'
             when exists (select from pg_catalog.pg_depend d
@@ -172,12 +180,8 @@ select mvsched.relation_name(c.oid), mvsched.usual_seconds(mvsched.relation_name
             when c.reltablespace <> 0 or exists (
                  select from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid
                   where i.indrelid = c.oid and x.reltablespace <> 0) then 'is in a tablespace of its own'
-            when am.amname <> current_setting('default_table_access_method') then 'has an access method of its own'
+            when (select am.amname from pg_catalog.pg_am am where am.oid = c.relam)
+                 <> current_setting('default_table_access_method') then 'has an access method of its own'
             when exists (select from pg_catalog.pg_attribute a
                           where a.attrelid = c.oid and a.attnum > 0 and (a.attoptions is not null or coalesce(a.attstattarget, -1) >= 0)) then 'has settings of its columns'
-       end
-  from rebuilt r
-  join pg_catalog.pg_class c on c.oid = r.oid
-  left join pg_catalog.pg_am am on am.oid = c.relam
- where r.level > 0
- order by r.level, 1`
+       end`

@@ -83,7 +83,9 @@ func TestCheckSuperuser_counts_all_that_is_materialized(t *testing.T) {
 // What the other kind cannot have would be gone, and row security with it what kept readers from each other's rows.
 func TestConvert_refuses_to_lose_something(t *testing.T) {
 	b := setup(t)
-	b.view("v", "1 hour")
+	b.Exec(`create materialized view public.v as select 1 as id, 2 as n`)
+	b.Exec(`create unique index on public.v (id)`)
+	b.Schedule("public.v", "1 hour")
 	refuses := func(back bool, change, undo, problem string) {
 		t.Helper()
 		b.Exec(change)
@@ -96,9 +98,14 @@ func TestConvert_refuses_to_lose_something(t *testing.T) {
 	}
 	refuses(false, `update mvsched.materialized_view_refresh_schedule set refresh_group = 'g'`,
 		`update mvsched.materialized_view_refresh_schedule set refresh_group = null`, "is in group g")
+	refuses(false, `create statistics public.st on id, n from public.v`, `drop statistics public.st`, "has extended statistics")
+	refuses(false, `alter materialized view public.v alter id set statistics 500`, `alter materialized view public.v alter id set statistics -1`,
+		"has settings of its columns")
 	if err := b.convert(false); err != nil {
 		t.Fatal(err)
 	}
+	refuses(true, `alter table public.v add constraint positive check (id > 0)`, `alter table public.v drop constraint positive`, "has constraints")
+	refuses(true, `create publication p for table public.v`, `drop publication p`, "is in a publication")
 	refuses(true, `alter table public.v enable row level security`, `alter table public.v disable row level security`, "has row security")
 	b.Exec(`create function public.f() returns trigger language plpgsql as 'begin return null; end'`)
 	refuses(true, `create trigger tr after insert on public.v execute function public.f()`, `drop trigger tr on public.v`, "has triggers")

@@ -169,3 +169,23 @@ func TestDrain_forgets_fills_with_their_query(t *testing.T) {
 	b.set("item", `columns_query = null, columns_call = 'pg_sleep(0)'`)
 	b.Check("false", `select mvsched.has_work(id, view_oid) from mvsched.materialized_view_refresh_schedule`)
 }
+
+// A condition that fails, at a row or since its column is gone, does not end every run from then on.
+func TestDrain_past_a_condition_that_fails(t *testing.T) {
+	b := setup(t)
+	b.items(10)
+	b.columns(itemQuery)
+	b.set("item", `batch_rows = 2`)
+	b.runDue()
+	for condition, computed := range map[string]string{`1 / (id - 5) > 5`: "{5}", `gone > 1`: "{5,10}"} {
+		b.Exec(`update public.item set y = 0`)
+		b.Exec(`insert into mvsched.materialization_fill (materialized_view_refresh_schedule_id, columns, condition)
+			select id, '{y}', $1 from mvsched.materialized_view_refresh_schedule`, condition)
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now()`)
+		if executions := b.runDue(); len(executions) != 1 || executions["public.item"].Status != schedule.Succeeded {
+			t.Errorf("%s: %+v", condition, executions)
+		}
+		b.Check(computed, `select array_agg(id order by id) from public.item where y = id * 2 and id in (5, 10)`)
+		b.Check("0", `select count(*) from mvsched.materialization_fill`)
+	}
+}

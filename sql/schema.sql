@@ -1887,12 +1887,23 @@ begin
   end if;
   -- Not skip locked: a row that is passed over here would not come again. And it waits for who materializes a row by the
   -- query of before.
-  perform set_config('search_path', target.path, true);
-  execute format('select array(select t.%I::pg_catalog.text from %s t where %s and (%s'
-                 || E'\n) and t.materialized_at is distinct from ''-infinity'' for no key update)',
-                 target.key, target.name, keys.inside, coalesce(fill.condition, 'true'))
-     into ids;
-  perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  loop
+    begin
+      perform set_config('search_path', target.path, true);
+      execute format('select array(select t.%I::pg_catalog.text from %s t where %s and (%s'
+                     || E'\n) and t.materialized_at is distinct from ''-infinity'' for no key update)',
+                     target.key, target.name, keys.inside, coalesce(fill.condition, 'true'))
+         into ids;
+      perform set_config('search_path', 'pg_catalog, pg_temp', true);
+      exit;
+    exception when others or assert_failure then
+      perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+      if fill.condition is null or not coalesce(careful, true) or not (mvsched.blames_row(sqlstate) or sqlstate like '42%') then
+        raise;
+      end if;
+      fill.condition := null; -- which of these rows it means cannot be told: all of them, then, which makes none of them wrong
+    end;
+  end loop;
   if coalesce(careful, true) then
     select h.* into done, poisoned from mvsched.materialize_by_halves(target, ids) h;
   else

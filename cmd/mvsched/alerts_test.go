@@ -101,7 +101,7 @@ func TestOneStory(t *testing.T) {
 	}
 	db.Exec(`create table public.t as select 1 as n`)
 	db.Exec(`create materialized view public.v as select 1 / n as x from public.t`)
-	p.run([]int{0}, "add", "public.v", "--every", "1s", "--retries", "0", "--suspend-after", "2")
+	p.run([]int{0}, "add", "public.v", "--every", "2s", "--retries", "0", "--suspend-after", "2")
 	kill := serve()
 	serve()
 	port, err := freePort()
@@ -147,7 +147,7 @@ func TestOneStory(t *testing.T) {
 		}
 	}
 
-	// It is refreshed every second, until somebody's session holds its row.
+	// It is refreshed every two seconds, until somebody's session holds its row.
 	db.Await("true", `select count(*) >= 2 from mvsched.materialized_view_refresh_schedule_execution where status = 'succeeded'`)
 	hold, err := db.Pool.Begin(t.Context())
 	if err != nil {

@@ -152,7 +152,7 @@ func (s *Store) Forecast(ctx context.Context, opts ForecastOptions) (Forecast, e
 		if m.views, err = rowsOf(ctx, tx, scanSimulated, forecastSQL); err != nil {
 			return err
 		}
-		nodes, err := readNodes(ctx, tx)
+		nodes, err := readNodes(ctx, tx, false)
 		if err != nil {
 			return err
 		}
@@ -180,8 +180,8 @@ func (s *Store) Forecast(ctx context.Context, opts ForecastOptions) (Forecast, e
 	return m.forecast(), nil
 }
 
-func rowsOf[T any](ctx context.Context, tx pgx.Tx, scan pgx.RowToFunc[T], sql string) ([]T, error) {
-	rows, err := tx.Query(ctx, sql)
+func rowsOf[T any](ctx context.Context, tx pgx.Tx, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+	rows, err := tx.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -246,6 +246,37 @@ func TestOrder(t *testing.T) {
 		b.Check("0", `select count(*) from mvsched.materialized_view_graph`)
 	})
 
+	// A changed catalog is no reason to read thousands of histories, nor to write what is as it was.
+	t.Run("what_has_changed_is_written", func(t *testing.T) {
+		b := setup(t)
+		b.chain("a", "b")
+		b.view("c", "1 hour")
+		takes := func(seconds int) {
+			b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
+				(materialized_view_refresh_schedule_id, view_name, view_oid, status, started_at, ended_at, method, data_as_of, refreshed_at)
+				select id, materialized_view_name, view_oid, 'succeeded', now(), now() + make_interval(secs => $1), 'plain', now(), now()
+				  from mvsched.materialized_view_refresh_schedule, generate_series(1, 5)`, seconds)
+		}
+		takes(3)
+		b.tend()
+		weights := func(want string) {
+			t.Helper()
+			b.Check(want, `select string_agg(concat_ws(' ', view_oid::regclass, path_seconds, seconds), ', ' order by view_oid)
+				from mvsched.materialized_view_graph`)
+		}
+		weights("public.a 6 3, public.b 3 3, public.c 3 3")
+		written := b.Value(`select array_agg(ctid order by view_oid) from mvsched.materialized_view_graph`)
+		takes(30)
+		b.Exec(`create materialized view public.d as select id from public.c`)
+		b.tend()
+		weights("public.a 6 3, public.b 3 3, public.c 6 3, public.d 3")
+		b.Check("2", `select count(*) from mvsched.materialized_view_graph where ctid = any ($1::tid[])`, written)
+		if err := b.store.Arrange(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		weights("public.a 60 30, public.b 30 30, public.c 60 30, public.d 30")
+	})
+
 	t.Run("the_longest_chain_goes_first", func(t *testing.T) {
 		b := setup(t)
 		b.view("alone", "1 hour")

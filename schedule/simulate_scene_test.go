@@ -67,7 +67,7 @@ func dueIn(d time.Duration) func(*simulated) {
 func (s *scene) starts() (Forecast, string) {
 	var weights []weight
 	for _, v := range s.views {
-		weights = append(weights, weight{v.oid, v.scheduled, seconds(v.usual)})
+		weights = append(weights, weight{oid: v.oid, scheduled: v.scheduled, seconds: seconds(v.usual)})
 	}
 	slices.SortFunc(s.edges, func(a, b edge) int { return cmp.Or(cmp.Compare(a.parent, b.parent), cmp.Compare(a.child, b.child)) })
 	s.connect(arrange(s.edges, weights))

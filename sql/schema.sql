@@ -1098,6 +1098,7 @@ create table mvsched.materialized_view_graph (
   ancestors    oid[]            not null,
   cyclic       boolean          not null,
   path_seconds double precision not null default 0,
+  seconds      double precision,
   constraint materialized_view_graph_pkey primary key (view_oid)
 );
 comment on table mvsched.materialized_view_graph is
@@ -1107,6 +1108,7 @@ comment on column mvsched.materialized_view_graph.parents is 'The materialized v
 comment on column mvsched.materialized_view_graph.ancestors is 'Those that it waits for: parents, theirs, and so on; of a cycle only the ones with a lower OID, so that there is an order';
 comment on column mvsched.materialized_view_graph.cyclic is 'It is part of a cycle, which a replaced plain view can make';
 comment on column mvsched.materialized_view_graph.path_seconds is 'How long it and the longest chain of views behind it usually take: what is longest goes first';
+comment on column mvsched.materialized_view_graph.seconds is 'How long it usually takes by itself; null: there was no history';
 
 create table mvsched.catalog_state (
   singleton boolean     not null default true,

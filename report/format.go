@@ -9,26 +9,6 @@ import (
 	"github.com/mvsched/mvsched/schedule"
 )
 
-// span is a duration at a glance, two units at the most: 850ms, 1.2s, 45s, 4m48s, 3h2m, 5d.
-func span(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "-" + span(-d)
-	case d < time.Second:
-		return fmt.Sprintf("%dms", d.Milliseconds())
-	case d < 10*time.Second:
-		return fmt.Sprintf("%.1fs", d.Truncate(100*time.Millisecond).Seconds())
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < time.Hour:
-		return schedule.FormatDuration(d.Truncate(time.Second))
-	case d < schedule.Day:
-		return schedule.FormatDuration(d.Truncate(time.Minute))
-	default:
-		return schedule.FormatDuration(d.Truncate(time.Hour))
-	}
-}
-
 // age is a span in whole seconds: it goes on while one reads it.
 func age(d *time.Duration) string {
 	if d == nil {
@@ -40,7 +20,7 @@ func age(d *time.Duration) string {
 	if *d < time.Minute {
 		return fmt.Sprintf("%ds", *d/time.Second)
 	}
-	return span(*d)
+	return schedule.FormatSpan(*d)
 }
 
 // clockTime is an instant in the reader's time zone.
@@ -88,7 +68,7 @@ func took(e schedule.Execution) string {
 	if e.EndedAt == nil {
 		return "-"
 	}
-	return span(e.Duration())
+	return schedule.FormatSpan(e.Duration())
 }
 
 func dueSince(d schedule.Due) string {

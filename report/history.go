@@ -71,8 +71,8 @@ func (p Printer) trends(executions []schedule.Execution) error {
 	}
 	err := writeTable(p, []column[*trend]{
 		{head: "VIEW", cell: func(t *trend) string { return t.view }, gives: true, least: 20},
-		{head: "USUALLY", cell: func(t *trend) string { return span(t.usual()) }, right: true},
-		{head: "AT MOST", cell: func(t *trend) string { return span(t.longest) }, right: true},
+		{head: "USUALLY", cell: func(t *trend) string { return schedule.FormatSpan(t.usual()) }, right: true},
+		{head: "AT MOST", cell: func(t *trend) string { return schedule.FormatSpan(t.longest) }, right: true},
 		{head: "TREND", cell: p.sparkline},
 	}, views)
 	if err == nil && more > 0 {

@@ -123,7 +123,7 @@ func (line liveLine) text(now time.Time) string {
 	}
 	text := fmt.Sprintf("%s  refreshing for %s", line.view, age(&elapsed))
 	if line.usual != nil {
-		text += ", usually " + span(*line.usual)
+		text += ", usually " + schedule.FormatSpan(*line.usual)
 	}
 	return text
 }

@@ -59,10 +59,10 @@ func newCosts(runs []schedule.Execution) costs {
 	for view, s := range sums {
 		one := cost{
 			View: exact(view), Name: viewName(label(view)),
-			Runs: integerCell("runs", s.runs, grouped(int64(s.runs))), Total: secondsCell("total_seconds", &s.total, span(s.total)),
-			Mean: span(s.total / time.Duration(s.runs)), Longest: secondsCell("longest_seconds", &s.longest, span(s.longest)),
+			Runs: integerCell("runs", s.runs, grouped(int64(s.runs))), Total: secondsCell("total_seconds", &s.total, schedule.FormatSpan(s.total)),
+			Mean: schedule.FormatSpan(s.total / time.Duration(s.runs)), Longest: secondsCell("longest_seconds", &s.longest, schedule.FormatSpan(s.longest)),
 			Unchanged: integerCell("unchanged_runs", s.unchanged, grouped(int64(s.unchanged))),
-			Wasted:    secondsCell("unchanged_seconds", &s.wasted, span(s.wasted)),
+			Wasted:    secondsCell("unchanged_seconds", &s.wasted, schedule.FormatSpan(s.wasted)),
 			longest:   s.longest, wasted: s.wasted,
 		}
 		c.Slowest = append(c.Slowest, one)
@@ -141,7 +141,7 @@ func outcome(e schedule.Execution, at time.Time) string {
 		elapsed := max(at.Sub(e.StartedAt), 0)
 		return text + "running for " + age(&elapsed)
 	}
-	text += fmt.Sprintf("%s in %s", e.Status, span(e.Duration()))
+	text += fmt.Sprintf("%s in %s", e.Status, schedule.FormatSpan(e.Duration()))
 	if e.Status == schedule.Succeeded && e.RowsInserted != nil && e.RowsDeleted != nil {
 		return text + fmt.Sprintf(", +%d −%d", *e.RowsInserted, *e.RowsDeleted)
 	}

@@ -281,7 +281,7 @@ func newPageRow(id int, s schedule.Standing, at time.Time, thrift thrift) pageRo
 		ago := max(at.Sub(*last.EndedAt), 0)
 		r.Ended = instantCell("last.ended_at", last.EndedAt, age(&ago)+" ago")
 		took := last.Duration()
-		r.Took = secondsCell("last.duration_seconds", &took, span(took))
+		r.Took = secondsCell("last.duration_seconds", &took, schedule.FormatSpan(took))
 		if last.RowsInserted != nil && last.RowsDeleted != nil {
 			r.Inserted = integerCell("last.rows_inserted", *last.RowsInserted, "+"+grouped(*last.RowsInserted))
 			r.Deleted = integerCell("last.rows_deleted", *last.RowsDeleted, "−"+grouped(*last.RowsDeleted))
@@ -313,7 +313,7 @@ func newPageRun(s schedule.Standing, most int) *pageRun {
 	}
 	r := &pageRun{Elapsed: secondsCell("running.elapsed_seconds", s.RunningFor, age(s.RunningFor)), Usual: nothing}
 	if s.Usual != nil {
-		r.Usual = secondsCell("running.usual_seconds", s.Usual, span(*s.Usual))
+		r.Usual = secondsCell("running.usual_seconds", s.Usual, schedule.FormatSpan(*s.Usual))
 		if r.Bar = newBar(s.RunningFor, *s.Usual); r.Bar != nil {
 			r.Bar.Tone = toneRunning
 		}

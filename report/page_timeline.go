@@ -230,7 +230,7 @@ func newMark(tone tone, runs []schedule.Execution, from, at time.Time) mark {
 	if len(runs) > 1 {
 		m.Many = true
 		m.Title = fmt.Sprintf("%s to %s %d %s, %s in all", first.StartedAt.Local().Format("15:04"), last.StartedAt.Local().Format("15:04"),
-			len(runs), runWord(tone), span(total))
+			len(runs), runWord(tone), schedule.FormatSpan(total))
 	}
 	return m
 }

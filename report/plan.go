@@ -145,7 +145,7 @@ func usual(v schedule.ViewForecast) string {
 	if v.Usual == nil {
 		return "-"
 	}
-	return span(*v.Usual)
+	return schedule.FormatSpan(*v.Usual)
 }
 
 func problem(v schedule.ViewForecast) string {
@@ -159,7 +159,7 @@ func (p Printer) predictedRuns(f schedule.Forecast) error {
 	return table(p, f.Runs, []column[schedule.PredictedRun]{
 		{head: "START", cell: func(r schedule.PredictedRun) string { return clockTime(r.StartsAt) }},
 		{head: "VIEW", cell: func(r schedule.PredictedRun) string { return r.View }, gives: true},
-		{head: "TOOK", cell: func(r schedule.PredictedRun) string { return span(r.EndsAt.Sub(r.StartsAt)) }, right: true},
+		{head: "TOOK", cell: func(r schedule.PredictedRun) string { return schedule.FormatSpan(r.EndsAt.Sub(r.StartsAt)) }, right: true},
 		{head: "WAITS", cell: waits, gives: true},
 	})
 }
@@ -169,7 +169,7 @@ func waits(r schedule.PredictedRun) string {
 	var parts []string
 	add := func(d time.Duration, what string) {
 		if d >= 100*time.Millisecond {
-			parts = append(parts, span(d)+" for "+what)
+			parts = append(parts, schedule.FormatSpan(d)+" for "+what)
 		}
 	}
 	add(r.ForItself, "its last run")

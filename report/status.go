@@ -81,7 +81,7 @@ func lastRun(s schedule.Standing) string {
 	case s.Last == nil:
 		return "-"
 	case s.Last.Status == schedule.Succeeded:
-		return span(s.Last.Duration())
+		return schedule.FormatSpan(s.Last.Duration())
 	default:
 		return string(s.Last.Status)
 	}
@@ -111,7 +111,7 @@ func (p Printer) running(s schedule.Standing, cells int) string {
 			text = p.progress(*s.RunningFor, *s.RunningFor+*left, cells) + " " + text
 		}
 	} else if s.Usual != nil {
-		text += ", usually " + span(*s.Usual)
+		text += ", usually " + schedule.FormatSpan(*s.Usual)
 		if cells > 0 {
 			text = p.progress(*s.RunningFor, *s.Usual, cells) + " " + text
 		}

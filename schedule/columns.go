@@ -243,37 +243,6 @@ func (s *Store) columnsSchedule(ctx context.Context, table ViewName, columns []s
 	return id, path, nil
 }
 
-const conditionSQL = `
-select pg_catalog.format(E'select from %s t where (%s\n) and (array[%2$s\n])[1]', mvsched.relation_name(s.view_oid), $2::text)
-  from mvsched.materialized_view_refresh_schedule s
- where s.id = $1`
-
-// checkCondition has the server parse a condition, and nothing beside it: only one that is an expression whichever brackets
-// it stands in does not close them.
-func (s *Store) checkCondition(ctx context.Context, id int64, path, condition string) error {
-	ctx, cancel := withDeadline(ctx, "checking a condition")
-	defer cancel()
-	return s.transaction(ctx, func(tx pgx.Tx) error {
-		var sql string
-		if err := tx.QueryRow(ctx, conditionSQL, id, condition).Scan(&sql); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, setPathSQL, path); err != nil {
-			return err
-		}
-		_, err := tx.Prepare(ctx, "", sql)
-		var pgErr *pgconn.PgError
-		if errors.As(err, &pgErr) {
-			err = refusedColumns(pgErr)
-		}
-		var refused *DefinitionError
-		if errors.As(err, &refused) && refused.Hint == "" {
-			refused.Hint = "--where takes one boolean expression over the table's columns"
-		}
-		return err
-	})
-}
-
 // Rate is how many rows a second, and how long the rest will take at that; 0 where that is not known.
 func (p Progress) Rate(since time.Duration) (perSecond float64, left time.Duration) {
 	if p.Done == 0 || since <= 0 {

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -80,7 +82,8 @@ func (s *Store) Doctor(ctx context.Context) ([]Finding, error) {
 	return findings, nil
 }
 
-// check is one question to the database: a query behind viewsSQL of severity, view, message and fix.
+// check is one question to the database: a query behind viewsSQL of severity, view, message and fix. Durations in the last two
+// are seconds in marks, for writeDurations.
 type check struct {
 	name string
 	sql  string
@@ -89,7 +92,31 @@ type check struct {
 func (c check) scan(row pgx.CollectableRow) (Finding, error) {
 	f := Finding{Check: c.name}
 	err := row.Scan(&f.Severity, &f.View, &f.Message, &f.Fix)
+	f.Message = writeDurations(f.Message)
+	if f.Fix != nil {
+		fix := writeDurations(*f.Fix)
+		f.Fix = &fix
+	}
 	return f, err
+}
+
+// markedSeconds are those of a setting, or after a tilde those that were measured. No name of a view has such marks.
+var markedSeconds = regexp.MustCompile(`\x02(~?)([0-9.e+-]+)\x03`)
+
+// writeDurations writes the durations of a finding as they are written elsewhere, which SQL does not know.
+func writeDurations(text string) string {
+	return markedSeconds.ReplaceAllStringFunc(text, func(marked string) string {
+		parts := markedSeconds.FindStringSubmatch(marked)
+		seconds, err := strconv.ParseFloat(parts[2], 64)
+		switch {
+		case err != nil:
+			return parts[2]
+		case parts[1] != "":
+			return FormatSpan(duration(seconds))
+		default:
+			return FormatDuration(duration(seconds))
+		}
+	})
 }
 
 // backendPID is the process that the connection was told to be served by; 0 when the store does not know its connection.

@@ -248,10 +248,10 @@ select case when current_setting('server_version_num')::integer >= 170000 then '
 // The new interval leaves room: half as much again, in whole minutes from two minutes on.
 const intervalTooShortSQL = `
 select 'warning', s.name,
-       format('a refresh takes up to %s s, longer than the interval of %s s: slots are missed', round(usual.p95::numeric, 1),
-              round(extract(epoch from s.refresh_interval)::numeric, 1)),
+       format(e'a refresh takes up to \x02~%s\x03, longer than the interval of \x02%s\x03: slots are missed', usual.p95,
+              extract(epoch from s.refresh_interval)),
        format('mvsched set %s --every %s', s.word,
-              case when usual.p95 < 80 then ceil(usual.p95 * 1.5) || 's' else ceil(usual.p95 * 1.5 / 60) || 'm' end)
+              format(e'\x02%s\x03', case when usual.p95 < 80 then ceil(usual.p95 * 1.5) else 60 * ceil(usual.p95 * 1.5 / 60) end))
   from scheduled s
  cross join lateral (
         select percentile_cont(0.95) within group (order by e.seconds) as p95, count(*) as runs
@@ -309,10 +309,10 @@ select 'advice', child.name,
 // Before it writes, CONCURRENTLY sorts all rows that have no NULL to find duplicates among them, about half of its time.
 const duplicateCheckSQL = `
 select 'advice', s.name,
-       format('a concurrent refresh takes %s s, about half of it to look for duplicate rows. Rows with a NULL are not looked at: '
+       format(e'a concurrent refresh takes \x02~%s\x03, about half of it to look for duplicate rows. Rows with a NULL are not looked at: '
               'a column that is always NULL in the view''s query (null::boolean as no_duplicate_check) makes it 1.8 to 2.3 times '
               'as fast, and more work_mem may help; mvsched doctor --measure %s tells for this view. The price of the column: exact '
-              'duplicates of stored rows are dropped silently, instead of failing the refresh', round(usual.median::numeric, 1), s.word),
+              'duplicates of stored rows are dropped silently, instead of failing the refresh', usual.median, s.word),
        null::text
   from scheduled s
  cross join lateral (
@@ -330,9 +330,9 @@ select 'advice', s.name,
 // Of a view that changes altogether, CONCURRENTLY deletes all rows and inserts them again, ten times the work of a new file.
 const mostlyRewrittenSQL = `
 select 'advice', s.name,
-       format('a concurrent refresh takes %s s and writes %s %% of the view''s rows anew', round(usual.median::numeric, 1),
+       format(e'a concurrent refresh takes \x02~%s\x03 and writes %s %% of the view''s rows anew', usual.median,
               round(100 * usual.changed::numeric))
-       || case when usual.plain is null then '; a plain one may take a tenth of that' else format('; plain ones took %s s', round(usual.plain::numeric, 1)) end
+       || case when usual.plain is null then '; a plain one may take a tenth of that' else format(e'; plain ones took \x02~%s\x03', usual.plain) end
        || format(', writes each row once and leaves none dead, but its readers wait for the end; mvsched doctor --measure %s tells more', s.word),
        format('mvsched set %s --strategy plain', s.word)
   from scheduled s
@@ -364,25 +364,25 @@ select 'error', s.name,
 // A fiftieth of max_lag is margin, so the new one leaves room.
 const lagOutOfReachSQL = `
 select 'warning', s.name,
-       format('its data gets up to %s s old, not %s s as max_lag says: its refresh and those of what it reads take so long. '
+       format(e'its data gets up to \x02%s\x03 old, not \x02%s\x03 as max_lag says: its refresh and those of what it reads take so long. '
               'Make them quicker, or allow it', round(extract(epoch from s.reachable_lag)::numeric, 1),
-              round(extract(epoch from s.max_lag)::numeric, 1)),
-       format('mvsched set %s --max-lag %ss', s.word, ceil(extract(epoch from s.reachable_lag) * 1.25))
+              extract(epoch from s.max_lag)),
+       format(e'mvsched set %s --max-lag \x02%s\x03', s.word, ceil(extract(epoch from s.reachable_lag) * 1.25))
   from scheduled s
  where s.oid is not null and s.reachable_lag > s.max_lag`
 
 // What is refreshed by a clock of its own does not heed the target of a view that reads it.
 const lagBehindParentSQL = `
 select 'warning', child.name,
-       format('its data is to be no older than %s s, and is never newer than that of %s, which ', round(target.seconds::numeric, 1), parent.name)
+       format(e'its data is to be no older than \x02%s\x03, and is never newer than that of %s, which ', target.seconds, parent.name)
        || case when p.id is null then 'nobody refreshes' when p.suspended_at is not null then 'is suspended'
                when p.paused_at is not null then 'is paused'
                when p.cron is not null then 'is refreshed by a clock of its own'
-               when p.refresh_delay is not null then format('is refreshed %s s after each run', round(extract(epoch from p.refresh_delay)::numeric, 1))
-               else format('is refreshed every %s s', round(extract(epoch from p.refresh_interval)::numeric, 1)) end,
-       case when p.id is null then format('mvsched add %s --max-lag %ss', parent.word, target.seconds)
+               when p.refresh_delay is not null then format(e'is refreshed \x02%s\x03 after each run', extract(epoch from p.refresh_delay))
+               else format(e'is refreshed every \x02%s\x03', extract(epoch from p.refresh_interval)) end,
+       case when p.id is null then format(e'mvsched add %s --max-lag \x02%s\x03', parent.word, target.seconds)
             when p.paused_at is not null or p.suspended_at is not null then 'mvsched resume ' || parent.word
-            else format('mvsched set %s --max-lag %ss', parent.word, target.seconds) end
+            else format(e'mvsched set %s --max-lag \x02%s\x03', parent.word, target.seconds) end
   from scheduled child
  cross join lateral (select extract(epoch from child.max_lag)::float8 as seconds) target
   join mvsched.materialized_view_dependency d on d.child = child.oid and d.parent <> d.child
@@ -398,9 +398,9 @@ select 'warning', child.name,
 // Who asks for the refreshes knows that they are asked for.
 const changesUnseenSQL = `
 select case when s.requested_at is null then 'warning' else 'advice' end, s.name,
-       format('changes of what it reads cannot be seen: %s; it is refreshed when somebody asks (mvsched.request_refresh) and %s s after '
-              'its last refresh only', array_to_string(o.obstacles, ', '), round(extract(epoch from s.max_staleness)::numeric, 1)),
-       format('mvsched set %s --every %ss', s.word, extract(epoch from s.max_staleness)::float8)
+       format(e'changes of what it reads cannot be seen: %s; it is refreshed when somebody asks (mvsched.request_refresh) and \x02%s\x03 after '
+              'its last refresh only', array_to_string(o.obstacles, ', '), extract(epoch from s.max_staleness)),
+       format(e'mvsched set %s --every \x02%s\x03', s.word, extract(epoch from s.max_staleness))
   from scheduled s
  cross join lateral (select mvsched.obstacles(mvsched.read_sources(s.oid)) as obstacles offset 0) o
  where s.on_change and s.oid is not null and cardinality(o.obstacles) > 0`

@@ -4,9 +4,9 @@ package schedule
 // longGroup.
 const groupLongSQL = `
 select 'warning', '',
-       format('group %s: its %s views take %s in one transaction. For as long it holds their locks, and VACUUM can remove no row '
+       format(e'group %s: its %s views take \x02~%s\x03 in one transaction. For as long it holds their locks, and VACUUM can remove no row '
               'anywhere in the database that was deleted meanwhile: make the queries cheaper, or the group smaller',
-              grouped.name, grouped.members, date_trunc('second', make_interval(secs => grouped.seconds))),
+              grouped.name, grouped.members, grouped.seconds),
        null::text
   from (select s.refresh_group as name, count(*) as members, max(usual.seconds) as seconds
           from scheduled s
@@ -20,8 +20,8 @@ select 'warning', '',
 // A group has one clock, the one of its first due member.
 const groupUnevenSQL = `
 select 'advice', s.name,
-       format('it asks to be refreshed every %s, and is with its group, %s, every %s: give it the same interval, or take it out of the group',
-              s.refresh_interval, s.refresh_group, quickest.refresh_interval),
+       format(e'it asks to be refreshed every \x02%s\x03, and is with its group, %s, every \x02%s\x03: give it the same interval, or take it out of the group',
+              extract(epoch from s.refresh_interval), s.refresh_group, extract(epoch from quickest.refresh_interval)),
        'mvsched set ' || s.word || ' --group '''''
   from scheduled s
   join (select x.refresh_group, min(x.refresh_interval) as refresh_interval

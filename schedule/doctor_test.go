@@ -103,11 +103,11 @@ func TestDoctorFindings(t *testing.T) {
 			arrange: trap + `; create table public.prices ()`,
 		},
 		{
-			check: "interval_too_short", severity: "warning", message: "longer than the interval of 10.0 s",
+			check: "interval_too_short", severity: "warning", message: "longer than the interval of 10s",
 			arrange: plain + `; {v every 10s}; {5 runs of 20 s, +1 -1}`, fix: "mvsched set public.v --every 30s",
 		},
 		{
-			check: "interval_too_short", severity: "warning", message: "longer than the interval of 10.0 s",
+			check: "interval_too_short", severity: "warning", message: "longer than the interval of 10s",
 			arrange: plain + `; {v every 10s}; {5 runs of 200 s, +1 -1}`, fix: "mvsched set public.v --every 5m",
 		},
 		{
@@ -136,7 +136,7 @@ func TestDoctorFindings(t *testing.T) {
 			arrange: plain + `; {v every 1h}; {5 runs of 3 s, +10 -10}`,
 		},
 		{
-			check: "mostly_rewritten", severity: "advice", message: "takes 3.0 s and writes 90 % of the view's rows anew; a plain one may",
+			check: "mostly_rewritten", severity: "advice", message: "takes 3.0s and writes 90 % of the view's rows anew; a plain one may",
 			arrange: plain + `; {v every 1h}; {5 runs of 3 s, +900 -900}`,
 			fix:     "mvsched set public.v --strategy plain",
 		},
@@ -147,19 +147,19 @@ func TestDoctorFindings(t *testing.T) {
 			fix: "mvsched resume public.v",
 		},
 		{
-			check: "max_lag_out_of_reach", severity: "warning", message: "up to 90.0 s old, not 60.0 s",
+			check: "max_lag_out_of_reach", severity: "warning", message: "up to 1m30s old, not 1m as",
 			arrange: plain + `; {v every 1h}; {v no older than 1 minute}; update mvsched.materialized_view_refresh_schedule set reachable_lag = '90 s'`,
-			fix:     "mvsched set public.v --max-lag 113s",
+			fix:     "mvsched set public.v --max-lag 1m53s",
 		},
 		{
-			check: "max_lag_behind_parent", severity: "warning", message: "public.v, which is refreshed every 3600.0 s", view: "public.child",
+			check: "max_lag_behind_parent", severity: "warning", message: "public.v, which is refreshed every 1h", view: "public.child",
 			arrange: plain + `; create materialized view public.child as select id from public.v; {child every 1h}; {child no older than 1 minute}; {v every 1h}`,
-			fix:     "mvsched set public.v --max-lag 60s",
+			fix:     "mvsched set public.v --max-lag 1m",
 		},
 		{
 			check: "max_lag_behind_parent", severity: "warning", message: "public.v, which nobody refreshes", view: "public.child",
 			arrange: plain + `; create materialized view public.child as select id from public.v; {child every 1h}; {child no older than 1 minute}`,
-			fix:     "mvsched add public.v --max-lag 60s",
+			fix:     "mvsched add public.v --max-lag 1m",
 		},
 		{
 			check: "max_lag_behind_parent", severity: "warning", message: "public.v, which is paused", view: "public.child",
@@ -171,13 +171,13 @@ func TestDoctorFindings(t *testing.T) {
 			check: "changes_unseen", severity: "warning", message: "function random()",
 			arrange: fmt.Sprintf(analyzed, "random()") + `; {v every 1h};
 				update mvsched.materialized_view_refresh_schedule set refresh_interval = null, on_change = true`,
-			fix: "mvsched set public.v --every 3600s",
+			fix: "mvsched set public.v --every 1h",
 		},
 		{
 			check: "changes_unseen", severity: "advice", message: "when somebody asks", // and somebody does
 			arrange: fmt.Sprintf(analyzed, "random()") + `; {v every 1h};
 				update mvsched.materialized_view_refresh_schedule set refresh_interval = null, on_change = true, requested_at = now()`,
-			fix: "mvsched set public.v --every 3600s",
+			fix: "mvsched set public.v --every 1h",
 		},
 		{
 			check: "queue_unserved", severity: "warning", message: "queue heavy: 1 views are due", view: "-",
@@ -186,12 +186,12 @@ func TestDoctorFindings(t *testing.T) {
 			fix: "mvsched run --queue heavy",
 		},
 		{
-			check: "group_long", severity: "warning", message: "group g: its 2 views take 00:06:40", view: "-",
+			check: "group_long", severity: "warning", message: "group g: its 2 views take 6m40s", view: "-",
 			arrange: plain + `; {v every 1h}; create materialized view public.w as select 1 as id; {w every 1h}; {5 runs of 400 s, +1 -1};
 				update mvsched.materialized_view_refresh_schedule set refresh_group = 'g'`,
 		},
 		{
-			check: "group_uneven", severity: "advice", message: "every 01:00:00, and is with its group, g, every 00:05:00",
+			check: "group_uneven", severity: "advice", message: "every 1h, and is with its group, g, every 5m",
 			arrange: plain + `; {v every 1h}; create materialized view public.w as select 1 as id; {w every 5m};
 				update mvsched.materialized_view_refresh_schedule set refresh_group = 'g'`,
 			fix: "mvsched set public.v --group ''",

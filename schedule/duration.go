@@ -150,3 +150,23 @@ func FormatDuration(d time.Duration) string {
 	}
 	return b.String()
 }
+
+// FormatSpan is a duration at a glance, two units at the most: 850ms, 1.2s, 45s, 4m48s, 3h2m, 5d.
+func FormatSpan(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "-" + FormatSpan(-d)
+	case d < time.Second:
+		return fmt.Sprintf("%dms", d.Milliseconds())
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1fs", d.Truncate(100*time.Millisecond).Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return FormatDuration(d.Truncate(time.Second))
+	case d < Day:
+		return FormatDuration(d.Truncate(time.Minute))
+	default:
+		return FormatDuration(d.Truncate(time.Hour))
+	}
+}

@@ -10,6 +10,9 @@ const WeightsSQL = weightsSQL
 
 var EdgesSettings = edgesSettings
 
+// IsAboutBrackets is for the test of messages that no test server has, in other languages.
+func IsAboutBrackets(condition, said string) bool { return isAboutBrackets(condition, said) }
+
 // CheckNames are the checks of views that doctor makes.
 func CheckNames() (names []string) {
 	for _, c := range checks {

@@ -42,7 +42,7 @@ select mvsched.merge_equalities(s.view_oid, s.merge_key) is not null or s.view_o
   from mvsched.materialized_view_refresh_schedule s
  where s.materialized_view_name = $1`
 
-// AddMerge schedules a table as a merge table: ErrNoView or ErrScheduled in a *ViewError, or a *DefinitionError, say what
+// AddMerge schedules a table as a merge table: ErrNoView (of its view) or ErrScheduled in a *ViewError, or a *DefinitionError, say what
 // is in the way. It is due at once.
 func (s *Store) AddMerge(ctx context.Context, table ViewName, merge Merge, settings Settings, ifNotExists bool) (int, error) {
 	var oid *int64
@@ -60,7 +60,7 @@ func (s *Store) AddMerge(ctx context.Context, table ViewName, merge Merge, setti
 	case scheduled:
 		return 0, &ViewError{View: table.String(), Err: ErrScheduled}
 	case oid == nil && !merge.Create:
-		return 0, &ViewError{View: table.String(), Err: ErrNoView}
+		return 0, &DefinitionError{Problem: fmt.Sprintf("table %s does not exist", *canonical), Hint: "name one that does, or have it made like the view: --create"}
 	case oid != nil && merge.Create:
 		return 0, &DefinitionError{Problem: fmt.Sprintf("%s exists already", *name), Hint: "leave --create out"}
 	case oid == nil:
@@ -134,6 +134,26 @@ func identifiers(names []string) string {
 		quoted[i] = pgx.Identifier{name}.Sanitize()
 	}
 	return strings.Join(quoted, ", ")
+}
+
+// refusedMerge is what the trigger has against the settings of a merge table, in terms of the flags; nil: it is something else.
+func refusedMerge(err error, settings Settings) error {
+	var pgErr *pgconn.PgError
+	switch {
+	case !errors.As(err, &pgErr):
+	case pgErr.ConstraintName == "merge_window_is_a_condition" && settings.MergeWindow != nil:
+		return noCondition("--window", *settings.MergeWindow, pgErr.Detail, pgErr.Hint)
+	case pgErr.ConstraintName == "merge_settings_are_for_merge_tables" && (settings.MergeWindow != nil || settings.FullEvery != nil):
+		flag := "--window"
+		if settings.MergeWindow == nil {
+			flag = "--full-every"
+		}
+		return &DefinitionError{
+			Problem: fmt.Sprintf("%s is for merge tables, and %s is none", flag, pgErr.Detail),
+			Hint:    "leave it out; `mvsched add TABLE --merge-from VIEW --key COLUMNS` makes a merge table",
+		}
+	}
+	return nil
 }
 
 // refusedDefinition is the error of the trigger that looks at a definition, for people; nil: it is another one.

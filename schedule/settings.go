@@ -131,12 +131,11 @@ func nullable[T ~string](s T) *T {
 // refusedSetting gives settings their names that only the server can judge, or only together with what is there already.
 func refusedSetting(err error, settings Settings) error {
 	var pgErr *pgconn.PgError
-	if refused := refusedDefinition(err); refused != nil && (settings.MergeWindow != nil || settings.merge != nil) {
+	if refused := refusedMerge(err, settings); refused != nil {
 		return refused
 	}
-	jitter := "as it is"
-	if settings.Jitter != nil {
-		jitter = FormatDuration(*settings.Jitter)
+	if refused := refusedDefinition(err); refused != nil && (settings.MergeWindow != nil || settings.merge != nil) {
+		return refused
 	}
 	switch {
 	case !errors.As(err, &pgErr):
@@ -152,13 +151,32 @@ func refusedSetting(err error, settings Settings) error {
 	case pgErr.Code == pgerrcode.InvalidParameterValue && settings.Timezone != nil:
 		return &InvalidError{What: "time zone", Value: *settings.Timezone, Problem: "the server does not know it"}
 	case pgErr.ConstraintName == "debounce_is_for_on_change" && settings.Debounce != nil:
-		return &InvalidError{What: "debounce", Value: FormatDuration(*settings.Debounce), Problem: "it is for --on-change"}
+		return notOnChange("--debounce", *settings.Debounce)
 	case pgErr.ConstraintName == "at_most_every_is_for_on_change" && settings.AtMostEvery != nil:
-		return &InvalidError{What: "at-most-every", Value: FormatDuration(*settings.AtMostEvery), Problem: "it is for --on-change"}
-	case pgErr.ConstraintName == "jitter_fits_the_interval":
+		return notOnChange("--at-most-every", *settings.AtMostEvery)
+	case pgErr.ConstraintName == "jitter_fits_the_interval" && settings.Jitter != nil:
 		return &InvalidError{
-			What: "jitter", Value: jitter, Problem: "it is longer than the interval or the lag", Hint: "shorten it with --jitter, or take it away: --jitter none",
+			What: "--jitter", Value: FormatDuration(*settings.Jitter), Problem: "it is longer than the interval or the lag",
+			Hint: "shorten it, or take it away: --jitter none",
 		}
+	case pgErr.ConstraintName == "jitter_fits_the_interval" && settings.Every != nil:
+		return shorterThanJitter("--every", *settings.Every)
+	case pgErr.ConstraintName == "jitter_fits_the_interval" && settings.MaxLag != nil:
+		return shorterThanJitter("--max-lag", *settings.MaxLag)
 	}
 	return err
+}
+
+func notOnChange(flag string, d time.Duration) error {
+	return &InvalidError{
+		What: flag, Value: FormatDuration(d), Problem: "it is for --on-change, and the schedule is another one",
+		Hint: "leave it out, or use --on-change",
+	}
+}
+
+func shorterThanJitter(flag string, d time.Duration) error {
+	return &InvalidError{
+		What: flag, Value: FormatDuration(d), Problem: "the jitter that the schedule has is longer",
+		Hint: "give a shorter one with --jitter, or take it away: --jitter none",
+	}
 }

@@ -3,7 +3,6 @@ package schedule
 import (
 	"fmt"
 	"strings"
-	"time"
 )
 
 // refreshCost is what the last successes of a view took and changed.
@@ -38,25 +37,14 @@ func (c refreshCost) reason() (Reason, bool) {
 		return Reason{}, false
 	}
 	var message strings.Builder
-	fmt.Fprintf(&message, "its concurrent refreshes take %s", roundly(*c.Takes))
+	fmt.Fprintf(&message, "its concurrent refreshes take %s", FormatSpan(duration(*c.Takes)))
 	if c.Changed != nil {
 		fmt.Fprintf(&message, " and write %s of its rows", percent(*c.Changed))
 	}
 	if c.Plain != nil {
-		fmt.Fprintf(&message, "; plain ones took %s", roundly(*c.Plain))
+		fmt.Fprintf(&message, "; plain ones took %s", FormatSpan(duration(*c.Plain)))
 	}
 	return Reason{Code: WhyCost, Message: message.String()}, true
-}
-
-// roundly is a time to two digits or so.
-func roundly(seconds float64) string {
-	d := duration(seconds)
-	for unit := 10 * time.Second; unit >= time.Millisecond; unit /= 10 {
-		if d >= 10*unit {
-			return FormatDuration(d.Round(unit))
-		}
-	}
-	return FormatDuration(max(d.Round(time.Millisecond), time.Millisecond))
 }
 
 // percent is a share for people.

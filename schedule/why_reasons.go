@@ -246,7 +246,7 @@ func (c circumstances) lag() Reason {
 	return Reason{
 		Code: WhyMaxLag,
 		Message: fmt.Sprintf("its data is to be no older than %s; its refresh is assumed to take up to %s",
-			FormatDuration(maxLag), FormatDuration(predicted.Round(time.Second/10))),
+			FormatDuration(maxLag), FormatSpan(predicted)),
 	}
 }
 

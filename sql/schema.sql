@@ -2077,7 +2077,7 @@ begin
     raise exception 'columns are materialized by a query or by a function: one of the two' using errcode = 'invalid_parameter_value';
   elsif new.columns_call is not null and new.lanes > 1 then
     raise exception 'a function chooses its rows itself, and two calls at the same time may choose the same ones'
-      using errcode = 'invalid_parameter_value', hint = 'Use one lane, or a query.';
+      using errcode = 'invalid_parameter_value', hint = 'Leave out --parallel (lanes is 1), or use a query: --from.';
   elsif new.skip_unchanged then
     raise exception 'columns are never skipped as unchanged: where nothing is to be done, nothing is'
       using errcode = 'invalid_parameter_value';
@@ -3346,20 +3346,22 @@ $$;
 comment on function mvsched.merge_equalities(oid, text[]) is
   'By which operators the columns of a key are equal: those of the unique index on them; null: there is no such index';
 
--- Only one that PostgreSQL takes for an expression whichever brackets it stands in is one, and does not close them.
+-- Only one that PostgreSQL takes for an expression whichever brackets it stands in is one, and does not close them. That of WHERE
+-- comes first: what the server says there speaks least of the brackets.
 create function mvsched.check_merge_window(relation oid, expression text) returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp as $$
 declare
   trial refcursor;
 begin
-  open trial for execute format(e'select 1 from %s where (array[%s\n])[1] limit 0', mvsched.relation_name(relation), expression);
-  close trial;
   open trial for execute format(e'select 1 from %s where (%s\n) limit 0', mvsched.relation_name(relation), expression);
   close trial;
+  open trial for execute format(e'select 1 from %s where (array[%s\n])[1] limit 0', mvsched.relation_name(relation), expression);
+  close trial;
 exception when others then -- a cancel is not among them
-  raise exception 'the window is no boolean expression over the columns of %: %', mvsched.relation_name(relation), sqlerrm
-    using errcode = 'syntax_error', hint = 'Functions and types that are not PostgreSQL''s own need their schema.';
+  raise exception 'the window is no boolean expression over the columns of %', mvsched.relation_name(relation)
+    using errcode = 'syntax_error', constraint = 'merge_window_is_a_condition', detail = sqlerrm,
+          hint = 'Functions and types that are not PostgreSQL''s own need their schema.';
 end
 $$;
 comment on function mvsched.check_merge_window(oid, text) is
@@ -3377,7 +3379,8 @@ begin
   if schedule.kind <> 'merge' then
     if num_nonnulls(schedule.merge_source, schedule.merge_key, schedule.merge_window, schedule.full_interval, schedule.next_full_at) > 0 then
       raise exception 'merge_source, merge_key, merge_window, full_interval and next_full_at are for a merge table'
-        using errcode = 'check_violation', hint = 'Set kind to merge.';
+        using errcode = 'check_violation', constraint = 'merge_settings_are_for_merge_tables',
+              detail = schedule.materialized_view_name, hint = 'Set kind to merge.';
     end if;
     schedule.merge_source_oid := null;
     return schedule;

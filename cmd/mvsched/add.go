@@ -59,7 +59,7 @@ A new schedule is due at once.`,
   mvsched add --all --schema cinema --every 1h`,
 		ValidArgsFunction: a.completeNewViews,
 	}
-	cmd.RunE = a.command(func(ctx context.Context, args []string) (err error) {
+	cmd.RunE = a.command(cmd, func(ctx context.Context, args []string) (err error) {
 		if opts.views, err = viewsOrAll(args, all); err != nil {
 			return err
 		}

@@ -49,11 +49,16 @@ type app struct {
 	grace *atomic.Int64 // how long what is running may go on after the first signal, in nanoseconds
 	began bool          // a command was found and its arguments were in order
 
+	formats map[*cobra.Command][]report.Format // that each command takes, for the shell to offer
+
 	monitors bool // it is check, which has exit codes of its own
 }
 
 func newApp(env environment) *app {
-	a := &app{environment: env, terminalOut: env.stdout, annotations: env.stderr, grace: new(atomic.Int64)}
+	a := &app{
+		environment: env, terminalOut: env.stdout, annotations: env.stderr, grace: new(atomic.Int64),
+		formats: map[*cobra.Command][]report.Format{},
+	}
 	if isTerminal(env.stderr) {
 		a.terminal = env.stderr
 	}
@@ -83,9 +88,6 @@ func run(args []string, env environment, extra ...func(*app) *cobra.Command) (co
 		root.AddCommand(newCmd(a))
 	}
 	root.SetArgs(args)
-	root.SetIn(a.stdin)
-	root.SetOut(a.stdout)
-	root.SetErr(a.stderr)
 	command, err := root.ExecuteContextC(ctx)
 	a.monitors = command.Name() == checkName
 	switch {
@@ -118,17 +120,18 @@ func (o *output) Write(p []byte) (int, error) {
 }
 
 // command wraps what a command does: what goes wrong before it is wrong use, what goes wrong in it is not.
-func (a *app) command(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
-	return a.commandIn([]report.Format{report.Table, report.JSON}, do)
+func (a *app) command(cmd *cobra.Command, do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return a.commandIn(cmd, []report.Format{report.Table, report.JSON}, do)
 }
 
 // listCommand is command for one that prints rows.
-func (a *app) listCommand(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
-	return a.commandIn(report.ListFormats(), do)
+func (a *app) listCommand(cmd *cobra.Command, do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return a.commandIn(cmd, report.ListFormats(), do)
 }
 
 // commandIn is command for one that has output formats of its own; the first one is its default.
-func (a *app) commandIn(formats []report.Format, do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+func (a *app) commandIn(cmd *cobra.Command, formats []report.Format, do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	a.formats[cmd] = formats
 	return func(cmd *cobra.Command, args []string) error {
 		a.began = true
 		if !cmd.Flags().Changed("output") {

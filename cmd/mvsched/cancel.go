@@ -25,7 +25,7 @@ when one succeeded first, which is said; 1 when nothing was running.`,
 		Args:              someViews,
 		ValidArgsFunction: a.completeViews,
 	}
-	cmd.RunE = a.listCommand(func(ctx context.Context, args []string) error {
+	cmd.RunE = a.listCommand(cmd, func(ctx context.Context, args []string) error {
 		views, err := parseViews(args)
 		if err != nil {
 			return err

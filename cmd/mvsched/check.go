@@ -51,7 +51,7 @@ A failing view is a WARNING while its data is younger than its --max-lag. Views 
 
 		ValidArgsFunction: a.completeViews,
 	}
-	cmd.RunE = a.commandIn([]report.Format{report.Text}, func(ctx context.Context, args []string) (err error) {
+	cmd.RunE = a.commandIn(cmd, []report.Format{report.Text}, func(ctx context.Context, args []string) (err error) {
 		if opts.views, err = parseViews(args); err != nil {
 			return err
 		}
@@ -110,10 +110,12 @@ type checkError struct{ code int }
 
 func (e *checkError) Error() string { return fmt.Sprintf("the check ended with %d", e.code) }
 
-// unknown is how check ends where it cannot tell: monitoring reads stdout, a person also the hint.
+// unknown is how check ends where it cannot tell: monitoring reads stdout, a person also the hint. Without a stdout all of it
+// is for stderr.
 func (a *app) unknown(problem, hint string) int {
-	_ = a.write(fmt.Sprintf("%s UNKNOWN - %s\n", report.CheckName, report.CheckText(problem)))
-	if hint != "" {
+	if err := a.write(fmt.Sprintf("%s UNKNOWN - %s\n", report.CheckName, report.CheckText(problem))); err != nil {
+		a.printError(problem, hint)
+	} else if hint != "" {
 		_, _ = fmt.Fprintf(a.stderr, "hint: %s\n", report.OneLine(hint))
 	}
 	a.annotate(report.AnnotateError, "mvsched check", problem, hint)

@@ -15,7 +15,7 @@ func TestCheckWithABug(t *testing.T) {
 	env := environment{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, getenv: func(string) string { return "" }}
 	code := run([]string{"bug"}, env, func(a *app) *cobra.Command {
 		cmd := &cobra.Command{Use: "bug"}
-		cmd.RunE = a.command(func(context.Context, []string) error {
+		cmd.RunE = a.command(cmd, func(context.Context, []string) error {
 			a.monitors = true
 			panic("the cat sat on the keyboard")
 		})

@@ -110,6 +110,14 @@ func (a *app) completeSettings(cmd *cobra.Command) {
 	})
 }
 
+// completeFormats offers the output formats that the command takes.
+func (a *app) completeFormats(cmd *cobra.Command, _ []string, _ string) (formats []string, _ cobra.ShellCompDirective) {
+	for _, format := range a.formats[cmd] {
+		formats = append(formats, string(format))
+	}
+	return formats, cobra.ShellCompDirectiveNoFileComp
+}
+
 // completeWith has it offer these values.
 func completeWith(cmd *cobra.Command, flag string, values ...string) {
 	register(cmd, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))

@@ -35,7 +35,7 @@ moment. --back undoes it.`,
 		Args:              oneView,
 		ValidArgsFunction: a.completeBy(completeViewsSQL, completeMergeSQL),
 	}
-	cmd.RunE = a.command(func(ctx context.Context, args []string) (err error) {
+	cmd.RunE = a.command(cmd, func(ctx context.Context, args []string) (err error) {
 		if opts.view, err = schedule.ParseViewName(args[0]); err != nil {
 			return err
 		}

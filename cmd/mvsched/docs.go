@@ -20,7 +20,7 @@ func newDocsCmd(a *app) *cobra.Command {
 		ValidArgs: formats,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 	}
-	cmd.RunE = a.command(func(_ context.Context, args []string) error {
+	cmd.RunE = a.command(cmd, func(_ context.Context, args []string) error {
 		commands := documented(cmd.Root())
 		if args[0] == "man" {
 			return a.write(manPage(commands))

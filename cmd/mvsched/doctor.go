@@ -47,7 +47,7 @@ nobody, and nothing remains of it. It takes the view's owner or a member of that
   mvsched doctor --measure cinema.sales_view --timeout 5m`,
 		Args: noArguments,
 	}
-	cmd.RunE = a.listCommand(func(ctx context.Context, _ []string) (err error) {
+	cmd.RunE = a.listCommand(cmd, func(ctx context.Context, _ []string) (err error) {
 		given := cmd.Flags().Changed
 		if !given("measure") {
 			if given("timeout") || given("allow-superuser") {

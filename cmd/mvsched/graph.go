@@ -23,7 +23,7 @@ full once, and elsewhere as "name …". -o mermaid and -o dot are for Markdown p
 		Args: noArguments,
 	}
 	formats := []report.Format{report.Text, report.Mermaid, report.Dot, report.JSON}
-	cmd.RunE = a.commandIn(formats, func(ctx context.Context, _ []string) error { return runGraph(ctx, a) })
+	cmd.RunE = a.commandIn(cmd, formats, func(ctx context.Context, _ []string) error { return runGraph(ctx, a) })
 	return cmd
 }
 

@@ -22,7 +22,7 @@ func newHistoryCmd(a *app) *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeViews,
 	}
-	cmd.RunE = a.listCommand(func(ctx context.Context, args []string) error {
+	cmd.RunE = a.listCommand(cmd, func(ctx context.Context, args []string) error {
 		views, err := parseViews(args)
 		if err != nil {
 			return err

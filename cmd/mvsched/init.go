@@ -22,7 +22,7 @@ It needs CREATE on the database and no superuser. With --print it writes the SQL
 run it once, in one transaction.`,
 		Args: noArguments,
 	}
-	cmd.RunE = a.command(func(ctx context.Context, _ []string) error {
+	cmd.RunE = a.command(cmd, func(ctx context.Context, _ []string) error {
 		if printSQL {
 			return a.write(sql.Schema)
 		}
@@ -60,7 +60,7 @@ func newUninstallCmd(a *app) *cobra.Command {
 The materialized views stay as they are.`,
 		Args: noArguments,
 	}
-	cmd.RunE = a.command(func(ctx context.Context, _ []string) error {
+	cmd.RunE = a.command(cmd, func(ctx context.Context, _ []string) error {
 		if !yes {
 			return &usageError{problem: "this removes all schedules and the whole history", hint: "say --yes to do it"}
 		}

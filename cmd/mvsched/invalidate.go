@@ -32,7 +32,7 @@ next run; this command returns at once.`,
 		Args:              oneView,
 		ValidArgsFunction: a.completeBy(completeColumnsSQL),
 	}
-	cmd.RunE = a.command(func(ctx context.Context, args []string) error {
+	cmd.RunE = a.command(cmd, func(ctx context.Context, args []string) error {
 		views, err := parseViews(args)
 		if err != nil {
 			return err

@@ -16,7 +16,7 @@ func newListCmd(a *app) *cobra.Command {
 		GroupID: groupSchedule,
 		Args:    noArguments,
 	}
-	cmd.RunE = a.listCommand(func(ctx context.Context, _ []string) error { return runList(ctx, a) })
+	cmd.RunE = a.listCommand(cmd, func(ctx context.Context, _ []string) error { return runList(ctx, a) })
 	return cmd
 }
 

@@ -28,7 +28,7 @@ func newPauseCmd(a *app) *cobra.Command {
 		Example:           `  mvsched pause --all --reason 'migration until Monday'`,
 		ValidArgsFunction: a.completeViews,
 	}
-	cmd.RunE = a.command(func(ctx context.Context, args []string) (err error) {
+	cmd.RunE = a.command(cmd, func(ctx context.Context, args []string) (err error) {
 		if opts.views, err = viewsOrAll(args, all); err != nil {
 			return err
 		}
@@ -64,7 +64,7 @@ func newResumeCmd(a *app) *cobra.Command {
 
 		ValidArgsFunction: a.completeViews,
 	}
-	cmd.RunE = a.command(func(ctx context.Context, args []string) error {
+	cmd.RunE = a.command(cmd, func(ctx context.Context, args []string) error {
 		views, err := viewsOrAll(args, all)
 		if err != nil {
 			return err

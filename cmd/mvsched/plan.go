@@ -34,7 +34,7 @@ changed, and no lock on a view is waited for.`,
   mvsched plan --for 1h --queue default=4,heavy=1 --runs`,
 		Args: noArguments,
 	}
-	cmd.RunE = a.listCommand(func(ctx context.Context, _ []string) error {
+	cmd.RunE = a.listCommand(cmd, func(ctx context.Context, _ []string) error {
 		given, err := durationFlag(true, "for", length, schedule.MaxDuration)
 		if err != nil {
 			return err

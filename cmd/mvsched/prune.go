@@ -21,7 +21,7 @@ becomes of its next slot, stays. ` + "`mvsched run`" + ` does the same once an h
 It deletes 1,000 rows a transaction, in nobody's way, and may be stopped at any time.`,
 		Args: noArguments,
 	}
-	cmd.RunE = a.command(func(ctx context.Context, _ []string) error { return runPrune(ctx, a) })
+	cmd.RunE = a.command(cmd, func(ctx context.Context, _ []string) error { return runPrune(ctx, a) })
 	return cmd
 }
 

@@ -29,7 +29,7 @@ Of several views each comes after those among them that it reads; where one of t
 		Args:              someViews,
 		ValidArgsFunction: a.completeViews,
 	}
-	cmd.RunE = a.listCommand(func(ctx context.Context, args []string) (err error) {
+	cmd.RunE = a.listCommand(cmd, func(ctx context.Context, args []string) (err error) {
 		if opts.views, err = parseViews(args); err != nil {
 			return err
 		}

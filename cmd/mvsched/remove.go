@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +20,7 @@ A refresh under way goes on and is recorded.`,
 		Args:              someViews,
 		ValidArgsFunction: a.completeViews,
 	}
-	cmd.RunE = a.command(func(ctx context.Context, args []string) error {
+	cmd.RunE = a.command(cmd, func(ctx context.Context, args []string) error {
 		views, err := parseViews(args)
 		if err != nil {
 			return err
@@ -35,5 +36,9 @@ func runRemove(ctx context.Context, a *app, views []schedule.ViewName) error {
 		return err
 	}
 	defer closePool(pool)
-	return store.Remove(ctx, views)
+	err = store.Remove(ctx, views)
+	if view := (*schedule.ViewError)(nil); errors.As(err, &view) && errors.Is(err, schedule.ErrNotScheduled) {
+		return &usageError{problem: view.Error(), hint: "there is nothing to remove; `mvsched list` shows what there is", err: err}
+	}
+	return err
 }

@@ -1,7 +1,12 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"strconv"
+
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/mvsched/mvsched/report"
 )
@@ -39,11 +44,14 @@ func newRootCmd(a *app) *cobra.Command {
 			return cmd.Help()
 		},
 	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
 	root.CompletionOptions.HiddenDefaultCmd = false
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.databaseURL, "database-url", "d", "", "the database: postgres://… or key=value pairs")
 	flags.StringVarP(&a.format, "output", "o", string(report.Table), "output format: table or json; for rows also jsonl, csv or markdown")
-	completeWith(root, "output", string(report.Table), string(report.JSON), string(report.JSONLines), string(report.CSV), string(report.Markdown))
+	register(root, "output", a.completeFormats)
 	flags.StringVar(&a.color, "color", colorAuto, "colours in tables: auto, always or never (auto: on a terminal, and NO_COLOR is not set)")
 	completeWith(root, "color", colorAuto, colorAlways, colorNever)
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing unless something failed")
@@ -60,7 +68,51 @@ func newRootCmd(a *app) *cobra.Command {
 		newStatusCmd(a), newCheckCmd(a), newWhyCmd(a), newHistoryCmd(a), newGraphCmd(a), newPlanCmd(a), newDoctorCmd(a),
 		newInitCmd(a), newUninstallCmd(a), newPruneCmd(a), newDemoCmd(a), newVersionCmd(a), newDocsCmd(a),
 	)
+	root.SetFlagErrorFunc(flagError)
+	refuseUnknown(root)
 	return root
+}
+
+// refuseUnknown has cobra's own commands refuse what they do not know: left alone, they print help and end well.
+func refuseUnknown(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				_, unknown, err := root.Find(args)
+				if err == nil && len(unknown) > 0 {
+					err = fmt.Errorf("there is no command %q", unknown[0])
+				}
+				return err
+			}
+		case "completion":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if len(args) == 0 {
+					return errors.New("say for which shell: bash, zsh, fish or powershell")
+				}
+				return fmt.Errorf("there is no completion for %q", args[0])
+			}
+			cmd.RunE = func(*cobra.Command, []string) error { return nil } // or cobra would not look at the arguments
+		}
+	}
+}
+
+// flagError says in our words what is wrong with the value of a flag.
+func flagError(_ *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	problem := map[string]string{"int": "it is no whole number", "bool": "it is neither true nor false"}[invalid.GetFlag().Value.Type()]
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		problem = "it is out of range"
+	case problem == "":
+		return err
+	}
+	return fmt.Errorf("invalid --%s %q: %s", invalid.GetFlag().Name, invalid.GetValue(), problem)
 }
 
 const (

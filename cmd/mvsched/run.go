@@ -35,7 +35,7 @@ The first Ctrl-C (or SIGTERM) cancels what is running, records that, and exits w
 		Example: `  * * * * *  mvsched run -q -j 4`,
 		Args:    noArguments,
 	}
-	cmd.RunE = a.listCommand(func(ctx context.Context, _ []string) error {
+	cmd.RunE = a.listCommand(cmd, func(ctx context.Context, _ []string) error {
 		if err := checkJobs(opts.jobs); err != nil {
 			return err
 		}

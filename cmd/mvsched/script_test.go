@@ -68,7 +68,7 @@ func TestMain(m *testing.M) {
 // newBugCmd is a command that panics.
 func newBugCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{Use: "bug"}
-	cmd.RunE = a.command(func(context.Context, []string) error { panic("the cat sat on the \x1b[31mkeyboard") })
+	cmd.RunE = a.command(cmd, func(context.Context, []string) error { panic("the cat sat on the \x1b[31mkeyboard") })
 	return cmd
 }
 

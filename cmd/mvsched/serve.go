@@ -62,7 +62,7 @@ MVSCHED_NOTIFY_URL (several with spaces between them), MVSCHED_NOTIFY_SECRET, MV
 		Args: noArguments,
 	}
 	notify := addNotifyFlags(cmd)
-	cmd.RunE = a.command(func(ctx context.Context, _ []string) (err error) {
+	cmd.RunE = a.command(cmd, func(ctx context.Context, _ []string) (err error) {
 		if err := checkJobs(opts.jobs); err != nil {
 			return err
 		}

@@ -23,7 +23,7 @@ A new interval counts from the last run. A refresh under way goes on with what i
 		Args:              someViews,
 		ValidArgsFunction: a.completeViews,
 	}
-	cmd.RunE = a.command(func(ctx context.Context, args []string) error {
+	cmd.RunE = a.command(cmd, func(ctx context.Context, args []string) error {
 		views, err := parseViews(args)
 		if err != nil {
 			return err

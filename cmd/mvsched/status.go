@@ -38,7 +38,7 @@ The same is there for SQL: select * from mvsched.status`,
   mvsched status -o html > views.html`,
 		ValidArgsFunction: a.completeViews,
 	}
-	cmd.RunE = a.commandIn(report.StatusFormats(), func(ctx context.Context, args []string) error {
+	cmd.RunE = a.commandIn(cmd, report.StatusFormats(), func(ctx context.Context, args []string) error {
 		views, err := parseViews(args)
 		if err != nil {
 			return err

@@ -19,7 +19,7 @@ func newVersionCmd(a *app) *cobra.Command {
 		GroupID: groupInstall,
 		Args:    noArguments,
 	}
-	cmd.RunE = a.command(func(context.Context, []string) error {
+	cmd.RunE = a.command(cmd, func(context.Context, []string) error {
 		version := programVersion()
 		if a.format == string(report.JSON) {
 			return a.write(fmt.Sprintf("{\"version\": %q, \"schema_version\": %d, \"go_version\": %q}\n",

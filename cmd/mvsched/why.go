@@ -22,7 +22,7 @@ Nothing is changed, and no lock on a view is waited for.`,
 		Args:              oneView,
 		ValidArgsFunction: a.completeViews,
 	}
-	cmd.RunE = a.listCommand(func(ctx context.Context, args []string) error {
+	cmd.RunE = a.listCommand(cmd, func(ctx context.Context, args []string) error {
 		views, err := parseViews(args)
 		if err != nil {
 			return err

@@ -64,7 +64,8 @@ func (p Printer) Status(standings []schedule.Standing) error {
 	}
 }
 
-// Run writes what a run has done. On a terminal errors are named only: whoever runs it tells them in full.
+// Run writes what a run has done. A table only names errors: whoever runs it is told them in full on stderr, which a page of
+// Markdown does not have.
 func (p Printer) Run(executions []schedule.Execution) error {
 	how := briefDetail
 	if p.Format == Markdown {

@@ -2,6 +2,8 @@ package schedule_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +20,19 @@ var provokedElsewhere = []string{
 	"may_not_refresh", "no_schema_usage", "owner_without_temp", "may_not_merge", // TestDoctorOnRights
 	"bloat",                                                                              // TestDoctorOnBloat
 	"columns_gone", "columns_without_index", "materialized_at_indexed", "rows_set_aside", // TestDoctorOnColumns
+}
+
+func TestEveryCheckIsDocumented(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join("..", "docs", "commands.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(schedule.CheckNames(), "cycle", "known_cve", "standby", "pooler", "clock") {
+		if !strings.Contains(string(page), "\n| `"+name+"` | ") {
+			t.Errorf("docs/commands.md does not tell what %s finds", name)
+		}
+	}
 }
 
 // TestDoctorFindings brings each finding about, and where there is a fix, applies it as printed.

@@ -166,10 +166,10 @@ func (f serverFacts) findings() []Finding {
 	switch {
 	case f.clock.Before(f.askedAt.Add(-clockTolerance)):
 		add(SeverityAdvice, "clock", "the clock here is %s ahead of the server's; schedules go by the server's, "+
-			"but logs will not match: synchronise both", f.askedAt.Sub(f.clock).Round(time.Second))
+			"but logs will not match: synchronise both", FormatDuration(f.askedAt.Sub(f.clock).Round(time.Second)))
 	case f.clock.After(f.answeredAt.Add(clockTolerance)):
 		add(SeverityAdvice, "clock", "the clock here is %s behind the server's; schedules go by the server's, "+
-			"but logs will not match: synchronise both", f.clock.Sub(f.answeredAt).Round(time.Second))
+			"but logs will not match: synchronise both", FormatDuration(f.clock.Sub(f.answeredAt).Round(time.Second)))
 	}
 	return found
 }

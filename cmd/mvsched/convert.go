@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -73,7 +72,7 @@ func runConvert(ctx context.Context, a *app, opts convertOptions) error {
 	for _, r := range conversion.Rebuilt {
 		usual := "how long it takes is not known"
 		if r.Usual != nil {
-			usual = "usually " + schedule.FormatDuration(r.Usual.Round(time.Millisecond))
+			usual = "usually " + schedule.FormatSpan(*r.Usual)
 		}
 		a.note("%s is made again, readers wait for it: %s", r.View, usual)
 	}

@@ -89,7 +89,7 @@ func TestInvalidate(t *testing.T) {
 	b.Check("{z} x = '7'", `select columns::text || ' ' || condition from mvsched.materialization_fill`)
 
 	for _, wrong := range []string{"nothing", "id", "true; drop table public.item", "true) from (select 1) s; select (1", "id = 1) or (id = 2"} {
-		var refused *schedule.DefinitionError
+		var refused *schedule.InvalidError
 		if _, err := b.store.Invalidate(t.Context(), item, wrong, nil, nil); !errors.As(err, &refused) {
 			t.Errorf("--where %s: %v, want it refused", wrong, err)
 		}

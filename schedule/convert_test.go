@@ -104,6 +104,8 @@ func TestConvert_refuses_to_lose_something(t *testing.T) {
 	if err := b.convert(false); err != nil {
 		t.Fatal(err)
 	}
+	refuses(true, `update mvsched.materialized_view_refresh_schedule set merge_window = 'id > 1'`,
+		`update mvsched.materialized_view_refresh_schedule set merge_window = null`, "has a window")
 	refuses(true, `alter table public.v add constraint positive check (id > 0)`, `alter table public.v drop constraint positive`, "has constraints")
 	refuses(true, `create publication p for table public.v`, `drop publication p`, "is in a publication")
 	refuses(true, `alter table public.v enable row level security`, `alter table public.v disable row level security`, "has row security")

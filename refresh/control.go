@@ -273,6 +273,9 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 	for _, e := range outlook.Abandoned {
 		r.refresher.log.Warn("found a run whose worker is gone", "view", e.View, "execution", e.ID, "reason", *e.Reason)
 	}
+	for _, s := range outlook.Suspended {
+		r.refresher.log.Warn("is suspended: it cannot be planned", "view", s.View, "reason", s.Reason)
+	}
 	for _, m := range outlook.Moved {
 		if m.Found { // otherwise its run says so
 			r.refresher.log.Warn(movedMessage(m), "view", m.View)

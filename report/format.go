@@ -46,6 +46,9 @@ func briefDetail(e schedule.Execution) string {
 // detail says in a few words what a run did, or why it did not.
 func detail(e schedule.Execution) string {
 	switch {
+	case e.Status == schedule.Succeeded && e.Reason != nil && *e.Reason == schedule.ReasonRowsSetAside:
+		e.Reason = nil
+		return detail(e) + ", rows set aside"
 	case e.Status == schedule.Succeeded && e.RowsInserted != nil && e.RowsDeleted != nil:
 		return fmt.Sprintf("%s +%d -%d", *e.Method, *e.RowsInserted, *e.RowsDeleted)
 	case e.Status == schedule.Succeeded && e.Method != nil:

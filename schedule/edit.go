@@ -198,6 +198,9 @@ func (s *Store) insert(ctx context.Context, tx pgx.Tx, names []string, settings 
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return 0, err
 	}
+	if err := settings.together(ctx, tx, ids); err != nil {
+		return 0, err
+	}
 	return len(ids), needParents(ctx, tx, ids, settings)
 }
 
@@ -296,6 +299,9 @@ func (s *Store) Set(ctx context.Context, views []ViewName, settings Settings) (e
 			if _, err := tx.Exec(ctx, setSQL, args); err != nil {
 				return refusedSetting(err, settings)
 			}
+		}
+		if err := settings.together(ctx, tx, ids); err != nil {
+			return err
 		}
 		return needParents(ctx, tx, ids, settings)
 	})

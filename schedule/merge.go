@@ -23,7 +23,7 @@ type Merge struct {
 	Create bool
 }
 
-// DefinitionError is what the server says against the definition of a merge table, or of columns.
+// DefinitionError is what speaks against the definition of a merge table or of columns, or against settings together.
 type DefinitionError struct {
 	Problem string
 	Hint    string // may be empty

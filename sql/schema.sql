@@ -1665,6 +1665,24 @@ end
 $$;
 comment on function mvsched.show_rows(mvsched.columns_target, text[]) is 'Takes back what hide_rows has done to these rows';
 
+create function mvsched.batch_statement(target mvsched.columns_target) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp as $$
+  -- By number, so that no name of the table's can be one of ours.
+  select mvsched.over_batch(target.oid, target.query) || format(
+           ', written as (update %s t set %s from (select b.id, c.copies, %s from batch b left join (select computed.id, %s, pg_catalog.count(*) over (partition by computed.id) as copies from computed) c on c.id operator(pg_catalog.=) b.id) r where t.%I operator(pg_catalog.=) r.id and mvsched.only_row(r.copies, r.id::pg_catalog.text) returning %s as done) select pg_catalog.count(*) from written where done',
+           target.name,
+           concat_ws(', ', case when not target.filling then 'materialized_at = pg_catalog.now()' end,
+                     string_agg(format('%I = r.c%s', c.name, c.n), ', ' order by c.n)),
+           string_agg('c.c' || c.n, ', ' order by c.n),
+           string_agg(format('computed.%I as c%s', c.name, c.n), ', ' order by c.n),
+           target.key,
+           case when target.filling then 'true' else 't.materialized_at is not null' end) -- a trigger may have taken it back
+    from unnest(target.columns) with ordinality c (name, n)
+$$;
+comment on function mvsched.batch_statement(mvsched.columns_target) is
+  'The statement that computes a table''s columns by its query, for the rows whose keys are given as text[] in $1; it returns how many it has done';
+
 create function mvsched.materialize_rows(target mvsched.columns_target, ids text[]) returns bigint
   language plpgsql
   set search_path = pg_catalog, pg_temp as $$
@@ -1680,18 +1698,7 @@ begin
     perform mvsched.show_rows(target, come);
     return done;
   end if;
-  -- By number, so that no name of the table's can be one of ours.
-  select mvsched.over_batch(target.oid, target.query) || format(
-           ', written as (update %s t set %s from (select b.id, c.copies, %s from batch b left join (select computed.id, %s, pg_catalog.count(*) over (partition by computed.id) as copies from computed) c on c.id operator(pg_catalog.=) b.id) r where t.%I operator(pg_catalog.=) r.id and mvsched.only_row(r.copies, r.id::pg_catalog.text) returning %s as done) select pg_catalog.count(*) from written where done',
-           target.name,
-           concat_ws(', ', case when not target.filling then 'materialized_at = pg_catalog.now()' end,
-                     string_agg(format('%I = r.c%s', c.name, c.n), ', ' order by c.n)),
-           string_agg('c.c' || c.n, ', ' order by c.n),
-           string_agg(format('computed.%I as c%s', c.name, c.n), ', ' order by c.n),
-           target.key,
-           case when target.filling then 'true' else 't.materialized_at is not null' end) -- a trigger may have taken it back
-    into sql
-    from unnest(target.columns) with ordinality c (name, n);
+  sql := mvsched.batch_statement(target);
   perform set_config('search_path', target.path, true);
   execute sql into done using ids;
   return done;
@@ -2069,6 +2076,8 @@ declare
   path    pg_catalog.text := pg_catalog.current_setting('search_path');
   given   pg_catalog.text[];
   wrong   pg_catalog.text;
+  sql     pg_catalog.text;
+  target  mvsched.columns_target;
 begin
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   if new.kind <> 'columns' then
@@ -2081,6 +2090,13 @@ begin
   elsif new.skip_unchanged then
     raise exception 'columns are never skipped as unchanged: where nothing is to be done, nothing is'
       using errcode = 'invalid_parameter_value';
+  end if;
+  if tg_op = 'UPDATE' and num_nonnulls(old.columns_list, new.columns_call) > 0
+     and (new.kind, new.view_oid, new.columns_query, new.columns_call, new.search_path)
+         is not distinct from (old.kind, old.view_oid, old.columns_query, old.columns_call, old.search_path) then
+    new.columns_list := old.columns_list;
+    perform set_config('search_path', path, true);
+    return new; -- what was read under the search_path of one session is not read again under that of another
   end if;
   new.columns_list := null;
   if new.view_oid is null then
@@ -2127,9 +2143,31 @@ begin
         using errcode = 'invalid_parameter_value', hint = 'Each of its columns but id has to be a column of the table.';
     end if;
     new.columns_list := given;
+    -- The server says whether the types fit. It is parsed, which takes no right to write to the table, and not planned.
+    target.oid := new.view_oid;
+    target.name := mvsched.relation_name(new.view_oid);
+    target.key := mvsched.columns_key(new.view_oid);
+    target.query := new.columns_query;
+    target.columns := given;
+    target.filling := false;
+    sql := 'prepare mvsched_check_columns (pg_catalog.text[]) as ' || mvsched.batch_statement(target);
+    perform set_config('search_path', coalesce(new.search_path, nullif(current_setting('mvsched.columns_path', true), ''), path), true);
+    execute sql;
+    deallocate mvsched_check_columns;
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     if tg_op = 'UPDATE' and old.columns_list is not null and not given <@ old.columns_list then
       insert into mvsched.materialization_fill (materialized_view_refresh_schedule_id, columns)
       values (new.id, array(select c from unnest(given) c where c <> all (old.columns_list)));
+    end if;
+  end if;
+  if tg_op = 'UPDATE' and new.last_attempted_at is not null
+     and (new.columns_query, new.columns_call) is distinct from (old.columns_query, old.columns_call) then
+    -- What has failed by the one before does not count, and nothing is waited for: as if somebody had asked.
+    new.spec_changed_at := now();
+    if coalesce(new.next_run_at > now(), true) then
+      new.next_run_offset := coalesce(now() - (new.next_run_at - new.next_run_offset), interval '0');
+      new.next_run_at := now();
+      new.next_run_reason := 'request';
     end if;
   end if;
   perform set_config('search_path', path, true);
@@ -2137,7 +2175,7 @@ begin
 end
 $$;
 comment on function mvsched.check_columns() is
-  'Refuses a query or function for columns that could not work, notes the columns, and has new ones filled';
+  'Refuses a query or function for columns that could not work, notes the columns, has new ones filled, and what is new tried at once';
 
 create function mvsched.forget_columns() returns trigger
   language plpgsql
@@ -3883,7 +3921,7 @@ select s.id                                                as materialized_view_
          when pg_catalog.now() - data.ended_at > 2 * s.refresh_interval
               and (s.window_start is null or s.next_run_at <= pg_catalog.now()) then 'late'
          when pg_catalog.num_nonnulls(s.max_lag, s.refresh_interval) = 0 and s.next_run_at < pg_catalog.now() - interval '1 minute' then 'late'
-         when s.next_run_at is null and pg_catalog.num_nonnulls(s.refresh_interval, s.cron) > 0 and s.open_execution_id is null
+         when next_run.at is null and pg_catalog.num_nonnulls(s.refresh_interval, s.cron) > 0 and s.open_execution_id is null
               or mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) <= pg_catalog.now() then 'due'
          else 'fresh'
        end                                                 as state,
@@ -3891,7 +3929,7 @@ select s.id                                                as materialized_view_
        pg_catalog.now() - data.data_as_of                  as age,
        s.max_lag::interval                                 as max_lag,
        s.reachable_lag,
-       s.next_run_at,
+       next_run.at                                         as next_run_at,
        running.started_at                                  as running_since,
        last.id                                             as last_execution_id,
        last.status                                         as last_status,
@@ -3920,6 +3958,12 @@ select s.id                                                as materialized_view_
          where e.view_name = coalesce(v.name, s.materialized_view_name) and e.status = 'succeeded') as succeeded_at
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
+  -- A new one is planned by who looks first, and for no sooner than its window opens.
+ cross join lateral (
+         select case when s.next_run_at is null and s.last_attempted_at is null and s.window_start is not null
+                       then nullif(mvsched.in_window(pg_catalog.now(), s.window_start, s.window_end, s.timezone), pg_catalog.now())
+                     else s.next_run_at::timestamptz end as at
+       ) next_run
   -- The ordinary case of mvsched.resolve_view, which is called for the others only.
   left join pg_catalog.pg_class known
     on known.oid = s.view_oid and mvsched.can_be(known.relkind, s.kind) and s.database_identity = here.identity

@@ -89,7 +89,7 @@ A new schedule is due at once.`,
 		if err = flags.complete(opts.settings); err != nil {
 			return err
 		}
-		if opts.merge, err = merge.merge(cmd, opts.settings, opts.views); err != nil {
+		if opts.merge, err = merge.merge(cmd, opts.views); err != nil {
 			return err
 		}
 		return runAdd(ctx, a, opts)

@@ -284,15 +284,13 @@ func (f *settingsFlags) failure(given func(string) bool, s *schedule.Settings) e
 
 // complete refuses flags of a new schedule that belong to another one that was not given.
 func (f *settingsFlags) complete(s schedule.Settings) error {
-	skip, change := s.SkipUnchanged != nil && *s.SkipUnchanged, s.OnChange != nil && *s.OnChange
+	change := s.OnChange != nil && *s.OnChange
 	for _, c := range []struct {
 		given, fits bool
 		flag, needs string
 	}{
-		{s.MaxStaleness != nil, skip || change, "--max-staleness", "--skip-unchanged or --on-change"},
 		{s.Debounce != nil, change, "--debounce", "--on-change"},
 		{s.AtMostEvery != nil, change, "--at-most-every", "--on-change"},
-		{s.Timezone != nil, s.Cron != nil || s.Window != nil, "--timezone", "--cron or --between"},
 	} {
 		if c.given && !c.fits {
 			return &usageError{problem: c.flag + " is for " + c.needs, hint: "leave it out, or use " + c.needs}
@@ -339,12 +337,6 @@ func (f *settingsFlags) dependence(given func(string) bool, s *schedule.Settings
 	}
 	if given("skip-unchanged") {
 		s.SkipUnchanged = &f.skipUnchanged
-	}
-	if f.skipUnchanged && f.group != "" {
-		return &usageError{
-			problem: "--skip-unchanged has no effect in a --group",
-			hint:    "leave one of the two out: a view that is left alone would show another instant than the rest of its group",
-		}
 	}
 	s.MaxStaleness, err = durationFlag(given("max-staleness"), "max-staleness", f.maxStaleness, schedule.MaxDuration)
 	return err

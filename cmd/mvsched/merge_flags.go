@@ -24,7 +24,7 @@ func (f *mergeFlags) register(cmd *cobra.Command) {
 }
 
 // merge reads the flags; nil: it is to be no merge table.
-func (f *mergeFlags) merge(cmd *cobra.Command, s schedule.Settings, views []schedule.ViewName) (*schedule.Merge, error) {
+func (f *mergeFlags) merge(cmd *cobra.Command, views []schedule.ViewName) (*schedule.Merge, error) {
 	given := cmd.Flags().Changed
 	if !given("merge-from") {
 		for _, flag := range []string{"key", "create", "window", "full-every"} {
@@ -39,10 +39,6 @@ func (f *mergeFlags) merge(cmd *cobra.Command, s schedule.Settings, views []sche
 		return nil, &usageError{problem: "--merge-from is for one table", hint: "add one after the other"}
 	case f.key == "":
 		return nil, &usageError{problem: "say by which columns to merge", hint: "for example --key day,country"}
-	case given("strategy"):
-		return nil, &usageError{problem: "--strategy is for materialized views", hint: "leave it out: a merge never blocks readers"}
-	case s.FullEvery != nil && *s.FullEvery > 0 && (s.MergeWindow == nil || *s.MergeWindow == ""):
-		return nil, &usageError{problem: "--full-every is for --window", hint: "without a window every refresh is one of all rows"}
 	}
 	source, err := schedule.ParseViewName(f.from)
 	if err != nil {

@@ -50,6 +50,7 @@ func (r *run) control(ctx context.Context) (err error) {
 			maxSlots = full
 		}
 		outlook, err := r.lookAround(ctx, &next, &slots, maxSlots)
+		r.took = time.Since(time.Unix(0, r.looked.Load()))
 		if err == nil && outlook.Held && (arranged.IsZero() || time.Since(arranged) > arrangeInterval) {
 			// The order matters: the longest chain first, by what the last runs took.
 			err = r.Store.On(r.conn).Arrange(ctx)
@@ -207,13 +208,14 @@ func (r *run) lookAround(ctx context.Context, next *next, slots *int, maxSlots i
 	}
 }
 
-// paced is when a server may look again.
+// paced is when a server may look again. Looks get a quarter of the time, or half where views wait for one another: where they
+// take long, the server is busy, and what is due is to begin.
 func (r *run) paced() time.Time {
 	looked := time.Unix(0, r.looked.Load())
 	if r.holds() {
-		return looked.Add(wakeInterval)
+		return looked.Add(max(wakeInterval, 2*r.took))
 	}
-	return looked.Add(paceInterval)
+	return looked.Add(max(paceInterval, 4*r.took))
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -79,26 +79,32 @@ const requestRipeSQL = `greatest(
               else least(pending.last + coalesce(s.debounce, interval '500 milliseconds'),
                          s.last_attempted_at + coalesce(s.at_most_every, interval '10 seconds')) end)`
 
-// unplannedSQL says of a schedule s that SQL can and should give it a slot.
-const unplannedSQL = `s.next_run_at is null
-     and (s.last_attempted_at is null
-          or s.refresh_interval is not null
-          or s.refresh_delay is not null and s.open_execution_id is null
-          or s.after_parents and s.open_execution_id is null and mvsched.newer_parent(s.view_oid) is not null)`
-
 // planSQL gives every unplanned schedule its next slot: a new one is due at once (for a one-shot: since it began), one
 // with a changed interval an interval after its last attempt, one with a delay so long after its last end. One after
 // parents is due when something that it reads got new data since; mostly that is settled with the end of that refresh,
 // but not where the refresh was by hand and without a schedule, or where somebody held a row. A row that somebody is
-// editing is left to the next look; the lock on the others, held to the end of the statement, is the fence against an
-// edit in between. What SQL cannot compute is planned by the program (planByClock).
+// editing is left to the next look, and it is told whether one was; the lock on the others, held to the end of the statement, is
+// the fence against an edit in between. What SQL cannot compute is planned by the program (planByClock).
 const planSQL = `
-with unplanned as materialized (
+with candidate as materialized (
   select s.id
     from mvsched.materialized_view_refresh_schedule s
-   where ` + unplannedSQL + `
-   order by s.id
-   limit 10000
+   where s.next_run_at is null
+     and (s.last_attempted_at is null
+          or s.refresh_interval is not null
+          or s.refresh_delay is not null and s.open_execution_id is null
+          or s.after_parents and s.view_oid in (
+               select n.view
+                 from mvsched.newer_parents(array(
+                        select x.view_oid
+                          from mvsched.materialized_view_refresh_schedule x
+                         where x.after_parents and x.next_run_at is null and x.open_execution_id is null)) n))
+), unplanned as materialized (
+  select s.id
+    from mvsched.materialized_view_refresh_schedule s
+   where s.id = any (array(select candidate.id from candidate order by candidate.id limit 10000))
+     and s.next_run_at is null
+     and (s.last_attempted_at is null or s.refresh_interval is not null or s.open_execution_id is null)
      for no key update skip locked
 ), slotted as materialized (
   select s.id, greatest(
@@ -112,16 +118,18 @@ with unplanned as materialized (
               limit 1) end) as slot
     from unplanned
     join mvsched.materialized_view_refresh_schedule s using (id)
+), planned as (
+  update mvsched.materialized_view_refresh_schedule s
+     set next_run_at = case when s.last_attempted_at is null
+                            then mvsched.in_window(slotted.slot, s.window_start, s.window_end, s.timezone) else p.next_run_at end,
+         next_run_offset = case when s.last_attempted_at is null then interval '0' else p.next_run_offset end,
+         next_run_reason = null
+    from slotted
+   cross join lateral mvsched.planned(
+          (select x from mvsched.materialized_view_refresh_schedule x where x.id = slotted.id), slotted.slot) p
+   where s.id = slotted.id
 )
-update mvsched.materialized_view_refresh_schedule s
-   set next_run_at = case when s.last_attempted_at is null
-                          then mvsched.in_window(slotted.slot, s.window_start, s.window_end, s.timezone) else p.next_run_at end,
-       next_run_offset = case when s.last_attempted_at is null then interval '0' else p.next_run_offset end,
-       next_run_reason = null
-  from slotted
- cross join lateral mvsched.planned(
-        (select x from mvsched.materialized_view_refresh_schedule x where x.id = slotted.id), slotted.slot) p
- where s.id = slotted.id`
+select exists (select from candidate where candidate.id not in (select unplanned.id from unplanned))`
 
 // changesSQL makes views due whose sources have changed since their last refresh, or that have not been refreshed for
 // max_staleness: not everything can be seen. The counters in a fingerprint come late, so a change that follows a refresh
@@ -309,7 +317,6 @@ select clock.now, coalesce(first.next_run_at, clock.now), coalesce(first.id, 0),
        running.unbegun,
        coalesce((select c.sign <> mvsched.catalog_sign() from mvsched.catalog_state c), true),
        exists (` + unplannedByClockSQL + `),
-       exists (select from mvsched.materialized_view_refresh_schedule s where ` + unplannedSQL + `),
        exists (select
                  from due
                 where due.database_identity is distinct from (select mvsched.database_identity())
@@ -360,7 +367,7 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			batch.Queue(settleSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&madeDue) })
 			commitSoFar(batch) // a claim passes over what it finds being settled
 			batch.Queue(noCompilingSQL)
-			batch.Queue(planSQL, s.now(), due)
+			batch.Queue(planSQL, s.now(), due).QueryRow(func(row pgx.Row) error { return row.Scan(&outlook.Unplanned) })
 			batch.Queue(requestsSQL, s.now())
 			batch.Queue(locateSQL, s.now(), sinceAt).Query(collect(&outlook.Moved, scanMoved))
 			batch.Queue(outlookSQL, opts.Round, opts.Limit, s.now(), opts.Queues, sinceAt, sinceID).QueryRow(func(row pgx.Row) error {
@@ -368,7 +375,7 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 				var next []float64
 				var first Position
 				err := row.Scan(&outlook.Now, &first.DueAt, &first.ScheduleID, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next, &ripe,
-					&outlook.Watching, &outlook.Open, &unbegun, &stale, &unplanned, &outlook.Unplanned, &lost, &outlook.PruneDue)
+					&outlook.Watching, &outlook.Open, &unbegun, &stale, &unplanned, &lost, &outlook.PruneDue)
 				outlook.LookAgain, outlook.Ripe, outlook.Next = durationOrNil(lookAgain), durationOrNil(ripe), nil
 				outlook.Unbegun, outlook.FirstDue = durationOrNil(unbegun), &first
 				for _, seconds := range next {

@@ -2467,34 +2467,47 @@ $$;
 comment on function mvsched.awaited(oid, timestamptz, timestamptz, timestamptz, text[], boolean) is
   'The ancestors that a view due in this slot (or round) has to wait for at this instant, and whether they are due, running or just ended. The queues are those that the asking worker serves; null: all';
 
-create function mvsched.newer_parent(view oid) returns oid
+-- Of many at once: each by itself took five times as long.
+create function mvsched.newer_parents(views oid[]) returns table (view oid, parent oid)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan as $$
-declare
-  refreshed timestamptz := (
-    select e.refreshed_at
-      from mvsched.materialized_view_refresh_schedule_execution e
-     where e.view_oid = view and e.data_as_of is not null
-     order by e.id desc
-     limit 1);
 begin
-  return (
-    select parent.oid
-      from mvsched.materialized_view_graph g
-     cross join lateral unnest(g.parents) parent (oid)
-     cross join lateral (
-            select e.ended_at, e.refreshed_at
+  return query
+    select v.oid, newer.oid
+      from unnest(views) v (oid)
+      left join lateral (
+            select e.refreshed_at
               from mvsched.materialized_view_refresh_schedule_execution e
-             where e.view_oid = parent.oid and e.status = 'succeeded' and not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false)
+             where e.view_oid = v.oid and e.data_as_of is not null
              order by e.id desc
              limit 1
-          ) data
-     where g.view_oid = view and parent.oid = any (g.ancestors)
-       and data.ended_at > coalesce(refreshed, '-infinity')
-       and data.refreshed_at is distinct from refreshed -- a group's members begin at the same instant, each after its parents
-     limit 1);
+          ) own on true
+     cross join lateral (
+            select p.oid
+              from mvsched.materialized_view_graph g
+             cross join lateral unnest(g.parents) p (oid)
+             cross join lateral (
+                    select e.ended_at, e.refreshed_at
+                      from mvsched.materialized_view_refresh_schedule_execution e
+                     where e.view_oid = p.oid and e.status = 'succeeded' and not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false)
+                     order by e.id desc
+                     limit 1
+                  ) data
+             where g.view_oid = v.oid and p.oid = any (g.ancestors)
+               and data.ended_at > coalesce(own.refreshed_at, '-infinity')
+               and data.refreshed_at is distinct from own.refreshed_at -- a group's members begin at the same instant, each after its parents
+             limit 1
+          ) newer;
 end
+$$;
+comment on function mvsched.newer_parents(oid[]) is
+  'Those of these views that read one that got new data since they were refreshed, and such a one';
+
+create function mvsched.newer_parent(view oid) returns oid
+  language sql stable
+  set search_path = pg_catalog, pg_temp as $$
+  select n.parent from mvsched.newer_parents(array[view]) n
 $$;
 comment on function mvsched.newer_parent(oid) is
   'A materialized view that this one reads and that got new data since this one was refreshed; null: none';

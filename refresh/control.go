@@ -208,14 +208,9 @@ func (r *run) lookAround(ctx context.Context, next *next, slots *int, maxSlots i
 	}
 }
 
-// paced is when a server may look again. Looks get a quarter of the time, or half where views wait for one another: where they
-// take long, the server is busy, and what is due is to begin.
+// paced is when a server may look again.
 func (r *run) paced() time.Time {
-	looked := time.Unix(0, r.looked.Load())
-	if r.holds() {
-		return looked.Add(max(wakeInterval, 2*r.took))
-	}
-	return looked.Add(max(paceInterval, 4*r.took))
+	return time.Unix(0, r.looked.Load()).Add(pace(r.took, r.holds()))
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -50,7 +50,6 @@ func (r *run) control(ctx context.Context) (err error) {
 			maxSlots = full
 		}
 		outlook, err := r.lookAround(ctx, &next, &slots, maxSlots)
-		r.took = time.Since(time.Unix(0, r.looked.Load()))
 		if err == nil && outlook.Held && (arranged.IsZero() || time.Since(arranged) > arrangeInterval) {
 			// The order matters: the longest chain first, by what the last runs took.
 			err = r.Store.On(r.conn).Arrange(ctx)
@@ -210,7 +209,11 @@ func (r *run) lookAround(ctx context.Context, next *next, slots *int, maxSlots i
 
 // paced is when a server may look again.
 func (r *run) paced() time.Time {
-	return time.Unix(0, r.looked.Load()).Add(pace(r.took, r.holds()))
+	looked := time.Unix(0, r.looked.Load())
+	if r.holds() {
+		return looked.Add(wakeInterval)
+	}
+	return looked.Add(paceInterval)
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -59,7 +59,7 @@
 // Worker.Serve is the same without an end. Its control loop looks at the schedules, which also rescues, settles and plans,
 // and learns when the next slots come up. When one does, a slot of the worker claims at once, without another look, and
 // also while one is under way: so the delay of a start is that of a claim. The look comes behind it, at most every 100 ms, however much happens, and every
-// 20 ms where views wait for one another; less often where a look takes long.
+// 20 ms where views wait for one another.
 //
 //	sleeps until        the next known slot; 3 s while an execution is open anywhere (somebody may die); 3 s where
 //	                    schedules wait for changes; else 10 minutes

@@ -25,17 +25,7 @@ const (
 	// for one another it is less, since only a look tells who need not wait any more.
 	paceInterval = 100 * time.Millisecond
 	wakeInterval = 20 * time.Millisecond
-	paceAtMost   = time.Second // one look that a lock held up must not keep it from the next one
 )
-
-// pace is how much lies between the beginnings of two looks when one takes so long. Looks get a quarter of the time, or half
-// where views wait for one another: where they take long, the server is busy, and what is due is to begin.
-func pace(took time.Duration, waiting bool) time.Duration {
-	if waiting {
-		return min(max(wakeInterval, 2*took), paceAtMost)
-	}
-	return min(max(paceInterval, 4*took), paceAtMost)
-}
 
 // servedViews claims what is due, for ever.
 type servedViews struct {

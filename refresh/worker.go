@@ -161,7 +161,6 @@ type run struct {
 	progress   chan struct{} // a refresh has ended that other views may have waited for, or something else calls for a look
 	requests   chan struct{} // somebody may want a refresh cancelled
 	looked     atomic.Int64  // when the control loop last looked at the schedules, as nanoseconds since 1970
-	took       time.Duration // by the last look
 	expected   atomic.Int64  // when it is stuck should it not have taken another turn, the same way
 
 	mu         sync.Mutex

@@ -4,18 +4,19 @@ package throwaway
 
 import (
 	"context"
+	"path/filepath"
 	"syscall"
 )
 
 // Accompany starts another program that goes with the server, such as a
 // pooler, and returns once connect succeeds. It runs as the account of the
-// server, and prints into its log. Stop kills it first, and complains if it has
-// ended on its own; if we die before, the kernel kills it (Linux only). So it
-// had better be one process with nothing to lose.
+// server, and prints into a log beside the server's. Stop kills it first, and
+// complains if it has ended on its own; if we die before, the kernel kills it
+// (Linux only). So it had better be one process with nothing to lose.
 func (s *Server) Accompany(ctx context.Context, connect func(context.Context) error, program string, args ...string) error {
 	attr := childAttr(false)
 	dieWithParent(attr, syscall.SIGKILL)
-	p, err := s.exec(program, args, attr)
+	p, err := s.execTo(filepath.Join(s.dir, filepath.Base(program)+".log"), program, args, attr)
 	if err != nil {
 		return err
 	}

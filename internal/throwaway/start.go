@@ -157,7 +157,7 @@ func (s *Server) initdb(ctx context.Context, keep bool) (err error) {
 		return fmt.Errorf("initdb: %w", ctx.Err())
 	}
 	if p.err != nil {
-		return fmt.Errorf("initdb: %w%s", p.err, s.logTail())
+		return fmt.Errorf("initdb: %w%s", p.err, p.logTail())
 	}
 	return nil
 }
@@ -204,7 +204,7 @@ func (s *Server) exec(program string, args []string, attr *syscall.SysProcAttr) 
 func (s *Server) execTo(logFile, program string, args []string, attr *syscall.SysProcAttr) (*process, error) {
 	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open the server log: %w", err)
+		return nil, fmt.Errorf("open the log: %w", err)
 	}
 	defer func() { _ = log.Close() }()    // the child has its own
 	cmd := exec.Command(program, args...) //nolint:noctx // Stop ends it, no context does
@@ -254,9 +254,9 @@ func (s *Server) await(ctx context.Context, p *process, connect func(context.Con
 		select {
 		case <-tick.C:
 		case <-p.done:
-			return fmt.Errorf("%s ended while starting: %w%s", name, p.result(), s.logTail())
+			return fmt.Errorf("%s ended while starting: %w%s", name, p.result(), p.logTail())
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s to accept connections: %w (last: %w)%s", name, ctx.Err(), err, s.logTail())
+			return fmt.Errorf("wait for %s to accept connections: %w (last: %w)%s", name, ctx.Err(), err, p.logTail())
 		}
 	}
 }
@@ -282,12 +282,12 @@ func freePort(ctx context.Context) (int, error) {
 }
 
 // logTail returns the last lines of the log, to append to an error.
-func (s *Server) logTail() string {
+func (p *process) logTail() string {
 	const lines = 20
-	text, err := os.ReadFile(s.LogFile())
+	text, err := os.ReadFile(p.cmd.Stdout.(*os.File).Name())
 	if err != nil || len(text) == 0 {
 		return ""
 	}
 	all := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return "\nserver log:\n  " + strings.Join(all[max(0, len(all)-lines):], "\n  ")
+	return "\nits log:\n  " + strings.Join(all[max(0, len(all)-lines):], "\n  ")
 }

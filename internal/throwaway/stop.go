@@ -18,7 +18,7 @@ func (s *Server) stop() error {
 	for _, p := range s.others {
 		select {
 		case <-p.done: // whoever relied on it should know
-			errs = append(errs, fmt.Errorf("%s ended on its own: %w%s", filepath.Base(p.cmd.Path), p.result(), s.logTail()))
+			errs = append(errs, fmt.Errorf("%s ended on its own: %w%s", filepath.Base(p.cmd.Path), p.result(), p.logTail()))
 		default:
 			p.killGroup()
 			<-p.done

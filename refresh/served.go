@@ -106,17 +106,19 @@ func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 	return next
 }
 
+func (v *servedViews) shares() bool { return true }
+
 func (v *servedViews) claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error) {
 	claims, err := store.Claim(ctx, schedule.ClaimOptions{
-		Worker: v.worker.Name, Limit: 1, Queues: v.worker.Queues, Usual: v.worker.Usual, Settled: turn.settled, Since: turn.since,
+		Worker: v.worker.Name, Limit: turn.slots, Queues: v.worker.Queues, Usual: v.worker.Usual, Settled: turn.settled, Since: turn.since,
 	})
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if err != nil || len(claims) == 0 {
-		v.empty++
+		v.empty += turn.slots
 		return nil, err
 	}
-	v.empty, v.waiting = 0, time.Time{}
+	v.empty, v.waiting = max(turn.slots-len(claims), 0), time.Time{}
 	return claims, nil
 }
 

@@ -16,6 +16,7 @@ import (
 type turn struct {
 	patient bool // it waits for a view that somebody else refreshes
 	settled bool // what it has refreshed before is settled
+	slots   int  // how many slots it claims for
 	since   *schedule.Position
 }
 
@@ -57,9 +58,7 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 	store := r.Store.On(conn)
 	turn := turn{patient: patient, settled: true}
 	for ctx.Err() == nil && !conn.IsClosed() {
-		asked := time.Now()
-		turn.since = r.refresher.floor.Begin(schedule.ClaimsFloorLater)
-		claims, err := r.source.claim(r.work, store, turn) //nolint:contextcheck // what has begun goes on when ctx ends, for the grace
+		claims, err := r.claim(r.work, store, turn) //nolint:contextcheck // what has begun goes on when ctx ends, for the grace
 		if end.claims > 0 {
 			// Not before: the control loop would be settling what has just ended while this claim wants to see it settled,
 			// and would pass over the views that have waited for it.
@@ -74,7 +73,6 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 			end.err = err
 			break
 		}
-		r.refresher.floor.Seen(turn.since, claims[0].FirstDue, time.Since(asked), schedule.QuickClaim)
 		end.claims += len(claims)
 		if claims[0].Skipped != "" { // of a group, all are
 			if end.err = r.skipped(r.work, store, claims); end.err != nil { //nolint:contextcheck // as above
@@ -96,6 +94,25 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 		end.err = errors.Join(end.err, store.Settle(ctx))
 	}
 	return end
+}
+
+// claim claims for a slot, and for those that want to at the same time where it is all the same who gets what.
+func (r *run) claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error) {
+	if !r.source.shares() {
+		turn.slots = 1
+		return r.source.claim(ctx, store, turn)
+	}
+	return r.shared.claim(turn.settled, func(slots int, settled bool) ([]schedule.Claim, error) {
+		turn.slots, turn.settled = slots, settled
+		asked := time.Now()
+		turn.since = r.refresher.floor.Begin(schedule.ClaimsFloorLater)
+		claims, err := r.source.claim(ctx, store, turn)
+		if err == nil && len(claims) > 0 {
+			each := time.Since(asked) / time.Duration(len(claims))
+			r.refresher.floor.Seen(turn.since, claims[0].FirstDue, each, schedule.QuickClaim)
+		}
+		return claims, err
+	})
 }
 
 // mayLose counts a lost connection.

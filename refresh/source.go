@@ -80,16 +80,19 @@ func (d *dueViews) look() schedule.TendOptions {
 
 func (d *dueViews) spent() bool { return d.worker.Limit > 0 && d.claimed >= d.worker.Limit }
 
+func (d *dueViews) shares() bool { return true }
+
 func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error) {
-	// Counted before it is known to succeed: slots that claim at the same time must not pass the limit together.
 	d.mu.Lock()
 	if d.spent() {
 		d.mu.Unlock()
 		return nil, nil
 	}
-	d.claimed++
+	if d.worker.Limit > 0 {
+		turn.slots = min(turn.slots, d.worker.Limit-d.claimed)
+	}
 	options := schedule.ClaimOptions{
-		Worker: d.worker.Name, Limit: 1, Queues: d.worker.Queues, Round: d.began, Usual: d.worker.Usual, Settled: turn.settled, Since: turn.since,
+		Worker: d.worker.Name, Limit: turn.slots, Queues: d.worker.Queues, Round: d.began, Usual: d.worker.Usual, Settled: turn.settled, Since: turn.since,
 	}
 	d.mu.Unlock()
 
@@ -97,12 +100,11 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil || len(claims) == 0 {
-		d.claimed--
-		d.empty++
+		d.empty += turn.slots
 		return nil, err
 	}
-	d.claimed += len(claims) - 1
-	d.empty = 0
+	d.claimed += len(claims)
+	d.empty = max(turn.slots-len(claims), 0)
 	return claims, nil
 }
 
@@ -160,6 +162,9 @@ func (n *namedViews) take() (view, failed string) {
 	}
 	return view, failed
 }
+
+// shares: who waits for a view holds nobody else up.
+func (n *namedViews) shares() bool { return false }
 
 func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error) {
 	view, failed := n.take()

@@ -130,8 +130,11 @@ type source interface {
 	// look says what the source wants to know of the schedules.
 	look() schedule.TendOptions
 
-	// claim takes the next view, or a group of views; none when there is none, or, without patience, none that nobody else
-	// is at.
+	// shares reports whether a slot may get what another one has claimed for it.
+	shares() bool
+
+	// claim takes the next view, or a group of views, and where slots share, one for each; none when there is none, or,
+	// without patience, none that nobody else is at.
 	claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error)
 
 	// over is told that a claimed execution has ended, and how; nil: its record could not be had. It reports whether
@@ -147,6 +150,7 @@ type run struct {
 	late       context.Context // of what is to be done behind them, whatever has ended them; ends a little after work
 	close      func()
 	source     source
+	shared     sharedClaims
 	refresher  refresher
 	janitor    *janitor
 	endless    bool          // it is a server's: it goes on until it is told to stop, for better and for worse

@@ -1,24 +1,32 @@
 package refresh
 
 import (
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/mvsched/mvsched/schedule"
 )
 
+// sharePatience is how long a slot waits for somebody else's claim before it makes its own: a claim is a matter of a few
+// milliseconds, and one that hangs, with its connection or with its server process, is to hold nobody else up.
+const sharePatience = 100 * time.Millisecond
+
 // sharedClaims makes one claim of those that several slots want at the same time. Whoever comes while one is under way
-// waits; the first of those then claims for all of them. So what becomes due together has begun after two claims, not after
-// as many as there are slots, each of them beside the refreshes of those before it.
+// waits; the first of those then claims for all of them. So what becomes due together has begun after two claims, not
+// after as many as there are slots, each of them beside the refreshes of those before it.
 type sharedClaims struct {
 	mu      sync.Mutex
-	claims  bool        // somebody does
-	waiting []*claimant // for their turn, or for what somebody claims for them
+	claims  bool             // somebody does
+	waiting []*claimant      // for their turn
+	spare   []schedule.Claim // for those that have lost patience
 }
 
 // claimant is a slot that wants something to refresh.
 type claimant struct {
 	settled bool // see turn
 	answer  chan share
+	gone    bool // it has lost patience
 }
 
 // share is what a claimant gets: its own part of a claim, or the task to make the next one.
@@ -31,52 +39,89 @@ type share struct {
 type claimFor func(slots int, settled bool) ([]schedule.Claim, error)
 
 // claim takes one view or one group for a slot, from a claim of its own or of somebody else's; nothing when there is none.
-func (s *sharedClaims) claim(settled bool, claim claimFor) ([]schedule.Claim, error) {
+func (s *sharedClaims) claim(settled bool, claim claimFor) (claims []schedule.Claim, err error) {
 	own := &claimant{settled: settled, answer: make(chan share, 1)}
 	s.mu.Lock()
+	if len(s.spare) > 0 {
+		defer s.mu.Unlock()
+		claims, s.spare = firstOf(s.spare)
+		return claims, nil
+	}
 	s.waiting = append(s.waiting, own)
 	if !s.claims {
 		s.handOn()
 	}
 	s.mu.Unlock()
-	if got := <-own.answer; !got.leads {
+	switch got, ok := s.await(own); {
+	case !ok:
+		return claim(1, settled)
+	case !got.leads:
 		return got.claims, nil
 	}
 
-	followers := s.followers()
+	s.mu.Lock()
+	followers := s.waiting
+	s.waiting = nil
+	s.mu.Unlock()
 	defer func() { s.leave(followers) }() // who has no answer, because it went wrong or for a group, tries again
 	for _, follower := range followers {
 		settled = settled && follower.settled
 	}
 	slots := 1 + len(followers)
-	claims, err := claim(slots, settled)
-	if err != nil {
+	if claims, err = claim(slots, settled); err != nil {
 		return nil, err
 	}
 	more := len(claims) >= slots // there may be: a group counts for as many as it has
 	mine, rest := firstOf(claims)
-	for len(followers) > 0 && (len(rest) > 0 || !more) {
-		var got share
-		got.claims, rest = firstOf(rest)
-		followers[0].answer <- got
-		followers = followers[1:]
-	}
+	followers = s.share(followers, rest, more)
 	return mine, nil
 }
 
-// followers are those that wait for what the caller is about to claim.
-func (s *sharedClaims) followers() []*claimant {
+// await waits for an answer, with patience.
+func (s *sharedClaims) await(own *claimant) (got share, ok bool) {
+	timer := time.NewTimer(sharePatience)
+	defer timer.Stop()
+	select {
+	case got = <-own.answer:
+		return got, true
+	case <-timer.C:
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	followers := s.waiting
-	s.waiting = nil
-	return followers
+	select {
+	case got = <-own.answer:
+		return got, true
+	default:
+	}
+	own.gone = true
+	s.waiting = slices.DeleteFunc(s.waiting, func(c *claimant) bool { return c == own })
+	return share{}, false
+}
+
+// share gives each follower its part, and returns those that are to try again, because there may be more.
+func (s *sharedClaims) share(followers []*claimant, claims []schedule.Claim, more bool) (again []*claimant) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, follower := range followers {
+		switch {
+		case follower.gone:
+		case len(claims) == 0 && more:
+			again = append(again, follower)
+		default:
+			var got share
+			got.claims, claims = firstOf(claims)
+			follower.answer <- got
+		}
+	}
+	s.spare = append(s.spare, claims...)
+	return again
 }
 
 // leave ends the caller's turn.
 func (s *sharedClaims) leave(unanswered []*claimant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	unanswered = slices.DeleteFunc(unanswered, func(c *claimant) bool { return c.gone })
 	s.waiting = append(unanswered, s.waiting...)
 	s.handOn()
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mvsched/mvsched/schedule"
 )
@@ -144,4 +145,70 @@ func TestSharedClaimFails(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A claim that hangs holds nobody else up, and what it brings in the end is not lost.
+func TestSharedClaimHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &office{left: views(9), hold: make(chan struct{})}
+		var shared sharedClaims
+		var first, others sync.WaitGroup
+		first.Go(func() {
+			if got, err := shared.claim(true, o.claim); len(got) != 1 || err != nil {
+				t.Errorf("the first got %v, %v", got, err)
+			}
+		})
+		synctest.Wait()
+		for range 3 {
+			others.Go(func() {
+				if got, err := shared.claim(true, o.claim); len(got) != 1 || err != nil {
+					t.Errorf("another one got %v, %v", got, err)
+				}
+			})
+		}
+		others.Wait()
+		if !slices.Equal(o.claims, []int{1, 1, 1, 1}) {
+			t.Errorf("claimed for %v slots", o.claims)
+		}
+		close(o.hold)
+		first.Wait()
+	})
+	synctest.Test(t, func(t *testing.T) {
+		o, second := &office{left: views(9), hold: make(chan struct{})}, make(chan struct{})
+		o.fail = func(nth int) error {
+			if nth == 2 {
+				<-second
+			}
+			return nil
+		}
+		var shared sharedClaims
+		var first, others sync.WaitGroup
+		var ids sync.Map
+		claim := func() {
+			got, err := shared.claim(true, o.claim)
+			if len(got) != 1 || err != nil {
+				t.Errorf("got %v, %v", got, err)
+				return
+			}
+			if _, twice := ids.LoadOrStore(got[0].ExecutionID, true); twice {
+				t.Errorf("view %d was given away twice", got[0].ExecutionID)
+			}
+		}
+		first.Go(claim)
+		synctest.Wait()
+		for range 3 {
+			first.Go(claim) // the first of them claims for all, and hangs
+			synctest.Wait()
+		}
+		close(o.hold)
+		time.Sleep(2 * sharePatience) // the other two lose patience
+		close(second)
+		first.Wait()
+		others.Go(claim)
+		others.Go(claim)
+		others.Wait()
+		if !slices.Equal(o.claims, []int{1, 3, 1, 1}) {
+			t.Errorf("claimed for %v slots: what was left over was not taken", o.claims)
+		}
+	})
 }

@@ -143,6 +143,15 @@ func (e *episode) noteLag() {
 	e.lost = append(e.lost, window{from: e.now()})
 }
 
+// lostSince notes when the last commit was that the standby has got.
+func (e *episode) lostSince(last time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if w := &e.lost[len(e.lost)-1]; last.Before(w.from) {
+		w.from = last
+	}
+}
+
 // noteLost notes that it has taken over.
 func (e *episode) noteLost() {
 	e.mu.Lock()

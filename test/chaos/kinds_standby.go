@@ -66,6 +66,21 @@ func (e *episode) outrun(ctx context.Context, standby *throwaway.Standby, ahead 
 			return err
 		}
 	}
+	// Commits are on their way to it for a while, which the server may have written late: the last one that it replays tells
+	// since when it lacks any.
+	var last *time.Time
+	var at, was string
+	for replays := true; replays && ctx.Err() == nil; e.pause(20 * time.Millisecond) {
+		was = at
+		if err := conn.QueryRow(ctx, `select coalesce(pg_catalog.pg_last_wal_replay_lsn()::text, 'none'),
+			pg_catalog.pg_last_xact_replay_timestamp()`).Scan(&at, &last); err != nil {
+			return err
+		}
+		replays = at != was
+	}
+	if last != nil {
+		e.lostSince(*last)
+	}
 	e.pause(ahead)
 	return ctx.Err()
 }

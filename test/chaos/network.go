@@ -176,7 +176,7 @@ func lossFaults() []*kind {
 
 // What a worker is to be at when its network is lost, as conditions on its backends; the last: anything.
 var moments = []string{
-	`state = 'active' and query like 'refresh%'`,
+	`state = 'active' and query ~ '^refresh|mvsched\.(merge|materialize_batch)\('`,
 	`state like 'idle in transaction%'`,
 	`state = 'active'`,
 	`true`,
@@ -212,7 +212,7 @@ func loseNetwork(f *fault, _ *link, _ []byte) (bool, error) {
 				f.found.phase = anyTime
 			}
 			_ = e.ask(`select l.id from chaos.ledger l where l.pid = $1 and l.op = 'INSERT' and l.after = 'running'
-				and not exists (select from chaos.ledger m where m.id = l.id and m.op = 'UPDATE') order by l.seq desc limit 1`,
+				and not exists (select from chaos.ledger m where m.id = l.id and m.op = 'UPDATE' and m.after <> 'running') order by l.seq desc limit 1`,
 				[]any{pid}, &f.found.execution)
 			return false, nil
 		}

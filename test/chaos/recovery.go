@@ -59,7 +59,7 @@ func (e *episode) tellWhy(landed landing, view string, since, until time.Time) {
 	}
 	var course string
 	_ = e.ask(`select coalesce(string_agg(format('%s %s at %s s', id, coalesce(reason, after), round(extract(epoch from at - $2::timestamptz)::numeric, 2)), ', ' order by seq), '')
-		from chaos.ledger where view = $1 and at between $2::timestamptz - interval '2 s' and $3::timestamptz + interval '1 s'`, []any{view, since, until}, &course)
+		from chaos.ledger where view = $1 and (op = 'INSERT' or after <> 'running') and at between $2::timestamptz - interval '2 s' and $3::timestamptz + interval '1 s'`, []any{view, since, until}, &course)
 	e.say(fmt.Sprintf("%s at %q, execution %d: %s until %q was refreshed again: %s", landed.kind, landed.phase, landed.execution,
 		until.Sub(since).Round(10*time.Millisecond), view, course))
 }

@@ -54,8 +54,13 @@ func (e *episode) measure(ctx context.Context, landed landing) {
 
 // tellWhy says what a recovery has waited for: what the ledger has of its view meanwhile.
 func (e *episode) tellWhy(landed landing, view string, since, until time.Time) {
-	if view == "" { // the last of all
-		_ = e.ask(`select view from chaos.materialized where began > $1 group by view order by min(began) desc limit 1`, []any{since}, &view)
+	if view == "" { // the last of all that was refreshed, or whose claim of before has ended
+		_ = e.ask(`select view from (
+				select view, min(began) as at from chaos.materialized where began > $1 group by view
+				union all
+				select l.view, l.at from chaos.ledger l join chaos.ledger b on b.id = l.id and b.op = 'INSERT'
+				where l.op = 'UPDATE' and l.after <> 'running' and b.at < $1 and l.at > $1) w
+			order by at desc limit 1`, []any{since}, &view)
 	}
 	var course string
 	_ = e.ask(`select coalesce(string_agg(format('%s %s at %s s', id, coalesce(reason, after), round(extract(epoch from at - $2::timestamptz)::numeric, 2)), ', ' order by seq), '')

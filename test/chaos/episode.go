@@ -297,6 +297,9 @@ func (e *episode) run(ctx context.Context, storm time.Duration) error {
 		processes.Go(w.retire)
 	}
 	processes.Wait()
+	if len(e.hosts) > 0 {
+		err = orElse(err, func() error { return e.awaitStragglers(ctx) })
+	}
 	unwatch()
 	watch.Wait()
 	for _, w := range e.workers {

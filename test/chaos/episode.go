@@ -298,7 +298,7 @@ func (e *episode) run(ctx context.Context, storm time.Duration) error {
 	}
 	processes.Wait()
 	if len(e.hosts) > 0 {
-		err = orElse(err, func() error { return e.awaitStragglers(ctx) })
+		err = orElse(err, func() error { return e.findStragglers(ctx) })
 	}
 	unwatch()
 	watch.Wait()

@@ -57,7 +57,7 @@ test-chaos: ## a sample of the faults under real workers, a test of what looks f
 
 chaos: ## faults under real workers: make chaos TIME=2h SEED=7 EPISODE=3 THEME=network TALLY=counts.json
 	cd test/chaos && go run . -time $(TIME) -seed $(SEED) $(if $(EPISODE),-episode $(EPISODE)) \
-		$(if $(THEME),-theme $(THEME)) $(if $(STORM),-storm $(STORM)) $(if $(INJECTORS),-injectors $(INJECTORS)) $(if $(TALLY),-tally $(abspath $(TALLY)))
+		$(if $(THEME),-theme $(THEME)) $(if $(KINDS),-kinds) $(if $(STORM),-storm $(STORM)) $(if $(INJECTORS),-injectors $(INJECTORS)) $(if $(TALLY),-tally $(abspath $(TALLY)))
 
 hostile: ## every command against a server that lies: make hostile RUNS=2000 SEED=7
 	go test ./cmd/mvsched -run TestServerThatLies -hostile $(RUNS) -hostile-seed $(SEED) -count=1 -timeout 24h

@@ -184,7 +184,11 @@ func (r *refresher) groupFailed(ctx context.Context, conn *pgx.Conn, claims []sc
 			return outcomes
 		}
 		r.log.Warn("recording the end of a refresh", "group", claims[at].Group, "error", recordErr)
-		return r.awaitOutcomes(ctx, claims, err, outcomeAfterTimeLimit)
+		r.leaveUsable(ctx, conn) // as for a single one (failed)
+		if conn.IsClosed() || ending.Status == schedule.Cancelled {
+			return r.awaitOutcomes(ctx, claims, err, outcomeAfterTimeLimit)
+		}
+		return r.endGroupDetached(ctx, conn, claims, endings)
 	}
 	// No member's doing. The locks are gone with the transaction, so a rescuer may be quicker; then its records stand.
 	ending.TimeLimit = 0

@@ -115,6 +115,20 @@ func TestTheOracleNotices(t *testing.T) {
 		}
 	}
 
+	// Nor if it measures until a backlog is empty that somebody adds to.
+	began := e.now()
+	if err := execute(t.Context(), s.server, e.database, `insert into chaos.refreshed select view, 1, 0, now() from chaos.target where kind <> 'columns'`,
+		`insert into chaos.worked select view, 900027, 1, 900027 from chaos.target where kind = 'columns'`); err != nil {
+		t.Fatal(err)
+	}
+	soon, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	e.recoveries = map[string][]time.Duration{}
+	e.measure(soon, landing{kind: "a fault", at: began})
+	if len(e.recoveries["a fault"]) != 1 {
+		t.Error("what had a batch has not recovered")
+	}
+
 	// Nor if it waits for a server that is gone.
 	postmaster, err := e.postmaster()
 	if err != nil {
@@ -175,5 +189,18 @@ func TestHangUpEnds(t *testing.T) {
 	_ = cmd.Wait()
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGHUP {
 		t.Errorf("it %s, want it ended by the signal", cmd.ProcessState)
+	}
+}
+
+// Whatever the theme, what is asked for alone is alone.
+func TestKindsAlone(t *testing.T) {
+	chosen, _, err := options{theme: "storage", kinds: true}.themes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, th := range chosen {
+		if !th.alone || len(th.views) != len(theTargets()) {
+			t.Errorf("%s has %d views, alone: %t", th.name, len(th.views), th.alone)
+		}
 	}
 }

@@ -284,7 +284,7 @@ func (e *episode) run(ctx context.Context, storm time.Duration) error {
 		watch.Go(func() { e.watchSoak(stormy, storm) })
 	}
 
-	err := e.awaitRefreshes(ctx, e.now(), 2*time.Minute)
+	err := e.awaitRefreshes(ctx, e.now(), 2*time.Minute, true)
 	var writing sync.WaitGroup
 	if err == nil {
 		if len(e.targetNames(kindColumns)) > 0 {
@@ -297,7 +297,7 @@ func (e *episode) run(ctx context.Context, storm time.Duration) error {
 	began := e.now()
 	err = orElse(err, func() error { return e.mend(ctx) })
 	if err == nil {
-		if late := e.awaitRefreshes(ctx, began, e.quietLimit()); late != nil {
+		if late := e.awaitRefreshes(ctx, began, e.quietLimit(), true); late != nil {
 			e.violate("L1", "after the storm: %v", late)
 		}
 		e.quiet = e.now().Sub(began)
@@ -306,6 +306,9 @@ func (e *episode) run(ctx context.Context, storm time.Duration) error {
 		processes.Go(w.retire)
 	}
 	processes.Wait()
+	if len(e.hosts) > 0 {
+		err = orElse(err, func() error { return e.findStragglers(ctx) })
+	}
 	unwatch()
 	watch.Wait()
 	for _, w := range e.workers {
@@ -410,12 +413,17 @@ func (e *episode) quietLimit() time.Duration {
 	return 9*time.Second + e.theme.interval() + time.Duration(grace*float64(time.Second))
 }
 
-// awaitRefreshes waits until every healthy view has a refresh that began after an instant, and every claim of before has ended.
-func (e *episode) awaitRefreshes(ctx context.Context, since time.Time, limit time.Duration) error {
-	var healthy []string
+// awaitRefreshes waits until every healthy view has a refresh that began after an instant, and every claim of before has
+// ended. Of columns the backlog is to be empty, or, where that is asked for while the writer goes on, to have had a batch.
+func (e *episode) awaitRefreshes(ctx context.Context, since time.Time, limit time.Duration, drained bool) error {
+	var refreshed, empty []string
 	for _, v := range e.views {
-		if v.healthy && v.kind != kindColumns {
-			healthy = append(healthy, "chaos."+v.name)
+		switch {
+		case !v.healthy:
+		case v.kind == kindColumns && drained:
+			empty = append(empty, "chaos."+v.name)
+		default:
+			refreshed = append(refreshed, "chaos."+v.name)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -423,12 +431,12 @@ func (e *episode) awaitRefreshes(ctx context.Context, since time.Time, limit tim
 	for {
 		var missing []string
 		err := e.ask(`select coalesce(array_agg(v), '{}') from (
-			select v from unnest($1::text[]) v where not exists (select from chaos.refreshed r where r.view = v and r.began > $2)
+			select v from unnest($1::text[]) v where not exists (select from chaos.materialized m where m.view = v and m.began > $2)
 			union all
 			select v from unnest($3::text[]) v where chaos.backlog(v) > 0
 			union all
 			select format('%s (execution %s)', view_name, id) from mvsched.materialized_view_refresh_schedule_execution
-			where status = 'running' and started_at < $2) missing (v)`, []any{healthy, since, e.targetNames(kindColumns)}, &missing)
+			where status = 'running' and started_at < $2) missing (v)`, []any{refreshed, since, empty}, &missing)
 		if err == nil && len(missing) == 0 {
 			return nil
 		}

@@ -88,6 +88,7 @@ alter schema chaos owner to worker;
 
 -- A row for each refresh that committed, and none for any other: the view's own query writes it.
 create table chaos.refreshed (view text, xid bigint, pid integer, began timestamptz);
+create view chaos.materialized as select view, began from chaos.refreshed union all select view, began from chaos.worked;
 create table chaos.beat (at timestamptz default clock_timestamp());
 
 create function chaos.stamp(view text, shortest float8, longest float8) returns bigint

@@ -21,6 +21,7 @@ type options struct {
 	first   int    // the number of the first episode
 	last    int    // and of the last one; 0: as many as there is time for
 	theme   string // only this one
+	kinds   bool   // merge tables, columns and groups in the place of the views, whatever the theme
 	waiting int    // how many faults wait for their phase at a time; 0: as many as the theme says
 	tally   string // a file that the counts are added to
 	binary  string // of mvsched; "": build it
@@ -37,6 +38,7 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 0, "what the faults follow from; 0: draw one")
 	flag.IntVar(&episode, "episode", 0, "only this one")
 	flag.StringVar(&o.theme, "theme", "", "only episodes of this theme")
+	flag.BoolVar(&o.kinds, "kinds", false, "merge tables, columns and groups in the place of the usual views")
 	flag.IntVar(&o.waiting, "injectors", 0, "how many faults wait for their phase at a time; 0: as many as the theme says")
 	flag.StringVar(&o.tally, "tally", "", "add the counts to this file, and print the tables of all that has come together in it")
 	flag.IntVar(&o.crowd, "crowd", 0, "no faults, but so many views due at once, refreshed by few workers and by many")
@@ -145,6 +147,9 @@ func (o options) themes() (chosen []*theme, needs need, err error) {
 			if o.waiting > 0 && !th.lone {
 				th.injectors = o.waiting
 			}
+			if o.kinds {
+				th.views, th.alone = theTargets(), true
+			}
 			chosen, needs = append(chosen, th), th.needs
 		}
 	}
@@ -159,6 +164,9 @@ func (o options) again(episode int) string {
 	command := fmt.Sprintf("make chaos SEED=%d EPISODE=%d STORM=%s", o.seed, episode, o.storm)
 	if o.theme != "" {
 		command += " THEME=" + o.theme
+	}
+	if o.kinds {
+		command += " KINDS=1"
 	}
 	if o.waiting > 0 {
 		command += fmt.Sprintf(" INJECTORS=%d", o.waiting)

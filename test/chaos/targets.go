@@ -125,8 +125,9 @@ end
 $$;
 insert into chaos.version (digest) values (chaos.digest('chaos.base'));
 
-create table chaos.worked (view text, id bigint, version bigint, xid bigint, at timestamptz default clock_timestamp());
+create table chaos.worked (view text, id bigint, version bigint, xid bigint, began timestamptz default now());
 create index on chaos.worked (view, id, version);
+create index on chaos.worked (view, began);
 create index on chaos.worked (xid);
 
 -- Computes a row. The server's log tells where a batch begins.

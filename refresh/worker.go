@@ -143,7 +143,8 @@ type source interface {
 }
 
 // run is one call of a worker: a control loop on a connection of its own, and up to Jobs slots that each claim and
-// refresh on theirs. So neither claim nor rescue nor record waits behind a refresh.
+// refresh on theirs; those that claim at the same time do so together. So neither claim nor rescue nor record waits behind
+// a refresh.
 type run struct {
 	*Worker
 	work       context.Context // of the refreshes; ends after the one of the claims where there is a grace

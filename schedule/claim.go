@@ -102,7 +102,7 @@ const claimColumns = `
 const asyncCommitSQL = `set local synchronous_commit = off`
 
 // Claim settles what has ended, unless it is settled already, and claims up to opts.Limit due views, in one round trip. Nothing due is no error. Use
-// it on the connection that is going to refresh.
+// it on a connection that is going to refresh: what has ended on it is settled on the way.
 func (s *Store) Claim(ctx context.Context, opts ClaimOptions) ([]Claim, error) {
 	ctx, cancel := withDeadline(ctx, "claiming")
 	defer cancel()

@@ -69,6 +69,7 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 			r.refresher.log.Debug("lost a connection while claiming", "error", err)
 			break // the control loop looks again, and says so when the server is gone
 		}
+		turn.settled = turn.settled || err == nil
 		if err != nil || len(claims) == 0 {
 			end.err = err
 			break

@@ -201,7 +201,7 @@ func TestSharedClaimHangs(t *testing.T) {
 			synctest.Wait()
 		}
 		close(o.hold)
-		time.Sleep(2 * sharePatience) // the other two lose patience
+		<-time.After(2 * sharePatience) // the other two lose patience
 		close(second)
 		first.Wait()
 		others.Go(claim)

@@ -60,10 +60,10 @@ func (r *refresher) refreshGroup(ctx context.Context, conn *pgx.Conn, claims []s
 	}
 	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	sent, err := sendGroup(bounded, conn, claims, false)
+	sent, err := sendGroup(bounded, conn, claims, nil)
 	if err != nil && overtaken(err) && !conn.IsClosed() && conn.PgConn().TxStatus() == 'E' && bounded.Err() == nil {
 		r.log.Debug("somebody refreshed a member of the group meanwhile", "group", claims[0].Group, "error", err)
-		sent, err = sendGroup(bounded, conn, claims, true)
+		sent, err = sendGroup(bounded, conn, claims, &sent)
 	}
 	if !sent.committed {
 		return r.groupFailed(ctx, conn, claims, sent, err), false
@@ -101,28 +101,38 @@ const lockGroupSQL = `
 select mvsched.begin_refresh(m.execution, m.view, 'concurrently', $4, $4, m.claimed_at)
   from unnest($1::bigint[], $2::oid[], $3::timestamptz[]) m (execution, view, claimed_at)`
 
+// leaveAloneSQL: between two attempts nobody holds the locks on the executions, as between two batches of columns. So, as
+// there, they are left alone for a while, and nobody takes the run for dead.
+const leaveAloneSQL = `
+update mvsched.materialized_view_refresh_schedule_execution set batch_at = clock_timestamp() where id = any ($1::bigint[]) and status = 'running'`
+
 const beginMemberSQL = `select mvsched.begin_refresh($1, $2, $3, $4, $5, $6)`
 
 const memberSucceededSQL = `select e.ended_at from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`
 
-// sendGroup sends the whole transaction like sendRefresh. A member takes 0.7 kB of it, more with settings: the ten or so of a usual group are in
+// sendGroup sends the whole transaction like sendRefresh, after one that has failed if there is one. A member takes 0.7 kB of it, more with settings: the ten or so of a usual group are in
 // one network buffer of the server. Of a larger one a dead worker's connection may lose the end; then nothing of it
 // was committed.
 //
 // The first statement that calls a function takes the snapshot, and the executions are running by then: no other refresh
 // of mvsched's can come between it and the members' turns. The views themselves cannot be locked before it: LOCK TABLE
 // takes no materialized view.
-func sendGroup(ctx context.Context, conn *pgx.Conn, claims []schedule.Claim, again bool) (done groupSent, err error) {
+func sendGroup(ctx context.Context, conn *pgx.Conn, claims []schedule.Claim, failed *groupSent) (done groupSent, err error) {
 	var p pipeline
 	done.ends = make([]*time.Time, len(claims))
-	if again {
-		p.queue(pass, `rollback`)
-	}
 	var executions, oids, claimed []string
 	for _, claim := range claims {
 		executions = append(executions, executionOf(claim))
 		oids = append(oids, oidOf(claim))
 		claimed = append(claimed, claim.ClaimedAt.UTC().Format(time.RFC3339Nano))
+	}
+	switch {
+	case failed != nil && failed.savepoint:
+		p.queue(pass, `rollback to savepoint `+savepoint)
+		p.queue(pass, leaveAloneSQL, array(executions))
+		p.queue(pass, `commit`)
+	case failed != nil:
+		p.queue(pass, `rollback`)
 	}
 	p.queue(pass, `begin isolation level repeatable read`)
 	p.queue(pass, lockGroupSQL, array(executions), array(oids), array(claimed), interval(lockGroupTimeout))

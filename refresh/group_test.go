@@ -157,6 +157,32 @@ func TestGroup(t *testing.T) {
 		})
 	}
 
+	t.Run("is_not_taken_for_dead_when_it_begins_anew", func(t *testing.T) {
+		b := three(t, "select id, n + public.wait() as n from public.base", same)
+		release := b.Hold(`lock table public.gate in access exclusive mode`)
+		b.Exec(`insert into public.base values (11, 1)`)
+		done := make(chan map[string]schedule.Execution)
+		go func() { done <- b.runDue() }()
+		b.Await("1", waits)
+		b.Exec(`refresh materialized view concurrently public.b`)
+		held := make(chan func())
+		go func() { // gets the lock on the first one's execution between the two attempts, and so keeps all of it there
+			held <- b.Hold(`select from mvsched.materialized_view_refresh_schedule_execution where view_name = 'public.a' for update`)
+		}()
+		b.Await("2", `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`)
+		release()
+		letGo := <-held
+		if outlook, err := b.store.Tend(t.Context(), schedule.TendOptions{}); err != nil || len(outlook.Abandoned) > 0 {
+			t.Errorf("taken for dead: %v, %v", outlook.Abandoned, err)
+		}
+		letGo()
+		for name, execution := range <-done {
+			if execution.Status != schedule.Succeeded {
+				t.Errorf("%s has %s", name, execution.Status)
+			}
+		}
+	})
+
 	t.Run("has_a_time_limit_for_each", func(t *testing.T) {
 		b := three(t, same, same)
 		b.Exec(`create materialized view public.slow as select pg_sleep(3.2)::text as id with no data`)

@@ -965,7 +965,7 @@ comment on column mvsched.materialized_view_refresh_schedule_execution.error_mes
 comment on column mvsched.materialized_view_refresh_schedule_execution.worker is 'Which process claimed it: host and process id, for people';
 comment on column mvsched.materialized_view_refresh_schedule_execution.start_grace is 'How long after started_at, or the last batch, an execution that no transaction has locked is left alone';
 comment on column mvsched.materialized_view_refresh_schedule_execution.lane is 'Which of those that may run at the same time for one table; 0 where only one may';
-comment on column mvsched.materialized_view_refresh_schedule_execution.batch_at is 'When its last batch was committed; null: it does not work in batches, or has not committed any';
+comment on column mvsched.materialized_view_refresh_schedule_execution.batch_at is 'When its last batch was committed, or a group that somebody overtook began anew; null: neither has happened';
 comment on column mvsched.materialized_view_refresh_schedule_execution.refresh_group is 'The group that it was claimed with: those with the same one and the same started_at are one transaction; null: by itself';
 comment on column mvsched.materialized_view_refresh_schedule_execution.rows_done is 'How many rows its batches have materialized; null: it does not work in batches';
 comment on column mvsched.materialized_view_refresh_schedule_execution.rows_left is 'How many rows of the table were left after the last one, in all lanes; beyond 20,000 the planner guesses';

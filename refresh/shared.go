@@ -17,9 +17,9 @@ const sharePatience = 100 * time.Millisecond
 // after as many as there are slots, each of them beside the refreshes of those before it.
 type sharedClaims struct {
 	mu      sync.Mutex
-	claims  bool             // somebody does
+	busy    bool             // somebody claims
 	waiting []*claimant      // for their turn
-	spare   []schedule.Claim // for those that have lost patience
+	spare   []schedule.Claim // of those that have lost patience, for whoever comes next
 }
 
 // claimant is a slot that wants something to refresh.
@@ -48,7 +48,7 @@ func (s *sharedClaims) claim(settled bool, claim claimFor) (claims []schedule.Cl
 		return claims, nil
 	}
 	s.waiting = append(s.waiting, own)
-	if !s.claims {
+	if !s.busy {
 		s.handOn()
 	}
 	s.mu.Unlock()
@@ -128,8 +128,8 @@ func (s *sharedClaims) leave(unanswered []*claimant) {
 
 // handOn lets the first of those that wait make the next claim. The lock is held.
 func (s *sharedClaims) handOn() {
-	s.claims = len(s.waiting) > 0
-	if s.claims {
+	s.busy = len(s.waiting) > 0
+	if s.busy {
 		next := s.waiting[0]
 		s.waiting = s.waiting[1:]
 		next.answer <- share{leads: true}

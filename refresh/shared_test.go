@@ -67,8 +67,8 @@ func (o *office) claimAll(t *testing.T, slots int, settled func(slot int) bool) 
 		}
 		close(o.hold)
 		all.Wait()
-		if shared.claims || len(shared.waiting) > 0 {
-			t.Errorf("in the end somebody claims: %v, and %d wait", shared.claims, len(shared.waiting))
+		if shared.busy || len(shared.waiting) > 0 {
+			t.Errorf("in the end somebody claims: %v, and %d wait", shared.busy, len(shared.waiting))
 		}
 	})
 	return got, errs

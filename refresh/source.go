@@ -83,6 +83,7 @@ func (d *dueViews) spent() bool { return d.worker.Limit > 0 && d.claimed >= d.wo
 func (d *dueViews) shares() bool { return true }
 
 func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error) {
+	// Counted before it is known to succeed: slots that claim at the same time must not pass the limit together.
 	d.mu.Lock()
 	if d.spent() {
 		d.mu.Unlock()
@@ -91,6 +92,7 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) 
 	if d.worker.Limit > 0 {
 		turn.slots = min(turn.slots, d.worker.Limit-d.claimed)
 	}
+	d.claimed += turn.slots
 	options := schedule.ClaimOptions{
 		Worker: d.worker.Name, Limit: turn.slots, Queues: d.worker.Queues, Round: d.began, Usual: d.worker.Usual, Settled: turn.settled, Since: turn.since,
 	}
@@ -99,11 +101,11 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) 
 	claims, err := store.Claim(ctx, options)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.claimed += len(claims) - turn.slots
 	if err != nil || len(claims) == 0 {
 		d.empty += turn.slots
 		return nil, err
 	}
-	d.claimed += len(claims)
 	d.empty = max(turn.slots-len(claims), 0)
 	return claims, nil
 }

@@ -390,6 +390,7 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			}
 		})
 		outlook.Unplanned = outlook.Unplanned || unplanned
+		opts.Look = opts.Look && stale // it takes longest: once will do, but by what a changed catalog says
 		if madeDue != nil {
 			outlook.MadeDue = madeDue
 		}

@@ -333,3 +333,34 @@ func TestOnChange(t *testing.T) {
 	l.next(time.Minute)
 	calm("what had changed is in it")
 }
+
+// To look for changes takes longest of all in a look: it is done once, also where something has to be planned meanwhile.
+func TestChangesAreLookedForOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, name := range []string{"a", "b"} {
+		b.Exec(`create materialized view public.` + name + ` as select 1 as id`)
+	}
+	b.Exec(`create sequence public.looks`)
+	b.Exec(`alter function mvsched.fingerprint(oid, oid[]) rename to fingerprint_itself`)
+	b.Exec(`create function mvsched.fingerprint(view oid, besides oid[] default '{}') returns text language sql as
+		$$select case when nextval('public.looks') > 0 then mvsched.fingerprint_itself(view, besides) end$$`)
+	b.add("a", schedule.Settings{OnChange: ptr(true)})
+	b.add("b", schedule.Settings{Cron: ptr("0 5 * * *")})
+	look := func() {
+		t.Helper()
+		if _, err := b.store.Tend(t.Context(), schedule.TendOptions{Limit: 1, Look: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look() // takes in the catalog
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
+		(materialized_view_refresh_schedule_id, view_name, view_oid, trigger, status, method, started_at, ended_at, data_as_of, refreshed_at, fingerprint)
+		select id, materialized_view_name, view_oid, 'manual', 'succeeded', 'plain', now(), now(), now(), now(), mvsched.fingerprint(view_oid)
+		  from mvsched.materialized_view_refresh_schedule where on_change`)
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = null, last_attempted_at = now() - interval '1 hour'`)
+	b.Exec(`alter sequence public.looks restart`)
+	look()
+	b.Check("1 true", `select last_value || ' ' || is_called from public.looks`)
+	b.Check("true", `select next_run_at is not null from mvsched.materialized_view_refresh_schedule where cron is not null`)
+}

@@ -2,6 +2,7 @@ package refresh
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -34,7 +35,7 @@ type servedViews struct {
 	database *database
 
 	mu      sync.Mutex
-	empty   int       // claims in a row that got nothing
+	empty   int       // claims in a row that got nothing, since something is due
 	waiting time.Time // since when there is nothing to do but wait for others
 	looked  time.Time // when it last looked for changes
 }
@@ -42,11 +43,14 @@ type servedViews struct {
 func (v *servedViews) look() schedule.TendOptions {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	look := time.Since(v.looked) >= changesInterval
+	look, first := time.Since(v.looked) >= changesInterval, v.looked.IsZero()
 	if look {
 		v.looked = time.Now()
 	}
-	return schedule.TendOptions{Queues: v.worker.Queues, Limit: max(v.worker.Jobs, 1), Look: look}
+	if first { // servers that were started together need not all look at the same moment
+		v.looked = v.looked.Add(-rand.N(changesInterval)) //nolint:gosec // jitter
+	}
+	return schedule.TendOptions{Queues: v.worker.Queues, Limit: max(v.worker.Jobs, 1), Look: look, Again: true}
 }
 
 func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
@@ -57,7 +61,7 @@ func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 	v.database.isThere()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(outlook.Abandoned) > 0 {
+	if len(outlook.Abandoned) > 0 || outlook.Due == 0 { // the last claim before there was nothing left is no sign of anything
 		v.empty = 0
 	}
 	next.look = idleInterval

@@ -44,6 +44,7 @@ type TendOptions struct {
 	Limit  int        // count so many claimable schedules at the most
 	Since  *Position  // look there for what is due, and behind it; nil: from its beginning
 	Look   bool       // also look whether anything has changed for the schedules that wait for that
+	Again  bool       // there will be more looks: what has changed need not wait for what else is to be planned
 }
 
 // requestsSQL makes views due that somebody has asked for (mvsched.request_refresh). A request that comes after a calm
@@ -395,6 +396,9 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			outlook.MadeDue = madeDue
 		}
 		stale = stale && !held
+		if err == nil && opts.Again && outlook.Changed > 0 && !stale {
+			return outlook, nil
+		}
 		if err == nil && stale {
 			held, err = s.arrange(ctx, true)
 		}

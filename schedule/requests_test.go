@@ -354,13 +354,28 @@ func TestChangesAreLookedForOnce(t *testing.T) {
 		}
 	}
 	look() // takes in the catalog
-	b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
+	const refreshed = `insert into mvsched.materialized_view_refresh_schedule_execution
 		(materialized_view_refresh_schedule_id, view_name, view_oid, trigger, status, method, started_at, ended_at, data_as_of, refreshed_at, fingerprint)
-		select id, materialized_view_name, view_oid, 'manual', 'succeeded', 'plain', now(), now(), now(), now(), mvsched.fingerprint(view_oid)
-		  from mvsched.materialized_view_refresh_schedule where on_change`)
+		select id, materialized_view_name, view_oid, 'manual', 'succeeded', 'plain', now(), now(), now(), now(), coalesce($1, mvsched.fingerprint(view_oid))
+		  from mvsched.materialized_view_refresh_schedule where on_change`
+	b.Exec(refreshed, nil)
 	b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = null, last_attempted_at = now() - interval '1 hour'`)
 	b.Exec(`alter sequence public.looks restart`)
 	look()
 	b.Check("1 true", `select last_value || ' ' || is_called from public.looks`)
 	b.Check("true", `select next_run_at is not null from mvsched.materialized_view_refresh_schedule where cron is not null`)
+
+	// And when that finds something, who looks again anyway hears of it before anything is planned.
+	const planned = `select string_agg((next_run_at is not null)::text, ' ' order by on_change) from mvsched.materialized_view_refresh_schedule`
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = null`)
+	b.Exec(refreshed, "another")
+	outlook, err := b.store.Tend(t.Context(), schedule.TendOptions{Limit: 1, Look: true, Again: true})
+	if err != nil || outlook.Changed != 1 || outlook.Due != 1 || !outlook.Unplanned {
+		t.Errorf("%+v, %v", outlook, err)
+	}
+	b.Check("false true", planned)
+	if _, err := b.store.Tend(t.Context(), schedule.TendOptions{Limit: 1, Again: true}); err != nil {
+		t.Fatal(err)
+	}
+	b.Check("true true", planned)
 }

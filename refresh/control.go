@@ -85,10 +85,7 @@ func (r *run) control(ctx context.Context) (err error) {
 		case next.claims == 0 && slots == 0 && next.look == 0:
 			return nil
 		}
-		for ; next.claims > 0 && slots < maxSlots; next.claims-- {
-			slots++
-			go r.openSlot(ctx)
-		}
+		r.openSlots(ctx, min(next.claims, maxSlots-slots), &slots)
 
 		end, ok := r.awaitTurn(ctx, &next, &slots, maxSlots)
 		if !ok {
@@ -135,7 +132,7 @@ func (r *run) awaitTurn(ctx context.Context, next *next, slots *int, maxSlots in
 		end, event := r.await(ctx, until)
 		switch {
 		case event == timeIsUp && opens:
-			r.openNext(ctx, next, slots)
+			r.openNext(ctx, next, slots, maxSlots)
 		case event == slotEnded && r.endless && end.err == nil:
 			*slots--
 			look = earlier(look, r.paced())
@@ -148,11 +145,23 @@ func (r *run) awaitTurn(ctx context.Context, next *next, slots *int, maxSlots in
 	}
 }
 
-// openNext opens a slot for the first of what is known to become due.
-func (r *run) openNext(ctx context.Context, next *next, slots *int) {
-	next.slots = next.slots[1:]
-	*slots++
-	go r.openSlot(ctx)
+// openNext opens slots for what is known to become due, and is.
+func (r *run) openNext(ctx context.Context, next *next, slots *int, maxSlots int) {
+	due := 1
+	for due < min(len(next.slots), maxSlots-*slots) && !next.slots[due].After(time.Now()) {
+		due++
+	}
+	next.slots = next.slots[due:]
+	r.openSlots(ctx, due, slots)
+}
+
+// openSlots opens so many slots, which are going to claim together.
+func (r *run) openSlots(ctx context.Context, n int, slots *int) {
+	r.shared.expect(max(n, 0))
+	for range n {
+		*slots++
+		go r.openSlot(ctx)
+	}
 }
 
 // forgetPast forgets what became due while all slots were at it: those have claimed it.
@@ -195,7 +204,7 @@ func (r *run) lookAround(ctx context.Context, next *next, slots *int, maxSlots i
 		case <-done:
 			return outlook, err
 		case <-due:
-			r.openNext(ctx, next, slots)
+			r.openNext(ctx, next, slots, maxSlots)
 		case end := <-ended:
 			if end.err != nil {
 				r.failed = append(r.failed, end)

@@ -12,11 +12,17 @@ import (
 // milliseconds, and one that hangs, with its connection or with its server process, is to hold nobody else up.
 const sharePatience = 100 * time.Millisecond
 
-// sharedClaims makes one claim of those that several slots want at the same time. Whoever comes while one is under way
-// waits; the first of those then claims for all of them. So what becomes due together has begun after two claims, not
-// after as many as there are slots, each of them beside the refreshes of those before it.
+// gatherPatience is how long who claims waits for those slots that were opened together with its own, and are not there yet.
+const gatherPatience = 3 * time.Millisecond
+
+// sharedClaims makes one claim of those that several slots want at the same time: those of slots that were opened together,
+// and of whoever comes while a claim is under way. So what becomes due together has begun after one claim, not after as
+// many as there are slots, each of them beside the refreshes of those before it.
 type sharedClaims struct {
+	arrival chan struct{} // somebody has arrived
+
 	mu      sync.Mutex
+	coming  int              // slots that were opened, and have not arrived
 	busy    bool             // somebody claims
 	waiting []*claimant      // for their turn
 	spare   []schedule.Claim // of those that have lost patience, for whoever comes next
@@ -38,10 +44,61 @@ type share struct {
 // claimFor claims for so many slots.
 type claimFor func(slots int, settled bool) ([]schedule.Claim, error)
 
+func newSharedClaims() *sharedClaims { return &sharedClaims{arrival: make(chan struct{}, 1)} }
+
+// expect is told that so many slots are being opened, each of which is going to arrive.
+func (s *sharedClaims) expect(slots int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.coming += slots
+}
+
+// stayAway is told that one of them is not going to be there.
+func (s *sharedClaims) stayAway() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.arrive()
+}
+
+// arrive counts one of them as there. The lock is held.
+func (s *sharedClaims) arrive() {
+	s.coming = max(s.coming-1, 0)
+	select {
+	case s.arrival <- struct{}{}:
+	default:
+	}
+}
+
+// gather waits for those that are coming, but not for long.
+func (s *sharedClaims) gather() {
+	timer := time.NewTimer(gatherPatience)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		coming := s.coming
+		s.mu.Unlock()
+		if coming == 0 {
+			return
+		}
+		select {
+		case <-s.arrival:
+		case <-timer.C:
+			s.mu.Lock()
+			s.coming = 0
+			s.mu.Unlock()
+			return
+		}
+	}
+}
+
 // claim takes one view or one group for a slot, from a claim of its own or of somebody else's; nothing when there is none.
-func (s *sharedClaims) claim(settled bool, claim claimFor) (claims []schedule.Claim, err error) {
+// A slot arrives with the first one.
+func (s *sharedClaims) claim(settled, arrives bool, claim claimFor) (claims []schedule.Claim, err error) {
 	own := &claimant{settled: settled, answer: make(chan share, 1)}
 	s.mu.Lock()
+	if arrives {
+		s.arrive()
+	}
 	if len(s.spare) > 0 {
 		defer s.mu.Unlock()
 		claims, s.spare = firstOf(s.spare)
@@ -59,6 +116,7 @@ func (s *sharedClaims) claim(settled bool, claim claimFor) (claims []schedule.Cl
 		return got.claims, nil
 	}
 
+	s.gather()
 	s.mu.Lock()
 	followers := s.waiting
 	s.waiting = nil

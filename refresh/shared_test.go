@@ -52,7 +52,7 @@ func (o *office) claimAll(t *testing.T, slots int, settled func(slot int) bool) 
 	got, errs = make([][]schedule.Claim, slots), make([]error, slots)
 	synctest.Test(t, func(*testing.T) {
 		o.hold = make(chan struct{})
-		var shared sharedClaims
+		shared := newSharedClaims()
 		var all sync.WaitGroup
 		for i := range slots {
 			all.Go(func() {
@@ -61,7 +61,7 @@ func (o *office) claimAll(t *testing.T, slots int, settled func(slot int) bool) 
 						errs[i] = fmt.Errorf("panic: %v", bug)
 					}
 				}()
-				got[i], errs[i] = shared.claim(settled(i), o.claim)
+				got[i], errs[i] = shared.claim(settled(i), false, o.claim)
 			})
 			synctest.Wait() // until it claims, or waits for who does
 		}
@@ -151,17 +151,17 @@ func TestSharedClaimFails(t *testing.T) {
 func TestSharedClaimHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &office{left: views(9), hold: make(chan struct{})}
-		var shared sharedClaims
+		shared := newSharedClaims()
 		var first, others sync.WaitGroup
 		first.Go(func() {
-			if got, err := shared.claim(true, o.claim); len(got) != 1 || err != nil {
+			if got, err := shared.claim(true, false, o.claim); len(got) != 1 || err != nil {
 				t.Errorf("the first got %v, %v", got, err)
 			}
 		})
 		synctest.Wait()
 		for range 3 {
 			others.Go(func() {
-				if got, err := shared.claim(true, o.claim); len(got) != 1 || err != nil {
+				if got, err := shared.claim(true, false, o.claim); len(got) != 1 || err != nil {
 					t.Errorf("another one got %v, %v", got, err)
 				}
 			})
@@ -181,11 +181,11 @@ func TestSharedClaimHangs(t *testing.T) {
 			}
 			return nil
 		}
-		var shared sharedClaims
+		shared := newSharedClaims()
 		var first, others sync.WaitGroup
 		var ids sync.Map
 		claim := func() {
-			got, err := shared.claim(true, o.claim)
+			got, err := shared.claim(true, false, o.claim)
 			if len(got) != 1 || err != nil {
 				t.Errorf("got %v, %v", got, err)
 				return
@@ -209,6 +209,54 @@ func TestSharedClaimHangs(t *testing.T) {
 		others.Wait()
 		if !slices.Equal(o.claims, []int{1, 3, 1, 1}) {
 			t.Errorf("claimed for %v slots: what was left over was not taken", o.claims)
+		}
+	})
+}
+
+// Slots that are opened together claim together. Who does not come in time, or at all, is not waited for.
+func TestSlotsArriveTogether(t *testing.T) {
+	for name, test := range map[string]struct {
+		arrive func(claim func())
+		want   []int
+	}{
+		"all": {func(claim func()) { claim(); claim(); claim() }, []int{3}},
+		"all but one": {func(claim func()) {
+			claim()
+			claim()
+			<-time.After(2 * gatherPatience)
+			claim()
+		}, []int{2, 1}},
+		"nobody else": {func(claim func()) {
+			claim()
+			<-time.After(2 * gatherPatience)
+		}, []int{1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o, shared := &office{left: views(9)}, newSharedClaims()
+				shared.expect(3)
+				var all sync.WaitGroup
+				test.arrive(func() {
+					all.Go(func() {
+						if got, err := shared.claim(true, true, o.claim); len(got) != 1 || err != nil {
+							t.Errorf("got %v, %v", got, err)
+						}
+					})
+					synctest.Wait()
+				})
+				all.Wait()
+				if !slices.Equal(o.claims, test.want) {
+					t.Errorf("claimed for %v slots, want %v", o.claims, test.want)
+				}
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		o, shared, began := &office{left: views(9)}, newSharedClaims(), time.Now()
+		shared.expect(2)
+		shared.stayAway()
+		if got, err := shared.claim(true, true, o.claim); len(got) != 1 || err != nil || time.Since(began) > 0 {
+			t.Errorf("got %v, %v after %s", got, err, time.Since(began))
 		}
 	})
 }

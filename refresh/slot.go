@@ -16,6 +16,7 @@ import (
 type turn struct {
 	patient bool // it waits for a view that somebody else refreshes
 	settled bool // what it has refreshed before is settled
+	first   bool // of its slot
 	slots   int  // how many slots it claims for
 	since   *schedule.Position
 }
@@ -42,6 +43,7 @@ func (r *run) openSlot(ctx context.Context) {
 	}()
 	conn, err := r.Pool.Acquire(ctx)
 	if err != nil {
+		r.shared.stayAway()
 		if isTooManyConnections(err) {
 			err = errors.Join(ErrTooManyConnections, err)
 		}
@@ -56,9 +58,10 @@ func (r *run) openSlot(ctx context.Context) {
 // slot claims and refreshes, one view after the other, until there is nothing to claim.
 func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotEnd) {
 	store := r.Store.On(conn)
-	turn := turn{patient: patient, settled: true}
+	turn := turn{patient: patient, settled: true, first: true}
 	for ctx.Err() == nil && !conn.IsClosed() {
 		claims, err := r.claim(r.work, store, turn) //nolint:contextcheck // what has begun goes on when ctx ends, for the grace
+		turn.first = false
 		if end.claims > 0 {
 			// Not before: the control loop would be settling what has just ended while this claim wants to see it settled,
 			// and would pass over the views that have waited for it.
@@ -103,7 +106,7 @@ func (r *run) claim(ctx context.Context, store *schedule.Store, turn turn) ([]sc
 		turn.slots = 1
 		return r.source.claim(ctx, store, turn)
 	}
-	return r.shared.claim(turn.settled, func(slots int, settled bool) ([]schedule.Claim, error) {
+	return r.shared.claim(turn.settled, turn.first, func(slots int, settled bool) ([]schedule.Claim, error) {
 		turn.slots, turn.settled = slots, settled
 		asked := time.Now()
 		turn.since = r.refresher.floor.Begin(schedule.ClaimsFloorLater)

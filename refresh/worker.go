@@ -151,7 +151,7 @@ type run struct {
 	late       context.Context // of what is to be done behind them, whatever has ended them; ends a little after work
 	close      func()
 	source     source
-	shared     sharedClaims
+	shared     *sharedClaims
 	refresher  refresher
 	janitor    *janitor
 	endless    bool          // it is a server's: it goes on until it is told to stop, for better and for worse
@@ -203,7 +203,7 @@ func (w *Worker) newRun(work context.Context, source source) *run {
 	log := cmp.Or(w.Log, slog.New(slog.DiscardHandler))
 	late, cancel := afterGrace(work, latePatience)
 	r := &run{
-		Worker: w, work: work, late: late, source: source, ended: make(chan slotEnd), progress: make(chan struct{}, 1),
+		Worker: w, work: work, late: late, source: source, shared: newSharedClaims(), ended: make(chan slotEnd), progress: make(chan struct{}, 1),
 		requests: make(chan struct{}, 1), active: map[int64]*activeRefresh{},
 		janitor: newJanitor(late, w, log), watch: time.NewTicker(watchInterval),
 	}

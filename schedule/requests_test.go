@@ -365,6 +365,9 @@ func TestChangesAreLookedForOnce(t *testing.T) {
 	b.Check("1 true", `select last_value || ' ' || is_called from public.looks`)
 	b.Check("true", `select next_run_at is not null from mvsched.materialized_view_refresh_schedule where cron is not null`)
 
+	if !tellsChanges(b) {
+		return
+	}
 	// And when that finds something, who looks again anyway hears of it before anything is planned.
 	const planned = `select string_agg((next_run_at is not null)::text, ' ' order by on_change) from mvsched.materialized_view_refresh_schedule`
 	b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = null`)

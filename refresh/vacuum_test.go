@@ -98,8 +98,8 @@ func TestVacuum(t *testing.T) {
 			b.with(map[string]string{"client_min_messages": level}, 2)
 			b.big("v", 20000)
 			b.big("free", 20000)
-			b.change("v", 5) // well beyond the threshold: rows that setup reports late count as live twice
-			b.change("free", 5)
+			b.change("v", 2) // far beyond the threshold: rows that setup reports late count as live twice
+			b.change("free", 2)
 			b.worker.Ended = func(e schedule.Execution) {
 				if e.View == "public.v" {
 					b.Hold(`alter materialized view public.v set (fillfactor = 100)`)

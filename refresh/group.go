@@ -110,9 +110,9 @@ const beginMemberSQL = `select mvsched.begin_refresh($1, $2, $3, $4, $5, $6)`
 
 const memberSucceededSQL = `select e.ended_at from mvsched.refresh_succeeded($1, $2, $3, $4, $5, $6) e`
 
-// sendGroup sends the whole transaction like sendRefresh, after one that has failed if there is one. A member takes 0.7 kB of it, more with settings: the ten or so of a usual group are in
-// one network buffer of the server. Of a larger one a dead worker's connection may lose the end; then nothing of it
-// was committed.
+// sendGroup sends the whole transaction like sendRefresh; before it the end of one that has failed, if there is one. A member
+// takes 0.7 kB of it, more with settings: the ten or so of a usual group are in one network buffer of the server. Of a larger
+// one a dead worker's connection may lose the end; then nothing of it was committed.
 //
 // The first statement that calls a function takes the snapshot, and the executions are running by then: no other refresh
 // of mvsched's can come between it and the members' turns. The views themselves cannot be locked before it: LOCK TABLE

@@ -25,7 +25,7 @@ type sharedClaims struct {
 	coming  int              // slots that were opened, and have not arrived
 	busy    bool             // somebody claims
 	waiting []*claimant      // for their turn
-	spare   []schedule.Claim // of those that have lost patience, for whoever comes next
+	spare   []schedule.Claim // of those that have lost patience, for whoever comes next; else given up after the start grace
 }
 
 // claimant is a slot that wants something to refresh.

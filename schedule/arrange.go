@@ -50,7 +50,7 @@ const idleTimeoutSQL = `set local idle_in_transaction_session_timeout = '15s'`
 // scans it for every view to save the rest of that view's own. In the order of its own, there are five rows to be read.
 //
 // What it expects to cost so much would also be compiled first.
-var edgesSettings = []string{`set local enable_bitmapscan = off`, noCompilingSQL}
+var edgesSettings = []string{`set local enable_bitmapscan = off`, notCompiledSQL}
 
 const catalogSignSQL = `select mvsched.catalog_sign()`
 

@@ -280,6 +280,44 @@ func TestClaimPlan(t *testing.T) {
 	}
 }
 
+// What has ended is found by its key, also where the statistics are of an empty history: they make all that ever succeeded
+// look like a handful of rows.
+func TestSettlePlan(t *testing.T) {
+	b := setup(t)
+	b.view("a", "1 hour")
+	b.Exec(`analyze mvsched.materialized_view_refresh_schedule_execution`)
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
+		(materialized_view_refresh_schedule_id, view_name, view_oid, status, started_at, ended_at, method, data_as_of, refreshed_at)
+		select id, materialized_view_name, view_oid, 'succeeded', began, began, 'plain', began, began
+		  from mvsched.materialized_view_refresh_schedule, pg_catalog.generate_series(now() - interval '1 day', now(), interval '1 minute') began`)
+	for _, sql := range []string{`select mvsched.settle(1)`, `select mvsched.settle()`} {
+		tx, err := b.Pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 8 { // from the sixth on by a plan that is kept
+			if _, err := tx.Exec(t.Context(), `update mvsched.materialized_view_refresh_schedule set open_execution_id =
+				(select max(id) from mvsched.materialized_view_refresh_schedule_execution)`); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tx.Exec(t.Context(), sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var open, read int
+		err = tx.QueryRow(t.Context(), `select count(s.open_execution_id),
+			       (select sum(pg_stat_get_xact_tuples_returned(i.indexrelid)) from pg_catalog.pg_index i
+			         where i.indrelid = 'mvsched.materialized_view_refresh_schedule_execution'::regclass)
+			  from mvsched.materialized_view_refresh_schedule s`).Scan(&open, &read)
+		if err != nil || open != 0 || read > 100 {
+			t.Errorf("%s: %d left, %d entries read, %v", sql, open, read, err)
+		}
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestClaimView(t *testing.T) {
 	name := schedule.ViewName{Schema: "public", Name: "a"}
 	claim := func(b *bundle) *schedule.Claim {

@@ -75,9 +75,6 @@ const standingColumns = `
        st.last_error_name, st.last_error_message, st.consecutive_failures, st.queue, coalesce(st.size_bytes, 0),
        st.parents, st.succeeded_at, st.kind, st.rows_left, st.rows_per_second, st.rows_set_aside`
 
-// With thousands of views the planner would have it compiled first, which takes many times as long as the answer.
-const noCompilingSQL = `set local jit = off`
-
 const statusSQL = `
 select ` + standingColumns + `
   from mvsched.status st
@@ -95,7 +92,6 @@ func (s *Store) Status(ctx context.Context, views []ViewName) ([]Standing, error
 	var standings []Standing
 	var blockers []Blocker
 	err = s.send(ctx, func(batch *pgx.Batch) {
-		batch.Queue(noCompilingSQL)
 		batch.Queue(statusSQL, ids).Query(collect(&standings, scanStanding))
 		batch.Queue(blockersSQL, nil).Query(collect(&blockers, scanBlocker))
 	})

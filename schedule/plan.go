@@ -363,11 +363,9 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 		var stale, unplanned, lost bool
 		sinceAt, sinceID := opts.Since.parts()
 		err := s.send(ctx, func(batch *pgx.Batch) {
-			batch.Queue(noCompilingSQL)
 			batch.Queue(rescueSQL).Query(collect(&outlook.Abandoned, ScanExecution))
 			batch.Queue(settleSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&madeDue) })
 			commitSoFar(batch) // a claim passes over what it finds being settled
-			batch.Queue(noCompilingSQL)
 			batch.Queue(planSQL, s.now(), due).QueryRow(func(row pgx.Row) error { return row.Scan(&outlook.Unplanned) })
 			batch.Queue(requestsSQL, s.now())
 			batch.Queue(locateSQL, s.now(), sinceAt).Query(collect(&outlook.Moved, scanMoved))
@@ -386,7 +384,6 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			})
 			if opts.Look { // last, and by itself: what it makes due can begin at once
 				commitSoFar(batch)
-				batch.Queue(noCompilingSQL)
 				batch.Queue(changesSQL, s.now()).QueryRow(outlook.notice)
 			}
 		})

@@ -2240,66 +2240,66 @@ create function mvsched.settle(schedule bigint default null) returns timestamptz
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
   -- Whatever the statistics say, the index is what finds what has ended.
-  set enable_hashjoin = off
-  set enable_mergejoin = off
   set enable_seqscan = off
   set enable_bitmapscan = off
   set jit = off as $$
 declare
-  wanted    bigint[] := array[schedule];
-  refreshed oid[];
-  slots     timestamptz[];
+  open      record;
+  ended     record;
+  bad       bigint[]      := '{}'; -- schedules whose executions were no success
+  refreshed oid[]         := '{}';
+  slots     timestamptz[] := '{}';
   others    timestamptz;
   children  timestamptz;
 begin
-  if schedule is null then
-    wanted := array(
-      select s.id
-        from mvsched.materialized_view_refresh_schedule s
-       where s.open_execution_id is not null
-       order by s.open_execution_id
-       limit 10000);
-  end if;
-
-  -- Mostly there is one success, after which nothing is to be decided.
-  with ended as materialized (
-    select s.id, e.scheduled_at, not coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false) as new_data,
-           coalesce(e.method_reason = 'whole', false) as was_whole
+  -- One row at a time, each found by its key: as a join it was planned by statistics, and those of a young history had all
+  -- that ever succeeded read each time.
+  for open in
+    select s.id, s.view_oid, s.open_execution_id as execution
       from mvsched.materialized_view_refresh_schedule s
-      join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
-     where s.id = any (wanted)
-       and e.status = 'succeeded'
-     order by s.open_execution_id
-       for no key update of s skip locked
-  ), settled as (
+     where s.id = schedule and num_nonnulls(s.open_execution_id) = 1 -- in other words than those of an index
+    union all
+    (select s.id, s.view_oid, s.open_execution_id
+       from mvsched.materialized_view_refresh_schedule s
+      where schedule is null and s.open_execution_id is not null
+      order by s.open_execution_id
+      limit 10000)
+  loop
+    select e.status, e.scheduled_at, coalesce(e.rows_inserted = 0 and e.rows_deleted = 0, false) as same_data, e.method_reason
+      into ended
+      from mvsched.materialized_view_refresh_schedule_execution e
+     where e.id = open.execution;
+    continue when ended.status = 'running';
+    if ended.status is distinct from 'succeeded' then
+      bad := bad || open.id;
+      continue;
+    end if;
+    -- Mostly it is a success, after which nothing is to be decided.
+    perform from mvsched.materialized_view_refresh_schedule s
+      where s.id = open.id and s.open_execution_id = open.execution
+        for no key update skip locked;
+    continue when not found;
     update mvsched.materialized_view_refresh_schedule s
        set open_execution_id = null,
            consecutive_failures = 0,
            suspended_at = null,
            suspended_reason = null,
            start_grace = interval '3 seconds',
-           next_full_at = case when ended.was_whole then now() + s.full_interval else s.next_full_at end
-      from ended
-     where s.id = ended.id
-    returning s.view_oid, ended.scheduled_at, ended.new_data
-  )
-  select array_agg(settled.view_oid), array_agg(settled.scheduled_at)
-    into refreshed, slots
-    from settled
-   where settled.new_data;
+           next_full_at = case when ended.method_reason = 'whole' then now() + s.full_interval else s.next_full_at end
+     where s.id = open.id;
+    if not ended.same_data then
+      refreshed := refreshed || open.view_oid;
+      slots := slots || ended.scheduled_at;
+    end if;
+  end loop;
 
-  if exists (
-    select
-      from mvsched.materialized_view_refresh_schedule s
-      left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
-     where s.id = any (wanted) and s.open_execution_id is not null
-       and coalesce(e.status, '') not in ('running', 'succeeded')) then
-    others := mvsched.settle_others(wanted);
+  if bad <> '{}' then
+    others := mvsched.settle_others(bad);
   end if;
 
   -- In the slot of their parent, so that what waits for that slot waits for them too. Who holds a row here keeps its view
   -- waiting until the next look at the schedules.
-  if refreshed is not null and exists (
+  if refreshed <> '{}' and exists (
        select from mvsched.materialized_view_refresh_schedule c where c.after_parents and c.next_run_at is null) then
     with woken as materialized (
       -- A slot of its own after the one before, even if a parent had two runs in one. The ancestors end cycles.

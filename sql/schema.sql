@@ -1309,7 +1309,11 @@ comment on function mvsched.with_parts(oid[]) is
 
 create function mvsched.obstacles(source mvsched.materialized_view_source) returns text[]
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp as $$
+  set search_path = pg_catalog, pg_temp
+  -- As in mvsched.fingerprint.
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set enable_bitmapscan = off as $$
 begin
   return source.obstacles || array(
     select 'relation ' || c.oid::regclass from pg_catalog.pg_class c
@@ -1342,7 +1346,11 @@ create function mvsched.fingerprint(view oid, besides oid[] default '{}') return
   set search_path = pg_catalog, pg_temp
   -- An array of few elements makes a custom plan look cheaper than a generic one, each time anew: planning took longer
   -- than all else in a skip.
-  set plan_cache_mode = force_generic_plan as $$
+  set plan_cache_mode = force_generic_plan
+  -- Of a handful of relations and functions; but for an array whose length it does not know, the planner reads the whole
+  -- catalog where that is small.
+  set enable_seqscan = off
+  set enable_bitmapscan = off as $$
 declare
   source mvsched.materialized_view_source;
   leaves oid[];

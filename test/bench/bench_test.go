@@ -45,6 +45,28 @@ func TestScaleQuick(t *testing.T) {
 	}
 }
 
+// TestMixedQuick serves schedules of all kinds for some seconds: each slot has its success although a server is killed, or
+// the figure is an error.
+func TestMixedQuick(t *testing.T) {
+	var out strings.Builder
+	o := options{rounds: 1, views: 2, bigMB: 2, figures: "mixed", quick: true}
+	o.quickly()
+	if err := run(t.Context(), o, &out); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	for _, want := range []string{"2 `serve -j 4`, 30 schedules of all kinds, 20s, one killed", "start delay, ms: p50", "| with free workers |",
+		"| slots with two successes | 0 |", "| missed slots | 0 |", "| left running | 0 |"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("there is no %q in:\n%s", want, out.String())
+		}
+	}
+	for _, never := range []string{"NaN", "| executions | 0 |", "| with free workers | 0 |"} {
+		if strings.Contains(out.String(), never) {
+			t.Errorf("there is %q in:\n%s", never, out.String())
+		}
+	}
+}
+
 func TestLoggedClaims(t *testing.T) {
 	times, err := loggedClaims(`2026 [1] LOG:  duration: 0.250 ms  execute <unnamed>: select *
 		from mvsched.claim($1)

@@ -43,6 +43,7 @@ func figures() []figure {
 		{"claimers", (*bench).measureClaimers},
 		{"graph", (*bench).measureGraph},
 		{"growth", (*bench).measureGrowth},
+		{"mixed", (*bench).measureMixed},
 		{"columns", (*bench).measureColumns},
 		{"merge", (*bench).measureMerge},
 	}

@@ -133,39 +133,53 @@ func (b *bench) burstProcess(ctx context.Context, workers int) (time.Duration, e
 	return took, err
 }
 
-// serve starts `mvsched serve` and returns once it says that it is ready, as it says to systemd. Ending it waits for its exit.
-func (b *bench) serve(ctx context.Context, dsn string, workers int) (pid int, end func() error, err error) {
+// server is a `mvsched serve` that is ready.
+type server struct {
+	cmd  *exec.Cmd
+	said bytes.Buffer
+}
+
+// end asks it to stop, and waits for its exit.
+func (s *server) end() error {
+	err := errors.Join(s.cmd.Process.Signal(syscall.SIGTERM), s.cmd.Wait())
+	if err != nil {
+		err = fmt.Errorf("mvsched serve: %w: %s", err, s.said.String())
+	}
+	return err
+}
+
+// kill has it die on the spot.
+func (s *server) kill() error {
+	err := s.cmd.Process.Kill()
+	_ = s.cmd.Wait() // says that it was killed
+	return err
+}
+
+// serve starts `mvsched serve` and returns once it says that it is ready, as it says to systemd.
+func (b *bench) serve(ctx context.Context, dsn string, workers int) (_ *server, err error) {
 	socket := filepath.Join(b.dir, "notify")
 	heard, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, heard.Close(), os.Remove(socket)) }()
-	cmd := b.command(ctx, dsn, "serve", "-j", strconv.Itoa(workers))
-	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+socket)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		return 0, nil, err
-	}
-	end = func() error {
-		err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait())
-		if err != nil {
-			err = fmt.Errorf("mvsched serve: %w: %s", err, said.String())
-		}
-		return err
+	s := &server{cmd: b.command(ctx, dsn, "serve", "-j", strconv.Itoa(workers))}
+	s.cmd.Env = append(s.cmd.Env, "NOTIFY_SOCKET="+socket)
+	s.cmd.Stdout, s.cmd.Stderr = &s.said, &s.said
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
 	}
 	if err := heard.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		return 0, nil, errors.Join(err, end())
+		return nil, errors.Join(err, s.end())
 	}
 	message := make([]byte, 1024)
 	for {
 		n, err := heard.Read(message)
 		if err != nil {
-			return 0, nil, fmt.Errorf("serve does not become ready: %w", errors.Join(err, end()))
+			return nil, fmt.Errorf("serve does not become ready: %w", errors.Join(err, s.end()))
 		}
 		if strings.Contains(string(message[:n]), "READY=1") {
-			return cmd.Process.Pid, end, nil
+			return s, nil
 		}
 	}
 }
@@ -176,11 +190,11 @@ func (b *bench) burstServe(ctx context.Context, workers int) (took time.Duration
 	if err != nil {
 		return 0, err
 	}
-	_, end, err := b.serve(ctx, b.server.DSN(database), workers)
+	server, err := b.serve(ctx, b.server.DSN(database), workers)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, end()) }()
+	defer func() { err = errors.Join(err, server.end()) }()
 	var instant time.Time
 	err = b.admin.QueryRow(ctx, `with due as (
 			update mvsched.materialized_view_refresh_schedule set next_run_at = pg_catalog.now() + interval '1 second' returning next_run_at)

@@ -32,6 +32,8 @@ type sizes struct {
 	claimers   int
 	graph      int // views
 	refreshes  int
+	mixed      int // schedules
+	mixedFor   time.Duration
 }
 
 func (s *sizes) register() {
@@ -42,11 +44,13 @@ func (s *sizes) register() {
 	flag.IntVar(&s.claimers, "claimers", 2000, "claimers: how many at once, and of how many views")
 	flag.IntVar(&s.graph, "graph", 2000, "graph: how many views")
 	flag.IntVar(&s.refreshes, "refreshes", 200_000, "growth: how many refreshes")
+	flag.IntVar(&s.mixed, "mixed", 1000, "mixed: how many schedules")
+	flag.DurationVar(&s.mixedFor, "mixed-for", 10*time.Minute, "mixed: for how long, behind a minute that does not count")
 }
 
 // quickly are sizes that show that it works.
 func (s *sizes) quickly() {
-	*s = sizes{schedules: 2000, executions: 5000, held: 400, samples: 100, claimers: 60, graph: 60, refreshes: 120}
+	*s = sizes{schedules: 2000, executions: 5000, held: 400, samples: 100, claimers: 60, graph: 60, refreshes: 120, mixed: 30, mixedFor: 20 * time.Second}
 }
 
 // scale is a server of its own for one figure, since it is filled.

@@ -41,11 +41,11 @@ func (b *bench) startDelays(ctx context.Context) (delays []float64, err error) {
 	if err := b.exec(ctx, notDue); err != nil {
 		return nil, err
 	}
-	_, end, err := b.serve(ctx, b.server.DSN(database), 8)
+	server, err := b.serve(ctx, b.server.DSN(database), 8)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, end()) }()
+	defer func() { err = errors.Join(err, server.end()) }()
 	since, err := b.lastExecution(ctx)
 	if err != nil {
 		return nil, err
@@ -90,11 +90,11 @@ func (b *bench) idle(ctx context.Context) (statements, memory float64, err error
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
-	pid, end, err := b.serve(ctx, c.dsn, 8)
+	server, err := b.serve(ctx, c.dsn, 8)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer func() { err = errors.Join(err, end()) }()
+	defer func() { err = errors.Join(err, server.end()) }()
 	watch := idleTime
 	if b.quick {
 		watch = 2 * time.Second
@@ -107,7 +107,7 @@ func (b *bench) idle(ctx context.Context) (statements, memory float64, err error
 		return 0, 0, err
 	}
 	statements = float64(c.statements.Load()-before) / watch.Minutes()
-	memory, err = resident(pid)
+	memory, err = resident(server.cmd.Process.Pid)
 	return statements, memory, err
 }
 

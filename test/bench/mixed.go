@@ -242,7 +242,13 @@ func (v *verdict) rows() [][]string {
 		rows = append(rows, delays(name, v.kinds[k].executions, v.kinds[k].delays, "–"))
 	}
 	count := func(what string, n int, target string) []string { return []string{what, number(n), "", "", "", target} }
-	return append(rows, delays("with free workers", len(v.free), v.free, "p99 ≤ 50 ms"),
+	rows = append(rows, delays("with free workers", len(v.free), v.free, "p99 ≤ 50 ms"))
+	for k, name := range kindNames {
+		if free := v.kinds[k].free; len(free) > 0 {
+			rows = append(rows, delays("of these "+name, len(free), free, "–"))
+		}
+	}
+	return append(rows,
 		count("left out there: with one server alone", v.alone, "–"),
 		count("executions that were no success", v.unsuccessful, "–"),
 		count("slots with two successes", v.doubled, "0"),

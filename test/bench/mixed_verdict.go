@@ -49,6 +49,7 @@ type mixedTimes struct {
 type kindVerdict struct {
 	executions int
 	delays     []float64 // milliseconds
+	free       []float64 // those of them with free workers
 }
 
 // verdict is what is found in a history.
@@ -126,7 +127,7 @@ func judge(schedules []mixedSchedule, executions []execution, times mixedTimes, 
 		case !e.started.Before(times.killed) && !e.slot.After(times.restored):
 			v.alone++
 		default:
-			v.free = append(v.free, delay)
+			v.free, v.kinds[k].free = append(v.free, delay), append(v.kinds[k].free, delay)
 		}
 	}
 	return v

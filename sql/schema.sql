@@ -1365,8 +1365,15 @@ begin
        set rules_sign = excluded.rules_sign, views = excluded.views, relations = excluded.relations,
            functions = excluded.functions, obstacles = excluded.obstacles;
   end if;
-  if cardinality(mvsched.obstacles(source)) > 0 then
+  -- As mvsched.obstacles has it for people; what a role may not look at raises below.
+  if source.obstacles <> '{}' or current_setting('server_version_num')::integer < 150000 or current_setting('track_counts') <> 'on' then
     return null;
+  end if;
+  if source.functions <> '{}' then
+    parts := mvsched.with_parts(source.functions);
+    if exists (select from pg_catalog.pg_proc p where p.oid = any (parts) and p.provolatile <> 'i') then
+      return null;
+    end if;
   end if;
 
   -- Partitions and inheritance children, as they are now.
@@ -1381,7 +1388,6 @@ begin
     return null;
   end if;
 
-  parts := mvsched.with_parts(source.functions);
   reset := greatest((select d.stats_reset from pg_catalog.pg_stat_database d where d.datname = current_database()),
                     (select a.stats_reset from pg_catalog.pg_stat_archiver a));
   return md5(concat_ws('|', source.rules_sign,
@@ -1410,7 +1416,7 @@ begin
     reset,
     (select c.timeline_id from pg_catalog.pg_control_checkpoint() c)));         -- moves at failover
 exception when others then -- a cancel is not among them
-  -- One view that cannot be judged must not hold up the claim of all others; what a role may not look at, obstacles tells.
+  -- One view that cannot be judged must not hold up the claim of all others.
   return null;
 end
 $$;
@@ -3028,9 +3034,6 @@ begin
          -- say that it is short.
          and num_nonnulls(x.paused_at, x.suspended_at, x.open_execution_id) = 0
          and x.database_identity = here
-         and not exists (
-               select from mvsched.materialized_view_refresh_schedule_execution e
-                where e.status = 'running' and e.view_oid = candidate.view_oid and e.lane = 0)
          for no key update skip locked;
       continue when not found;
       select x.* into v from mvsched.refreshable_relation x where x.oid = s.view_oid and mvsched.can_be(x.relkind, s.kind);
@@ -3093,6 +3096,12 @@ begin
                   mvsched.data_of_parents(s.view_oid)));
         end if;
       end if;
+
+      -- One that is to run is kept from running beside another by the index, and this need not be asked: as long as a
+      -- transaction is open that could still see them, all that have run are read for the answer.
+      continue when reason is not null and exists (
+        select from mvsched.materialized_view_refresh_schedule_execution e
+         where e.status = 'running' and e.view_oid = s.view_oid and e.lane = 0);
 
       claimed := null;
       claimed.view_name := case when v.oid is null then s.materialized_view_name else mvsched.view_name(v.oid, v.schema_name, v.relation_name) end;

@@ -24,7 +24,7 @@ const (
 
 	// However much happens, this much lies between two looks: so that the work is not about the looks. Where views wait
 	// for one another it is less, since only a look tells who need not wait any more.
-	paceInterval = 100 * time.Millisecond
+	paceInterval = 250 * time.Millisecond
 	wakeInterval = 20 * time.Millisecond
 )
 

@@ -263,7 +263,7 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 		r.passedOver = options.Since != nil
 		outlook, err = r.Store.On(r.conn).Tend(ctx, options)
 		if err == nil {
-			r.refresher.floor.Seen(options.Since, outlook.FirstDue, time.Since(asked), schedule.QuickLook)
+			r.refresher.floor.Looked(options.Since, outlook.FirstDue, time.Since(asked))
 			if outlook.MadeDue != nil {
 				r.refresher.floor.Lower(*outlook.MadeDue)
 			}

@@ -33,7 +33,7 @@ func highRun(t *testing.T) (*pgtest.DB, *run) {
 
 // raise has the run begin an hour from now, as one does where a look from the beginning takes long.
 func raise(r *run) {
-	r.refresher.floor.Seen(nil, &schedule.Position{DueAt: time.Now().Add(time.Hour)}, time.Minute, schedule.QuickLook)
+	r.refresher.floor.Looked(nil, &schedule.Position{DueAt: time.Now().Add(time.Hour)}, time.Minute)
 }
 
 // A run whose look has passed something over looks once more, from the beginning, before it ends.

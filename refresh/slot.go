@@ -108,12 +108,10 @@ func (r *run) claim(ctx context.Context, store *schedule.Store, turn turn) ([]sc
 	}
 	return r.shared.claim(turn.settled, turn.first, func(slots int, settled bool) ([]schedule.Claim, error) {
 		turn.slots, turn.settled = slots, settled
-		asked := time.Now()
 		turn.since = r.refresher.floor.Begin(schedule.ClaimsFloorLater)
 		claims, err := r.source.claim(ctx, store, turn)
 		if err == nil && len(claims) > 0 {
-			each := time.Since(asked) / time.Duration(len(claims))
-			r.refresher.floor.Seen(turn.since, claims[0].FirstDue, each, schedule.QuickClaim)
+			r.refresher.floor.Claimed(turn.since, claims[0].FirstDue, claims[0].EntriesRead)
 		}
 		return claims, err
 	})

@@ -48,6 +48,8 @@ type Claim struct {
 	// claim out of turn.
 	FirstDue *Position
 
+	EntriesRead int64 // of the index on what is due, until this claim was made, as far as the server counts (track_counts)
+
 	// Skipped is why the execution ended with its claim (ReasonUnchanged, ReasonUpstreamFailed); "": it is to be run.
 	Skipped string
 }
@@ -97,7 +99,8 @@ select ` + claimColumns + `
 const claimColumns = `
        c.execution_id, c.claimed_at, c.schedule_id, c.view_name, c.scheduled_at, c.attempt, c.time_limit, c.lock_limit, c.strategy,
        c.search_path, c.settings, c.view_oid, c.schema_name, c.relation_name, c.populated, c.unique_index, c.owner_temp, c.renamed, c.usual,
-       c.skipped, c.kind, c.whole, c.batch_rows, c.lane, c.lanes, c.refresh_group, c.first_due_at, c.first_due_id`
+       c.skipped, c.kind, c.whole, c.batch_rows, c.lane, c.lanes, c.refresh_group, c.first_due_at, c.first_due_id,
+       coalesce(c.entries_read, 0)`
 
 const asyncCommitSQL = `set local synchronous_commit = off`
 
@@ -186,7 +189,7 @@ select execution.id, execution.started_at, schedule.id, execution.view_name, nul
        case when $5::boolean then mvsched.usual_seconds(execution.view_name) end, execution.reason,
        v.kind, $10::boolean or schedule.merge_window is null or coalesce(schedule.next_full_at <= now(), false),
        coalesce(schedule.batch_rows::integer, 0), 0, coalesce(schedule.lanes::integer, 1),
-       null::text, null::timestamptz, null::bigint
+       null::text, null::timestamptz, null::bigint, 0::bigint
   from execution
   left join schedule on true
   join mvsched.refreshable v on v.oid = execution.view_oid`
@@ -230,7 +233,7 @@ func scanClaim(row pgx.CollectableRow) (c Claim, err error) {
 	err = row.Scan(&c.ExecutionID, &c.ClaimedAt, &c.ScheduleID, &c.View, &c.ScheduledAt, &c.Attempt, &timeout, &lockTimeout,
 		&c.Strategy, &c.SearchPath, &c.Parameters, &oid, &c.Schema, &c.Name, &c.Populated, &c.UniqueIndex, &c.OwnerTemp,
 		&c.Renamed, &usual, &skipped, &c.Materialization, &c.Whole, &c.BatchRows, &c.Lane, &c.Lanes,
-		&group, &firstDueAt, &firstDueID)
+		&group, &firstDueAt, &firstDueID, &c.EntriesRead)
 	c.FirstDue = positionOf(firstDueAt, firstDueID)
 	if skipped != nil {
 		c.Skipped = *skipped

@@ -7,22 +7,27 @@ import (
 
 // Floor is where a worker looks for what is due, while a look from the beginning takes long: what was due before that
 // place has been claimed, and leads nowhere. That is where somebody holds a transaction open for long; see mvsched.claim in
-// schema.sql. Nobody tells it what others make due before it, so it holds for a while only: ten times as long as it took to
-// find it.
+// schema.sql. Nobody tells it what others make due before it, so it holds for a while only.
 type Floor struct {
-	mu    sync.Mutex
-	at    *Position
-	until time.Time
-	long  bool // the last look from the beginning took long
+	mu        sync.Mutex
+	at        *Position
+	until     time.Time
+	slow      bool // the last look from the beginning took long
+	cluttered bool // the last claim from there passed much that leads nowhere
 }
 
-// What is quicker than this needs no floor, by the worker's clock. A look does other things too.
+// A look from the beginning takes long when it takes this long, by the worker's clock; then as long as it takes the other.
 const (
-	QuickClaim = 5 * time.Millisecond
-	QuickLook  = 50 * time.Millisecond
+	slowLook  = 50 * time.Millisecond
+	quickLook = 5 * time.Millisecond
 )
 
-// longestFloor bounds how long something may be passed over that others have made due before the floor.
+// manyEntries are as many of the index on what is due as a claim may read: a fifth of what else it does. Counted, and not
+// timed: a claim may take long for other reasons, and to pass over something for those would be no gain.
+const manyEntries = 2500
+
+// longestFloor bounds how long something may be passed over that others have made due before the floor. It is also how long
+// claims go by one: so that of those that one worker makes, one in hundreds takes the long way.
 const longestFloor = 3 * time.Second
 
 // ClaimsFloorLater is how much longer a claim goes by a floor than a look does, so that the long way is mostly the look's.
@@ -36,7 +41,7 @@ func (f *Floor) Begin(over time.Duration) *Position {
 	if time.Since(f.until) <= over {
 		return f.at
 	}
-	if f.long {
+	if f.slow || f.cluttered {
 		f.until = time.Now().Add(longestFloor) // or until it comes back
 	}
 	return nil
@@ -49,19 +54,50 @@ func (f *Floor) Left() time.Duration {
 	return time.Until(f.until)
 }
 
-// Seen is told which place came first when it was begun since there, and how long that took.
-func (f *Floor) Seen(since, first *Position, took, quick time.Duration) {
+// Looked is told which place came first in a look that began at since, and how long that took. A floor that is found so holds
+// ten times as long.
+func (f *Floor) Looked(since, first *Position, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.found(since, first) {
+		f.slow = took > slowLook || f.slow && took > quickLook
+		f.hold(10 * took)
+	}
+}
+
+// Claimed is told which place came first when a claim began at since, and how many entries of the index it read.
+func (f *Floor) Claimed(since, first *Position, entries int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.found(since, first) {
+		f.cluttered = entries > manyEntries
+		f.hold(longestFloor)
+	}
+}
+
+// found notes a place, and reports whether it was found from the beginning.
+func (f *Floor) found(since, first *Position) bool {
 	switch {
 	case first == nil:
+		return false
 	case since == nil:
-		f.at, f.until = first, time.Time{}
-		if f.long = took > quick || f.long && took > QuickClaim; f.long {
-			f.until = time.Now().Add(min(10*took, longestFloor))
-		}
+		f.at = first
+		return true
 	case f.at == since && before(since, first): // not where it has been lowered meanwhile
 		f.at = first
+	}
+	return false
+}
+
+// hold has the floor hold for so long, if there is to be one.
+func (f *Floor) hold(d time.Duration) {
+	switch {
+	case f.cluttered:
+		f.until = time.Now().Add(longestFloor)
+	case f.slow:
+		f.until = time.Now().Add(min(d, longestFloor))
+	default:
+		f.until = time.Time{}
 	}
 }
 

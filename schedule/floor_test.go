@@ -63,8 +63,8 @@ func TestClaimSince(t *testing.T) {
 	if err != nil || len(next) != 1 || next[0].FirstDue == nil || next[0].FirstDue.ScheduleID != *next[0].ScheduleID {
 		t.Fatalf("%+v, %v", next, err)
 	}
-	if read := entries(nil); read < claimed {
-		t.Errorf("from the beginning %d entries", read) // then this test shows nothing
+	if read := entries(nil); read < claimed || next[0].EntriesRead < claimed {
+		t.Errorf("from the beginning %d entries, and %d by the claim itself", read, next[0].EntriesRead) // else this test shows nothing
 	}
 	if read := entries(next[0].FirstDue); read > 100 {
 		t.Errorf("from the first due schedule on %d entries", read)
@@ -86,33 +86,46 @@ func TestFloor(t *testing.T) {
 			}
 		}
 		is("at first", nil, 0)
-		floor.Seen(nil, at(1, 1), schedule.QuickLook, schedule.QuickLook)
+		floor.Looked(nil, at(1, 1), 50*time.Millisecond)
 		is("a quick look", nil, 0)
-		floor.Seen(nil, at(1, 1), 100*time.Millisecond, schedule.QuickLook)
+		floor.Looked(nil, at(1, 1), 100*time.Millisecond)
 		is("a slow look", at(1, 1), 0)
 		since := floor.Begin(0)
-		floor.Seen(since, at(1, 7), time.Millisecond, schedule.QuickClaim)
+		floor.Claimed(since, at(1, 7), 30)
 		is("a claim has seen a later one", at(1, 7), 0)
-		floor.Seen(since, at(1, 3), time.Millisecond, schedule.QuickClaim)
+		floor.Claimed(since, at(1, 3), 30)
 		is("another one, which began before that", at(1, 7), 0)
 		floor.Lower(time.Unix(2, 0))
 		is("something is due later", at(1, 7), 0)
 		floor.Lower(time.Unix(1, 0))
 		is("something is due before", at(1, 0), 0)
-		floor.Seen(since, at(1, 8), time.Millisecond, schedule.QuickClaim)
+		floor.Claimed(since, at(1, 8), 30)
 		is("a claim that began before that", at(1, 0), 0)
 		<-time.After(time.Second + 1) // of synctest's clock
 		is("a claim goes by it for longer", at(1, 0), schedule.ClaimsFloorLater)
 		is("ten times as long for a look", nil, 0)
 		is("another one while that is on its way", at(1, 0), 0)
-		floor.Seen(nil, at(3, 1), time.Minute, schedule.QuickLook)
+		floor.Looked(nil, at(3, 1), time.Minute)
 		<-time.After(3*time.Second + 1)
 		is("three seconds at the most", nil, 0)
 		<-time.After(3*time.Second + 1)
 		is("the one that went has not come back", nil, 0)
-		floor.Seen(nil, at(4, 1), time.Millisecond, schedule.QuickLook)
+		floor.Looked(nil, at(4, 1), time.Millisecond)
 		is("a quick look again", nil, 0)
 		is("and nobody needs a floor", nil, 0)
+
+		floor.Claimed(nil, at(5, 1), 2500)
+		is("a claim that read little", nil, 0)
+		floor.Claimed(nil, at(5, 1), 20_000)
+		is("one that read much", at(5, 1), 0)
+		floor.Looked(nil, at(6, 1), time.Millisecond)
+		is("a quick look does not know of it", at(6, 1), 0)
+		<-time.After(3*time.Second + 1)
+		is("a claim goes by it for longer, too", at(6, 1), schedule.ClaimsFloorLater)
+		<-time.After(time.Second)
+		is("and begins anew in the end", nil, schedule.ClaimsFloorLater)
+		floor.Claimed(nil, at(7, 1), 30)
+		is("nothing is in the way any more", nil, 0)
 	})
 }
 

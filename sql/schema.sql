@@ -2633,7 +2633,8 @@ create type mvsched.claim as (
   lanes         integer,
   refresh_group text,
   first_due_at  timestamptz,
-  first_due_id  bigint
+  first_due_id  bigint,
+  entries_read  bigint
 );
 comment on type mvsched.claim is 'One claimed view, or, with the reason in skipped, one whose execution ended with its claim';
 
@@ -2927,8 +2928,8 @@ comment on function mvsched.claim_lane(text, bigint, text[], boolean) is 'Claims
 
 -- What has been claimed leaves entries in the index on what is due that lead nowhere. As long as a transaction is open that
 -- could still see them, all of them would be read by every claim (20,000 of them: 0.3 s). So a claim tells where in the
--- index the first schedule was that is due, and one that is told so (since_at, since_id) begins there. It passes over what
--- has become due before that place meanwhile: who claims has to begin anew from time to time.
+-- index the first schedule was that is due, and how many entries it read; one that is told where (since_at, since_id) begins
+-- there. It passes over what has become due before that place meanwhile: who claims has to begin anew from time to time.
 --
 -- Claims what has been due for longest. The lock on the schedule, the execution and the advanced slot commit together, so
 -- no claim is without its record and no record without its claim. A row that another claimer holds is skipped; the
@@ -2981,6 +2982,8 @@ declare
   looked_at  timestamptz := clock_timestamp(); -- once: within a transaction the server reads its counters once
   sure       boolean;
   groups     text[]      := '{}'; -- that were met
+  -- The server counts what this session has read, also what leads nowhere.
+  read_before bigint     := pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass);
 begin
   if (select settings.max_concurrent_refreshes is not null from mvsched.settings where settings.singleton) then
     wanted := least(wanted, mvsched.free_runs());
@@ -3017,6 +3020,7 @@ begin
         loop
           claimed.first_due_at := candidate.first_due_at;
           claimed.first_due_id := candidate.first_due_id;
+          claimed.entries_read := pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass) - read_before;
           return next claimed;
           taken := taken + 1;
         end loop;
@@ -3182,6 +3186,7 @@ begin
       claimed.kind := s.kind;
       claimed.first_due_at := candidate.first_due_at;
       claimed.first_due_id := candidate.first_due_id;
+      claimed.entries_read := pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass) - read_before;
       claimed.batch_rows := s.batch_rows;
       claimed.lane := 0;
       claimed.lanes := s.lanes;

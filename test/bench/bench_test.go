@@ -4,6 +4,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestQuick runs a small round of everything. What it measures means nothing, but all contenders have to come to their end,
@@ -75,6 +76,23 @@ func TestLoggedClaims(t *testing.T) {
 2026 [1] LOG:  duration: 1.750 ms  execute <unnamed>: select * from mvsched.claim($1)`)
 	if err != nil || len(times) != 2 || times[0] != 0.25 || times[1] != 1.75 {
 		t.Errorf("%v, %v", times, err)
+	}
+}
+
+func TestRefreshTime(t *testing.T) {
+	took, err := refreshTime(`2026 [1] LOG:  duration: 0.250 ms  execute <unnamed>: commit
+2026 [1] LOG:  duration: 700.5 ms  execute <unnamed>: refresh materialized view concurrently "public"."big"
+2026 [2] LOG:  duration: 9 ms  execute <unnamed>: commit
+2026 [1] LOG:  duration: 0.500 ms  execute <unnamed>: commit
+2026 [1] LOG:  duration: 5 ms  execute <unnamed>: commit`)
+	if err != nil || took != 701*time.Millisecond {
+		t.Errorf("%v, %v", took, err)
+	}
+	if took, err = refreshTime(`2026 [1] LOG:  duration: 700.5 ms  statement: refresh materialized view concurrently public.big`); err != nil || took != 700500*time.Microsecond {
+		t.Errorf("%v, %v", took, err)
+	}
+	if _, err = refreshTime(""); err == nil {
+		t.Error("nothing was refreshed, and it took a time")
 	}
 }
 

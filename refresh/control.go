@@ -183,6 +183,7 @@ func (r *run) logLook(err error) {
 // lookAround tends the schedules. Nobody has to wait for that: it may take a while where many schedules wait for changes,
 // and meanwhile slots open for what becomes due, as far as the look before has seen it coming.
 func (r *run) lookAround(ctx context.Context, next *next, slots *int, maxSlots int) (outlook schedule.Outlook, err error) {
+	r.madeDue.Store(false)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -219,7 +220,7 @@ func (r *run) lookAround(ctx context.Context, next *next, slots *int, maxSlots i
 // paced is when a server may look again.
 func (r *run) paced() time.Time {
 	looked := time.Unix(0, r.looked.Load())
-	if r.holds() {
+	if r.holds() || r.madeDue.Load() {
 		return looked.Add(wakeInterval)
 	}
 	return looked.Add(paceInterval)
@@ -257,13 +258,12 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 		if err := r.connect(ctx); err != nil {
 			return schedule.Outlook{}, err
 		}
-		asked := time.Now()
 		options := r.source.look()
-		options.Since = r.refresher.floor.Begin(0)
+		options.Since = r.refresher.floor.Begin(schedule.LookMayPass)
 		r.passedOver = options.Since != nil
 		outlook, err = r.Store.On(r.conn).Tend(ctx, options)
 		if err == nil {
-			r.refresher.floor.Looked(options.Since, outlook.FirstDue, time.Since(asked))
+			r.refresher.floor.Seen(options.Since, outlook.FirstDue, outlook.Passed)
 			if outlook.MadeDue != nil {
 				r.refresher.floor.Lower(*outlook.MadeDue)
 			}

@@ -108,10 +108,10 @@ func (r *run) claim(ctx context.Context, store *schedule.Store, turn turn) ([]sc
 	}
 	return r.shared.claim(turn.settled, turn.first, func(slots int, settled bool) ([]schedule.Claim, error) {
 		turn.slots, turn.settled = slots, settled
-		turn.since = r.refresher.floor.Begin(schedule.ClaimsFloorLater)
+		turn.since = r.refresher.floor.Begin(schedule.ClaimMayPass)
 		claims, err := r.source.claim(ctx, store, turn)
 		if err == nil && len(claims) > 0 {
-			r.refresher.floor.Claimed(turn.since, claims[0].FirstDue, claims[0].EntriesRead)
+			r.refresher.floor.Seen(turn.since, claims[0].FirstDue, claims[0].Passed)
 		}
 		return claims, err
 	})
@@ -175,6 +175,13 @@ func (r *run) wakeToPlan() {
 	if r.endless {
 		r.wake()
 	}
+}
+
+// othersAreDue is told that the end of a refresh has made other views due: its slot takes one of them, and for the rest it
+// is looked soon.
+func (r *run) othersAreDue(since time.Time) {
+	r.refresher.floor.Lower(since)
+	r.madeDue.Store(true)
 }
 
 // tellOver tells the source how an execution has ended.

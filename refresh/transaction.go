@@ -50,6 +50,7 @@ type refresher struct {
 	// blocker tells who was seen in the way of an execution, "" when nobody was.
 	blocker func(execution int64) string
 
+	madeDue  func(time.Time)                         // told when the end of a refresh has made others due
 	progress func(schedule.Claim, schedule.Progress) // of a drain
 }
 
@@ -89,7 +90,7 @@ func (r *refresher) refresh(ctx context.Context, conn *pgx.Conn, claim schedule.
 		r.log.Debug("the end of a refresh was not settled", "view", claim.View, "execution", claim.ExecutionID, "error", err)
 	}
 	if sent.madeDue != nil {
-		r.floor.Lower(*sent.madeDue)
+		r.madeDue(*sent.madeDue)
 	}
 	return sent.record, err == nil, nil
 }

@@ -166,6 +166,7 @@ type run struct {
 	progress   chan struct{} // a refresh has ended that other views may have waited for, or something else calls for a look
 	requests   chan struct{} // somebody may want a refresh cancelled
 	looked     atomic.Int64  // when the control loop last looked at the schedules, as nanoseconds since 1970
+	madeDue    atomic.Bool   // since then, the end of a refresh has made others due, of which its slot takes one
 	expected   atomic.Int64  // when it is stuck should it not have taken another turn, the same way
 
 	mu         sync.Mutex
@@ -212,7 +213,8 @@ func (w *Worker) newRun(work context.Context, source source) *run {
 		cancel()
 	}
 	r.refresher = refresher{
-		store: w.Store, log: log, late: late, floor: new(schedule.Floor), blocker: r.blocker, progress: r.progressed,
+		store: w.Store, log: log, late: late, floor: new(schedule.Floor), blocker: r.blocker, madeDue: r.othersAreDue,
+		progress: r.progressed,
 	}
 	return r
 }

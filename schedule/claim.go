@@ -48,7 +48,9 @@ type Claim struct {
 	// claim out of turn.
 	FirstDue *Position
 
-	EntriesRead int64 // of the index on what is due, until this claim was made, as far as the server counts (track_counts)
+	// Passed is how many entries of the index on what is due led nowhere on the way; 0 where the server does not count
+	// (track_counts).
+	Passed int64
 
 	// Skipped is why the execution ended with its claim (ReasonUnchanged, ReasonUpstreamFailed); "": it is to be run.
 	Skipped string
@@ -100,7 +102,7 @@ const claimColumns = `
        c.execution_id, c.claimed_at, c.schedule_id, c.view_name, c.scheduled_at, c.attempt, c.time_limit, c.lock_limit, c.strategy,
        c.search_path, c.settings, c.view_oid, c.schema_name, c.relation_name, c.populated, c.unique_index, c.owner_temp, c.renamed, c.usual,
        c.skipped, c.kind, c.whole, c.batch_rows, c.lane, c.lanes, c.refresh_group, c.first_due_at, c.first_due_id,
-       coalesce(c.entries_read, 0)`
+       coalesce(c.passed, 0)`
 
 const asyncCommitSQL = `set local synchronous_commit = off`
 
@@ -233,7 +235,7 @@ func scanClaim(row pgx.CollectableRow) (c Claim, err error) {
 	err = row.Scan(&c.ExecutionID, &c.ClaimedAt, &c.ScheduleID, &c.View, &c.ScheduledAt, &c.Attempt, &timeout, &lockTimeout,
 		&c.Strategy, &c.SearchPath, &c.Parameters, &oid, &c.Schema, &c.Name, &c.Populated, &c.UniqueIndex, &c.OwnerTemp,
 		&c.Renamed, &usual, &skipped, &c.Materialization, &c.Whole, &c.BatchRows, &c.Lane, &c.Lanes,
-		&group, &firstDueAt, &firstDueID, &c.EntriesRead)
+		&group, &firstDueAt, &firstDueID, &c.Passed)
 	c.FirstDue = positionOf(firstDueAt, firstDueID)
 	if skipped != nil {
 		c.Skipped = *skipped

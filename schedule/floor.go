@@ -5,99 +5,64 @@ import (
 	"time"
 )
 
-// Floor is where a worker looks for what is due, while a look from the beginning takes long: what was due before that
-// place has been claimed, and leads nowhere. That is where somebody holds a transaction open for long; see mvsched.claim in
-// schema.sql. Nobody tells it what others make due before it, so it holds for a while only.
+// Floor is where a worker looks for what is due, while much has to be passed before that place that leads nowhere: what
+// has been claimed, while somebody holds a transaction open for long; see mvsched.claim in schema.sql. Nobody tells it what
+// others make due before it, so it holds for a while only.
 type Floor struct {
-	mu        sync.Mutex
-	at        *Position
-	until     time.Time
-	slow      bool // the last look from the beginning took long
-	cluttered bool // the last claim from there passed much that leads nowhere
+	mu     sync.Mutex
+	at     *Position
+	passed int64      // entries that led nowhere, when somebody came from the beginning last
+	since  time.Time  // when that was, or when somebody went there who has not come back
+	lower  *time.Time // what has been made due meanwhile
 }
 
-// A look from the beginning takes long when it takes this long, by the worker's clock; then as long as it takes the other.
+// So many entries a claim may pass, and a look, of which there are few. They are counted, by the server, and not timed: either may take
+// long for other reasons, and to leave out something for those would be no gain.
 const (
-	slowLook  = 50 * time.Millisecond
-	quickLook = 5 * time.Millisecond
+	ClaimMayPass = 2500    // a third of a millisecond, as much as a fourth of a claim
+	LookMayPass  = 100_000 // some 15 ms
 )
 
-// manyEntries are as many of the index on what is due as a claim may read: a fifth of what else it does. Counted, and not
-// timed: a claim may take long for other reasons, and to pass over something for those would be no gain.
-const manyEntries = 2500
-
-// longestFloor bounds how long something may be passed over that others have made due before the floor. It is also how long
-// claims go by one: so that of those that one worker makes, one in hundreds takes the long way.
+// longestFloor bounds how long something may be left out that others have made due before the floor. So of the claims that
+// one worker makes, one in hundreds takes the long way.
 const longestFloor = 3 * time.Second
 
-// ClaimsFloorLater is how much longer a claim goes by a floor than a look does, so that the long way is mostly the look's.
-const ClaimsFloorLater = time.Second
-
-// Begin is where to begin, by a floor that has been over for so long at the most; nil: at the beginning. Where that takes
-// long, one goes there at a time, and the others go on by the old floor meanwhile.
-func (f *Floor) Begin(over time.Duration) *Position {
+// Begin is where to begin for who may pass so many entries; nil: at the beginning. Where there are more, one goes there at a
+// time, and the others go on by the old floor meanwhile.
+func (f *Floor) Begin(mayPass int64) *Position {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if time.Since(f.until) <= over {
+	if f.passed <= mayPass {
+		return nil
+	}
+	if time.Since(f.since) <= longestFloor {
 		return f.at
 	}
-	if f.slow || f.cluttered {
-		f.until = time.Now().Add(longestFloor) // or until it comes back
-	}
+	f.since = time.Now()
 	return nil
 }
 
-// Left is how long a look goes by the floor yet.
+// Left is how long the floor holds yet.
 func (f *Floor) Left() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return time.Until(f.until)
+	return time.Until(f.since.Add(longestFloor))
 }
 
-// Looked is told which place came first in a look that began at since, and how long that took. A floor that is found so holds
-// ten times as long.
-func (f *Floor) Looked(since, first *Position, took time.Duration) {
+// Seen is told which place came first when somebody began at since, and how many entries were passed that led nowhere.
+func (f *Floor) Seen(since, first *Position, passed int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.found(since, first) {
-		f.slow = took > slowLook || f.slow && took > quickLook
-		f.hold(10 * took)
-	}
-}
-
-// Claimed is told which place came first when a claim began at since, and how many entries of the index it read.
-func (f *Floor) Claimed(since, first *Position, entries int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.found(since, first) {
-		f.cluttered = entries > manyEntries
-		f.hold(longestFloor)
-	}
-}
-
-// found notes a place, and reports whether it was found from the beginning.
-func (f *Floor) found(since, first *Position) bool {
 	switch {
 	case first == nil:
-		return false
 	case since == nil:
-		f.at = first
-		return true
+		f.at, f.passed, f.since = first, passed, time.Now()
+		if f.lower != nil { // perhaps when the way from the beginning was half behind
+			f.lowerTo(*f.lower)
+			f.lower = nil
+		}
 	case f.at == since && before(since, first): // not where it has been lowered meanwhile
 		f.at = first
-	}
-	return false
-}
-
-// hold has the floor hold for so long, if there is to be one.
-func (f *Floor) hold(d time.Duration) {
-	switch {
-	case f.cluttered:
-		f.until = time.Now().Add(longestFloor)
-	case f.slow:
-		f.until = time.Now().Add(min(d, longestFloor))
-	default:
-		f.until = time.Time{}
 	}
 }
 
@@ -112,6 +77,13 @@ func (f *Floor) Drop() {
 func (f *Floor) Lower(due time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.lower == nil || due.Before(*f.lower) {
+		f.lower = &due
+	}
+	f.lowerTo(due)
+}
+
+func (f *Floor) lowerTo(due time.Time) {
 	if place := (Position{DueAt: due}); f.at != nil && before(&place, f.at) {
 		f.at = &place
 	}

@@ -63,8 +63,12 @@ func TestClaimSince(t *testing.T) {
 	if err != nil || len(next) != 1 || next[0].FirstDue == nil || next[0].FirstDue.ScheduleID != *next[0].ScheduleID {
 		t.Fatalf("%+v, %v", next, err)
 	}
-	if read := entries(nil); read < claimed || next[0].EntriesRead < claimed {
-		t.Errorf("from the beginning %d entries, and %d by the claim itself", read, next[0].EntriesRead) // else this test shows nothing
+	if read := entries(nil); read < claimed {
+		t.Errorf("from the beginning %d entries", read) // then this test shows nothing
+	}
+	outlook, err := b.store.Tend(t.Context(), schedule.TendOptions{Limit: 1})
+	if err != nil || outlook.Passed < claimed || outlook.Passed > claimed+100 || next[0].Passed < claimed || next[0].Passed > claimed+100 {
+		t.Errorf("a look passed %d entries, %v, a claim %d; %d lead nowhere", outlook.Passed, err, next[0].Passed, claimed)
 	}
 	if read := entries(next[0].FirstDue); read > 100 {
 		t.Errorf("from the first due schedule on %d entries", read)
@@ -78,54 +82,48 @@ func TestFloor(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		var floor schedule.Floor
-		is := func(why string, want *schedule.Position, over time.Duration) {
+		is := func(why string, want *schedule.Position, mayPass int64) {
 			t.Helper()
-			got := floor.Begin(over)
+			got := floor.Begin(mayPass)
 			if (got == nil) != (want == nil) || got != nil && *got != *want {
 				t.Errorf("%s: %v, want %v", why, got, want)
 			}
 		}
-		is("at first", nil, 0)
-		floor.Looked(nil, at(1, 1), 50*time.Millisecond)
-		is("a quick look", nil, 0)
-		floor.Looked(nil, at(1, 1), 100*time.Millisecond)
-		is("a slow look", at(1, 1), 0)
-		since := floor.Begin(0)
-		floor.Claimed(since, at(1, 7), 30)
-		is("a claim has seen a later one", at(1, 7), 0)
-		floor.Claimed(since, at(1, 3), 30)
-		is("another one, which began before that", at(1, 7), 0)
+		is("at first", nil, schedule.ClaimMayPass)
+		floor.Seen(nil, at(1, 1), schedule.ClaimMayPass)
+		is("a claim that passed little", nil, schedule.ClaimMayPass)
+		floor.Seen(nil, at(1, 1), schedule.LookMayPass)
+		is("one that passed much", at(1, 1), schedule.ClaimMayPass)
+		is("which is little for a look", nil, schedule.LookMayPass)
+		since := floor.Begin(schedule.ClaimMayPass)
+		floor.Seen(since, at(1, 7), 0)
+		is("a claim has seen a later one", at(1, 7), schedule.ClaimMayPass)
+		floor.Seen(since, at(1, 3), 0)
+		is("another one, which began before that", at(1, 7), schedule.ClaimMayPass)
 		floor.Lower(time.Unix(2, 0))
-		is("something is due later", at(1, 7), 0)
+		is("something is due later", at(1, 7), schedule.ClaimMayPass)
 		floor.Lower(time.Unix(1, 0))
-		is("something is due before", at(1, 0), 0)
-		floor.Claimed(since, at(1, 8), 30)
-		is("a claim that began before that", at(1, 0), 0)
-		<-time.After(time.Second + 1) // of synctest's clock
-		is("a claim goes by it for longer", at(1, 0), schedule.ClaimsFloorLater)
-		is("ten times as long for a look", nil, 0)
-		is("another one while that is on its way", at(1, 0), 0)
-		floor.Looked(nil, at(3, 1), time.Minute)
+		is("something is due before", at(1, 0), schedule.ClaimMayPass)
+		floor.Seen(since, at(1, 8), 0)
+		is("a claim that began before that", at(1, 0), schedule.ClaimMayPass)
+		<-time.After(3*time.Second + 1) // of synctest's clock
+		is("three seconds", nil, schedule.ClaimMayPass)
+		is("another one while that is on its way", at(1, 0), schedule.ClaimMayPass)
+		floor.Seen(nil, at(3, 1), 2*schedule.LookMayPass)
+		is("what was made due meanwhile is before it", at(1, 0), schedule.ClaimMayPass)
+		floor.Seen(nil, at(3, 1), 2*schedule.LookMayPass)
+		is("that is seen by now", at(3, 1), schedule.ClaimMayPass)
+		is("much for a look, too", at(3, 1), schedule.LookMayPass)
 		<-time.After(3*time.Second + 1)
-		is("three seconds at the most", nil, 0)
+		is("it goes anew", nil, schedule.LookMayPass)
 		<-time.After(3*time.Second + 1)
-		is("the one that went has not come back", nil, 0)
-		floor.Looked(nil, at(4, 1), time.Millisecond)
-		is("a quick look again", nil, 0)
-		is("and nobody needs a floor", nil, 0)
-
-		floor.Claimed(nil, at(5, 1), 2500)
-		is("a claim that read little", nil, 0)
-		floor.Claimed(nil, at(5, 1), 20_000)
-		is("one that read much", at(5, 1), 0)
-		floor.Looked(nil, at(6, 1), time.Millisecond)
-		is("a quick look does not know of it", at(6, 1), 0)
-		<-time.After(3*time.Second + 1)
-		is("a claim goes by it for longer, too", at(6, 1), schedule.ClaimsFloorLater)
-		<-time.After(time.Second)
-		is("and begins anew in the end", nil, schedule.ClaimsFloorLater)
-		floor.Claimed(nil, at(7, 1), 30)
-		is("nothing is in the way any more", nil, 0)
+		is("the one that went has not come back", nil, schedule.LookMayPass)
+		for range 3 { // somebody holds a transaction open no more, but looks go on
+			floor.Seen(nil, at(4, 1), 30)
+			is("nothing is in the way any more", nil, schedule.ClaimMayPass)
+			is("and nobody needs a floor", nil, schedule.LookMayPass)
+			<-time.After(3 * time.Second)
+		}
 	})
 }
 

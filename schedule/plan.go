@@ -12,6 +12,7 @@ import (
 type Outlook struct {
 	Now       time.Time       // the database's clock
 	Due       int             // claimable schedules, counted up to the number asked for
+	Passed    int64           // entries of the index on what is due that led nowhere; 0 where the server does not count (track_counts)
 	FirstDue  *Position       // where in their order the first of what is due stands; where nothing is, the instant of the look
 	MadeDue   *time.Time      // the earliest instant at which the ends that it settled have made a schedule due; nil: they have not
 	Held      bool            // something due waits for an ancestor
@@ -234,7 +235,8 @@ returning case when s.kind = 'merge' and s.view_oid = lost.view_oid then s.merge
 // waiting for.
 const outlookSQL = `
 with clock as materialized (
-  select coalesce($3::timestamptz, clock_timestamp()) as now
+  select coalesce($3::timestamptz, clock_timestamp()) as now,
+         pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass) as read_before
 ), served as materialized (
   select unnest(coalesce($4::text[], mvsched.queues())) as queue
 ), due as materialized (
@@ -272,6 +274,8 @@ with clock as materialized (
     left join mvsched.settings on settings.singleton
 )
 select clock.now, coalesce(first.next_run_at, clock.now), coalesce(first.id, 0),
+       greatest(0, pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass) - clock.read_before
+         - (select count(*) from due)),
        case when room.any then
          (select count(*)
             from (select
@@ -373,7 +377,7 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 				var lookAgain, ripe, unbegun *float64
 				var next []float64
 				var first Position
-				err := row.Scan(&outlook.Now, &first.DueAt, &first.ScheduleID, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next, &ripe,
+				err := row.Scan(&outlook.Now, &first.DueAt, &first.ScheduleID, &outlook.Passed, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next, &ripe,
 					&outlook.Watching, &outlook.Open, &unbegun, &stale, &unplanned, &lost, &outlook.PruneDue)
 				outlook.LookAgain, outlook.Ripe, outlook.Next = durationOrNil(lookAgain), durationOrNil(ripe), nil
 				outlook.Unbegun, outlook.FirstDue = durationOrNil(unbegun), &first

@@ -2253,13 +2253,16 @@ create function mvsched.settle(schedule bigint default null) returns timestamptz
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
-  -- Whatever the statistics say, the index is what finds what has ended.
+  -- Whatever the statistics say, the index is what finds what has ended, here and in what this calls.
+  set enable_hashjoin = off
+  set enable_mergejoin = off
   set enable_seqscan = off
   set enable_bitmapscan = off
   set jit = off as $$
 declare
   open      record;
   ended     record;
+  view      oid;
   bad       bigint[]      := '{}'; -- schedules whose executions were no success
   refreshed oid[]         := '{}';
   slots     timestamptz[] := '{}';
@@ -2269,11 +2272,11 @@ begin
   -- One row at a time, each found by its key: as a join it was planned by statistics, and those of a young history had all
   -- that ever succeeded read each time.
   for open in
-    select s.id, s.view_oid, s.open_execution_id as execution
+    select s.id, s.open_execution_id as execution
       from mvsched.materialized_view_refresh_schedule s
      where s.id = schedule and num_nonnulls(s.open_execution_id) = 1 -- in other words than those of an index
     union all
-    (select s.id, s.view_oid, s.open_execution_id
+    (select s.id, s.open_execution_id
        from mvsched.materialized_view_refresh_schedule s
       where schedule is null and s.open_execution_id is not null
       order by s.open_execution_id
@@ -2300,9 +2303,10 @@ begin
            suspended_reason = null,
            start_grace = interval '3 seconds',
            next_full_at = case when ended.method_reason = 'whole' then now() + s.full_interval else s.next_full_at end
-     where s.id = open.id;
+     where s.id = open.id
+    returning s.view_oid into view;
     if not ended.same_data then
-      refreshed := refreshed || open.view_oid;
+      refreshed := refreshed || view;
       slots := slots || ended.scheduled_at;
     end if;
   end loop;
@@ -2634,7 +2638,7 @@ create type mvsched.claim as (
   refresh_group text,
   first_due_at  timestamptz,
   first_due_id  bigint,
-  entries_read  bigint
+  passed        bigint
 );
 comment on type mvsched.claim is 'One claimed view, or, with the reason in skipped, one whose execution ended with its claim';
 
@@ -2908,7 +2912,7 @@ begin
            extract(epoch from s.lock_timeout), s.strategy, s.search_path, s.settings::text, v.oid::bigint, v.schema_name, v.relation_name,
            v.populated, v.unique_index, v.owner_temp, false,
            case when with_usual then mvsched.usual_seconds(mvsched.view_name(v.oid)) end, null, s.kind, false, s.batch_rows, free.lane, s.lanes,
-           null, null, null
+           null, null, null, null
       into claimed
       from mvsched.materialized_view_refresh_schedule s
       join mvsched.refreshable v on v.oid = free.view_oid
@@ -2928,8 +2932,9 @@ comment on function mvsched.claim_lane(text, bigint, text[], boolean) is 'Claims
 
 -- What has been claimed leaves entries in the index on what is due that lead nowhere. As long as a transaction is open that
 -- could still see them, all of them would be read by every claim (20,000 of them: 0.3 s). So a claim tells where in the
--- index the first schedule was that is due, and how many entries it read; one that is told where (since_at, since_id) begins
--- there. It passes over what has become due before that place meanwhile: who claims has to begin anew from time to time.
+-- index the first schedule was that is due, and how many entries it passed that lead nowhere; one that is told where (since_at,
+-- since_id) begins there. It leaves out what has become due before that place meanwhile: who claims has to begin anew from
+-- time to time.
 --
 -- Claims what has been due for longest. The lock on the schedule, the execution and the advanced slot commit together, so
 -- no claim is without its record and no record without its claim. A row that another claimer holds is skipped; the
@@ -2982,8 +2987,9 @@ declare
   looked_at  timestamptz := clock_timestamp(); -- once: within a transaction the server reads its counters once
   sure       boolean;
   groups     text[]      := '{}'; -- that were met
-  -- The server counts what this session has read, also what leads nowhere.
+  -- The server counts the entries that this session has read, also those that lead nowhere.
   read_before bigint     := pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass);
+  live       bigint      := 0; -- entries that led to a schedule
 begin
   if (select settings.max_concurrent_refreshes is not null from mvsched.settings where settings.singleton) then
     wanted := least(wanted, mvsched.free_runs());
@@ -2995,7 +3001,7 @@ begin
     seen := 0;
     for candidate in
       select w.id, w.view_oid, mvsched.slot(w.next_run_at, w.next_run_offset, w.next_run_reason) as slot, g.ancestors, w.refresh_group,
-             first_value(w.next_run_at) over place as first_due_at, first_value(w.id) over place as first_due_id
+             first_value(w.next_run_at) over place as first_due_at, first_value(w.id) over place as first_due_id, count(*) over () as many
         from unnest(served) as q (queue)
        cross join lateral (
               select x.id, x.view_oid, x.next_run_at, x.next_run_offset, x.next_run_reason, x.priority, x.refresh_group
@@ -3011,6 +3017,7 @@ begin
       window place as (order by w.next_run_at, w.id)
        order by w.next_run_at - make_interval(mins => w.priority, secs => coalesce(g.path_seconds, 0)), w.id
     loop
+      live := live + case when seen = 0 then candidate.many else 0 end;
       seen := seen + 1;
       if candidate.refresh_group is not null then
         continue when candidate.refresh_group = any (groups);
@@ -3020,7 +3027,7 @@ begin
         loop
           claimed.first_due_at := candidate.first_due_at;
           claimed.first_due_id := candidate.first_due_id;
-          claimed.entries_read := pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass) - read_before;
+          claimed.passed := pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass) - read_before - live;
           return next claimed;
           taken := taken + 1;
         end loop;
@@ -3038,6 +3045,10 @@ begin
          -- say that it is short.
          and num_nonnulls(x.paused_at, x.suspended_at, x.open_execution_id) = 0
          and x.database_identity = here
+         -- The index would tell, too; but it would wait for one that is just ending, or for a whole group.
+         and not exists (
+               select from mvsched.materialized_view_refresh_schedule_execution e
+                where e.status = 'running' and e.view_oid = candidate.view_oid and e.lane = 0)
          for no key update skip locked;
       continue when not found;
       select x.* into v from mvsched.refreshable_relation x where x.oid = s.view_oid and mvsched.can_be(x.relkind, s.kind);
@@ -3100,12 +3111,6 @@ begin
                   mvsched.data_of_parents(s.view_oid)));
         end if;
       end if;
-
-      -- One that is to run is kept from running beside another by the index, and this need not be asked: as long as a
-      -- transaction is open that could still see them, all that have run are read for the answer.
-      continue when reason is not null and exists (
-        select from mvsched.materialized_view_refresh_schedule_execution e
-         where e.status = 'running' and e.view_oid = s.view_oid and e.lane = 0);
 
       claimed := null;
       claimed.view_name := case when v.oid is null then s.materialized_view_name else mvsched.view_name(v.oid, v.schema_name, v.relation_name) end;
@@ -3186,7 +3191,7 @@ begin
       claimed.kind := s.kind;
       claimed.first_due_at := candidate.first_due_at;
       claimed.first_due_id := candidate.first_due_id;
-      claimed.entries_read := pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass) - read_before;
+      claimed.passed := pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass) - read_before - live;
       claimed.batch_rows := s.batch_rows;
       claimed.lane := 0;
       claimed.lanes := s.lanes;

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,10 +44,17 @@ func (b *bench) measureBig(ctx context.Context, out io.Writer) (err error) {
 	var memory []float64 // the most that mvsched's process had, in MiB
 	run := func(ctx context.Context) error {
 		cmd := b.command(ctx, b.server.DSN(database), "run", "-q")
-		if text, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("mvsched run: %w: %s", err, text)
+		var said bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &said, &said
+		if err := cmd.Start(); err != nil {
+			return err
 		}
-		memory = append(memory, float64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)/1024)
+		most := make(chan float64)
+		go func() { most <- watchMemory(cmd.Process.Pid) }()
+		if err := cmd.Wait(); err != nil {
+			return fmt.Errorf("mvsched run: %w: %s", err, said.String())
+		}
+		memory = append(memory, <-most)
 		return nil
 	}
 	if err := b.exec(ctx, `update mvsched.materialized_view_refresh_schedule set next_run_at = now() where materialized_view_name = 'public.v1'`); err != nil {
@@ -127,12 +134,24 @@ func (b *bench) measureBig(ctx context.Context, out io.Writer) (err error) {
 	return nil
 }
 
+// watchMemory returns the most that a process has had, in MiB, when it has ended. The kernel's account of a child that has been
+// waited for does not tell: it begins with what its parent had.
+func watchMemory(pid int) (most float64) {
+	for {
+		now, err := memoryOf(pid, "VmHWM:")
+		if err != nil {
+			return most
+		}
+		most = max(most, now)
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 // A statement with what it took, and the session, in the server's log.
 var loggedStatement = regexp.MustCompile(`\[(\d+)\] LOG:  duration: ([0-9.]+) ms  (?:statement|execute [^:]*): (refresh materialized view|commit)`)
 
 // refreshTime is how long a refresh and its commit took, by the server's log: alone, they are what a bare refresh is. All
-// else of a process's time is what it adds, by the same clock and in the same minute, so whatever else the machine does hardly
-// disturbs it.
+// else of a process's time is what it adds; so whatever else the machine does in that minute hardly disturbs it.
 func refreshTime(log string) (took time.Duration, err error) {
 	var session string
 	for _, match := range loggedStatement.FindAllStringSubmatch(log, -1) {

@@ -69,8 +69,9 @@ type verdict struct {
 //
 // A start delay is from the slot to the start. Some executions have none, since they were not due at their slot, and do not
 // say when they were: second attempts; those with jitter, which are due beside their slot; and those after parents, whose slot is the
-// parent's, while they are due when that has ended. Workers count as free where fewer executions than there are workers ran
-// or began while one was due and had not begun.
+// parent's, while they are due when that has ended. A worker was free for one where, at its slot, fewer executions than there
+// are workers were running or were due, not later than it, and began before it. What became due later and overtook it is no
+// excuse.
 func judge(schedules []mixedSchedule, executions []execution, times mixedTimes, workers int) (v verdict) {
 	type slotOf struct {
 		schedule int
@@ -78,6 +79,8 @@ func judge(schedules []mixedSchedule, executions []execution, times mixedTimes, 
 	}
 	key := func(schedule int, slot time.Time) slotOf { return slotOf{schedule, slot.UnixMicro()} }
 	successes := map[slotOf]int{}
+	executions = slices.Clone(executions)
+	slices.SortStableFunc(executions, func(a, b execution) int { return a.started.Compare(b.started) })
 	var starts, ends []time.Time
 	for _, e := range executions {
 		starts = append(starts, e.started)
@@ -101,12 +104,14 @@ func judge(schedules []mixedSchedule, executions []execution, times mixedTimes, 
 		})
 	}
 
-	slices.SortFunc(starts, time.Time.Compare)
 	slices.SortFunc(ends, time.Time.Compare)
+	before := func(at time.Time) int {
+		return sort.Search(len(starts), func(i int) bool { return !starts[i].Before(at) })
+	}
 	upTo := func(times []time.Time, at time.Time) int {
 		return sort.Search(len(times), func(i int) bool { return times[i].After(at) })
 	}
-	for _, e := range executions {
+	for i, e := range executions {
 		if e.slot.Before(times.from) {
 			continue
 		}
@@ -116,13 +121,19 @@ func judge(schedules []mixedSchedule, executions []execution, times mixedTimes, 
 		if e.status != "succeeded" {
 			v.unsuccessful++
 		}
-		if e.attempt > 1 || k == jittered || k == parents {
+		if !isDueAtItsSlot(e, k) {
 			continue
 		}
 		delay := float64(e.started.Sub(e.slot)) / float64(time.Millisecond)
 		v.all, v.kinds[k].delays = append(v.all, delay), append(v.kinds[k].delays, delay)
-		// What had ended by the slot had begun by the start; the one left over is itself.
-		switch busy := upTo(starts, e.started) - upTo(ends, e.slot) - 1; {
+		first := before(e.slot)
+		busy := first - upTo(ends, e.slot)
+		for _, other := range executions[first:max(first, i)] {
+			if isDueAtItsSlot(other, schedules[other.schedule].kind) && other.status != "skipped" && !other.slot.After(e.slot) {
+				busy++
+			}
+		}
+		switch {
 		case busy >= workers:
 		case !e.started.Before(times.killed) && !e.slot.After(times.restored):
 			v.alone++
@@ -132,6 +143,9 @@ func judge(schedules []mixedSchedule, executions []execution, times mixedTimes, 
 	}
 	return v
 }
+
+// isDueAtItsSlot tells whether an execution says when it was due.
+func isDueAtItsSlot(e execution, k kind) bool { return e.attempt == 1 && k != jittered && k != parents }
 
 // err says what must not be; nil: nothing.
 func (v *verdict) err() error {

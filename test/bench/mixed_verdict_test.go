@@ -80,6 +80,9 @@ func TestJudgeDelays(t *testing.T) {
 	unsuccessful.status = "failed"
 	running := ran(3, 50)
 	running.status, running.ended = "running", nil
+	late := ran(0, 53)
+	lateEnd := at(56.5)
+	late.started, late.ended = at(56), &lateEnd
 	v := judge(schedules, []execution{
 		ran(0, 10),             // in the warm-up
 		again,                  // not due at its slot
@@ -88,20 +91,20 @@ func TestJudgeDelays(t *testing.T) {
 		ran(0, 39.995),                                    // began after the kill
 		ran(0, 45),                                        // the last instant of one server
 		running, ran(0, 50.5), ran(4, 50.995), ran(0, 59), // the third while two others run, the fourth beside one
+		late, ran(3, 53.5), ran(4, 54.6), // of which the last two were due later, and overtook it
 	}, times, 2)
-	if v.executions != 10 || v.unsuccessful != 2 {
+	if v.executions != 13 || v.unsuccessful != 2 {
 		t.Errorf("%d executions, %d no success", v.executions, v.unsuccessful)
 	}
-	if len(v.all) != 7 || len(v.free) != 4 || v.alone != 2 {
+	if len(v.all) != 10 || len(v.free) != 7 || v.alone != 2 {
 		t.Errorf("%d delays, %d with free workers, %d with one server alone", len(v.all), len(v.free), v.alone)
 	}
 	if len(v.kinds[jittered].delays)+len(v.kinds[parents].delays) != 0 || v.kinds[jittered].executions != 1 || v.kinds[parents].executions != 1 {
 		t.Errorf("with jitter: %+v; after parents: %+v", v.kinds[jittered], v.kinds[parents])
 	}
-	for _, ms := range v.free {
-		if ms != 10 {
-			t.Errorf("a delay of %v ms", ms)
-		}
+	slices.Sort(v.free)
+	if want := []float64{10, 10, 10, 10, 10, 10, 3000}; !slices.Equal(v.free, want) {
+		t.Errorf("delays %v, want %v", v.free, want)
 	}
 }
 

@@ -260,12 +260,12 @@ func (s *scale) timedClaims(ctx context.Context, workers, samples, perSecond int
 
 // claimAndEnd claims up to so many views, ends their executions, and settles them.
 func (s *scale) claimAndEnd(ctx context.Context, conn *pgx.Conn, limit int) (int, error) {
-	since := s.floor.Begin(schedule.ClaimsFloorLater)
+	since := s.floor.Begin(schedule.ClaimMayPass)
 	claims, err := schedule.NewStore(conn).Claim(ctx, schedule.ClaimOptions{Worker: "bench", Limit: limit, Settled: true, Since: since})
 	if err != nil || len(claims) == 0 {
 		return 0, err
 	}
-	s.floor.Claimed(since, claims[0].FirstDue, claims[0].EntriesRead)
+	s.floor.Seen(since, claims[0].FirstDue, claims[0].Passed)
 	var ids []int64
 	for _, c := range claims {
 		ids = append(ids, c.ExecutionID)

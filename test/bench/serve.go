@@ -112,13 +112,16 @@ func (b *bench) idle(ctx context.Context) (statements, memory float64, err error
 }
 
 // resident is a process's memory in MiB.
-func resident(pid int) (float64, error) {
+func resident(pid int) (float64, error) { return memoryOf(pid, "VmRSS:") }
+
+// memoryOf is what the system tells of a process's memory under this heading, in MiB.
+func memoryOf(pid int, heading string) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, heading); ok {
 			kB, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
 			return kB / 1024, err
 		}

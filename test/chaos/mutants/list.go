@@ -11,8 +11,8 @@ const (
 var mutants = []mutant{
 	{
 		name: "claim without SKIP LOCKED",
-		edits: []edit{{schema, "x.database_identity = here\n         for no key update skip locked;",
-			"x.database_identity = here\n         for no key update;"}},
+		edits: []edit{{schema, "e.lane = 0)\n         for no key update skip locked;",
+			"e.lane = 0)\n         for no key update;"}},
 		sampled: true,
 		pkg:     "./schedule", tests: "^TestClaim$/^skips_a_row_another_worker_holds$",
 	},

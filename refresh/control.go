@@ -67,7 +67,7 @@ func (r *run) control(ctx context.Context) (err error) {
 			next.grace = time.Now().Add(max(*outlook.Unbegun+wakeInterval, wakeInterval))
 		}
 		if r.endless && r.passedOver { // what it has not seen is nothing that it can sleep until
-			next.look = min(next.look, max(r.refresher.floor.Left(), wakeInterval))
+			next.look = min(next.look, max(r.floor.Left(), wakeInterval))
 		}
 		switch {
 		case next.claims > 0 && maxSlots == 0:
@@ -80,7 +80,7 @@ func (r *run) control(ctx context.Context) (err error) {
 			}
 			continue
 		case next.claims == 0 && slots == 0 && next.look == 0 && r.passedOver:
-			r.refresher.floor.Drop() // nothing is left only when nothing was passed over
+			r.floor.Drop() // nothing is left only when nothing was passed over
 			continue
 		case next.claims == 0 && slots == 0 && next.look == 0:
 			return nil
@@ -259,13 +259,13 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 			return schedule.Outlook{}, err
 		}
 		options := r.source.look()
-		options.Since = r.refresher.floor.Begin(schedule.LookMayPass)
+		options.Since = r.floor.Begin(schedule.LookMayPass)
 		r.passedOver = options.Since != nil
 		outlook, err = r.Store.On(r.conn).Tend(ctx, options)
 		if err == nil {
-			r.refresher.floor.Seen(options.Since, outlook.FirstDue, outlook.Passed)
+			r.floor.Seen(options.Since, outlook.FirstDue, outlook.Passed)
 			if outlook.MadeDue != nil {
-				r.refresher.floor.Lower(*outlook.MadeDue)
+				r.floor.Lower(*outlook.MadeDue)
 			}
 		}
 		if err == nil || !r.conn.Conn().IsClosed() {

@@ -33,7 +33,7 @@ func highRun(t *testing.T) (*pgtest.DB, *run) {
 
 // raise has the run begin an hour from now, as one does where a look from the beginning takes long.
 func raise(r *run) {
-	r.refresher.floor.Seen(nil, &schedule.Position{DueAt: time.Now().Add(time.Hour)}, 2*schedule.LookMayPass)
+	r.floor.Seen(nil, &schedule.Position{DueAt: time.Now().Add(time.Hour)}, 2*schedule.LookMayPass)
 }
 
 // A run whose look has passed something over looks once more, from the beginning, before it ends.
@@ -65,7 +65,7 @@ func TestClaimsBeginWhereALookHasMadeSomethingDue(t *testing.T) {
 	if err != nil || outlook.MadeDue == nil {
 		t.Fatalf("%+v, %v", outlook, err)
 	}
-	if since := r.refresher.floor.Begin(schedule.ClaimMayPass); since == nil || since.DueAt.After(*outlook.MadeDue) {
+	if since := r.floor.Begin(schedule.ClaimMayPass); since == nil || since.DueAt.After(*outlook.MadeDue) {
 		t.Errorf("claims begin at %v, behind what is due since %v", since, outlook.MadeDue)
 	}
 }

@@ -73,7 +73,7 @@ func (r *refresher) refreshGroup(ctx context.Context, conn *pgx.Conn, claims []s
 		r.log.Debug("the end of a refresh was not settled", "group", claims[0].Group, "error", err)
 	}
 	if sent.madeDue != nil {
-		r.floor.Lower(*sent.madeDue)
+		r.madeDue(*sent.madeDue)
 	}
 	detached, done := outlast(ctx, r.late, recordTimeout)
 	defer done()

@@ -108,10 +108,10 @@ func (r *run) claim(ctx context.Context, store *schedule.Store, turn turn) ([]sc
 	}
 	return r.shared.claim(turn.settled, turn.first, func(slots int, settled bool) ([]schedule.Claim, error) {
 		turn.slots, turn.settled = slots, settled
-		turn.since = r.refresher.floor.Begin(schedule.ClaimMayPass)
+		turn.since = r.floor.Begin(schedule.ClaimMayPass)
 		claims, err := r.source.claim(ctx, store, turn)
 		if err == nil && len(claims) > 0 {
-			r.refresher.floor.Seen(turn.since, claims[0].FirstDue, claims[0].Passed)
+			r.floor.Seen(turn.since, claims[0].FirstDue, claims[0].Passed)
 		}
 		return claims, err
 	})
@@ -180,7 +180,7 @@ func (r *run) wakeToPlan() {
 // othersAreDue is told that the end of a refresh has made other views due: its slot takes one of them, and for the rest it
 // is looked soon.
 func (r *run) othersAreDue(since time.Time) {
-	r.refresher.floor.Lower(since)
+	r.floor.Lower(since)
 	r.madeDue.Store(true)
 }
 

@@ -45,7 +45,6 @@ type refresher struct {
 	store *schedule.Store
 	log   *slog.Logger
 	late  context.Context // see run
-	floor *schedule.Floor
 
 	// blocker tells who was seen in the way of an execution, "" when nobody was.
 	blocker func(execution int64) string

@@ -152,6 +152,7 @@ type run struct {
 	close      func()
 	source     source
 	shared     *sharedClaims
+	floor      schedule.Floor // of its looks and claims
 	refresher  refresher
 	janitor    *janitor
 	endless    bool          // it is a server's: it goes on until it is told to stop, for better and for worse
@@ -213,7 +214,7 @@ func (w *Worker) newRun(work context.Context, source source) *run {
 		cancel()
 	}
 	r.refresher = refresher{
-		store: w.Store, log: log, late: late, floor: new(schedule.Floor), blocker: r.blocker, madeDue: r.othersAreDue,
+		store: w.Store, log: log, late: late, blocker: r.blocker, madeDue: r.othersAreDue,
 		progress: r.progressed,
 	}
 	return r

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,9 @@ func TestQuick(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "NaN") {
 		t.Errorf("a figure is missing:\n%s", out.String())
+	}
+	if _, run, _ := strings.Cut(out.String(), "| mvsched `run` | "); !regexp.MustCompile(`^[^\n]*\| 1 \| 3 \| \d+ \|\n`).MatchString(run) {
+		t.Errorf("with nothing due there are others than 1 connection and 3 round trips:\n%s", run)
 	}
 }
 

@@ -302,7 +302,7 @@ func TestServe(t *testing.T) {
 		b.serve(refresh.Serving{})
 		b.Await("1", listening)
 		b.Await("1", successes)
-		b.asleep("200 ms")
+		b.asleep("600 ms")                                    // longer than it waits with the look behind a refresh
 		release := b.Hold(`lock table mvsched.catalog_state`) // only a look reads it
 		b.Exec(`notify mvsched_schedule`)
 		b.Await("1", `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)

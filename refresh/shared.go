@@ -25,7 +25,7 @@ type sharedClaims struct {
 	coming  int              // slots that were opened, and have not arrived
 	busy    bool             // somebody claims
 	waiting []*claimant      // for their turn
-	spare   []schedule.Claim // of those that have lost patience, for whoever comes next; else given up after the start grace
+	spare   []schedule.Claim // of those that have lost patience, for whoever comes next
 }
 
 // claimant is a slot that wants something to refresh.
@@ -91,6 +91,18 @@ func (s *sharedClaims) gather() {
 	}
 }
 
+// leftOver takes what was claimed for somebody who has lost patience, nothing when there is nothing of that. A slot whose
+// first turn it is arrives with it.
+func (s *sharedClaims) leftOver(arrives bool) (claims []schedule.Claim) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	claims, s.spare = firstOf(s.spare)
+	if arrives && len(claims) > 0 {
+		s.arrive()
+	}
+	return claims
+}
+
 // claim takes one view or one group for a slot, from a claim of its own or of somebody else's; nothing when there is none.
 // A slot arrives with the first one.
 func (s *sharedClaims) claim(settled, arrives bool, claim claimFor) (claims []schedule.Claim, err error) {
@@ -98,11 +110,6 @@ func (s *sharedClaims) claim(settled, arrives bool, claim claimFor) (claims []sc
 	s.mu.Lock()
 	if arrives {
 		s.arrive()
-	}
-	if len(s.spare) > 0 {
-		defer s.mu.Unlock()
-		claims, s.spare = firstOf(s.spare)
-		return claims, nil
 	}
 	s.waiting = append(s.waiting, own)
 	if !s.busy {

@@ -17,6 +17,7 @@ type turn struct {
 	patient bool // it waits for a view that somebody else refreshes
 	settled bool // what it has refreshed before is settled
 	first   bool // of its slot
+	last    bool // it is told to stop, and takes only what has been claimed already
 	slots   int  // how many slots it claims for
 	since   *schedule.Position
 }
@@ -59,8 +60,9 @@ func (r *run) openSlot(ctx context.Context) {
 func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotEnd) {
 	store := r.Store.On(conn)
 	turn := turn{patient: patient, settled: true, first: true}
-	for ctx.Err() == nil && !conn.IsClosed() {
-		claims, err := r.claim(r.work, store, turn) //nolint:contextcheck // what has begun goes on when ctx ends, for the grace
+	for !conn.IsClosed() {
+		turn.last = ctx.Err() != nil
+		claims, settled, err := r.claim(r.work, store, turn) //nolint:contextcheck // what has begun goes on when ctx ends, for the grace
 		turn.first = false
 		if end.claims > 0 {
 			// Not before: the control loop would be settling what has just ended while this claim wants to see it settled,
@@ -72,7 +74,7 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 			r.refresher.log.Debug("lost a connection while claiming", "error", err)
 			break // the control loop looks again, and says so when the server is gone
 		}
-		turn.settled = turn.settled || err == nil
+		turn.settled = settled
 		if err != nil || len(claims) == 0 {
 			end.err = err
 			break
@@ -100,21 +102,28 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 	return end
 }
 
-// claim claims for a slot, and for those that want to at the same time where it is all the same who gets what.
-func (r *run) claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error) {
-	if !r.source.shares() {
-		turn.slots = 1
-		return r.source.claim(ctx, store, turn)
+// claim claims for a slot, and for those that want to at the same time where it is all the same who gets what; before that
+// it takes what was left over, which nobody else is going to refresh. Settled reports whether what the slot has refreshed
+// before is settled now.
+func (r *run) claim(ctx context.Context, store *schedule.Store, turn turn) (claims []schedule.Claim, settled bool, err error) {
+	if left := r.shared.leftOver(turn.first); len(left) > 0 || turn.last {
+		return left, turn.settled, nil
 	}
-	return r.shared.claim(turn.settled, turn.first, func(slots int, settled bool) ([]schedule.Claim, error) {
-		turn.slots, turn.settled = slots, settled
-		turn.since = r.floor.Begin(schedule.ClaimMayPass)
-		claims, err := r.source.claim(ctx, store, turn)
-		if err == nil && len(claims) > 0 {
-			r.floor.Seen(turn.since, claims[0].FirstDue, claims[0].Passed)
-		}
-		return claims, err
-	})
+	if r.source.shares() {
+		claims, err = r.shared.claim(turn.settled, turn.first, func(slots int, settled bool) ([]schedule.Claim, error) {
+			turn.slots, turn.settled = slots, settled
+			turn.since = r.floor.Begin(schedule.ClaimMayPass)
+			claims, err := r.source.claim(ctx, store, turn)
+			if err == nil && len(claims) > 0 {
+				r.floor.Seen(turn.since, claims[0].FirstDue, claims[0].Passed)
+			}
+			return claims, err
+		})
+	} else {
+		turn.slots = 1
+		claims, err = r.source.claim(ctx, store, turn)
+	}
+	return claims, turn.settled || err == nil, err
 }
 
 // mayLose counts a lost connection.

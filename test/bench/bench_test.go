@@ -72,6 +72,36 @@ func TestMixedQuick(t *testing.T) {
 	}
 }
 
+// TestFreshQuick looks for some seconds at how old data is.
+func TestFreshQuick(t *testing.T) {
+	var out strings.Builder
+	o := options{rounds: 1, views: 2, bigMB: 2, figures: "fresh", quick: true}
+	o.quickly()
+	if err := run(t.Context(), o, &out); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	for _, want := range []string{"| age of chain3, at looks from outside | ", "| refreshes of advised3 | ", "`--on-change` has it", "| start delay of 100 quick views | "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("there is no %q in:\n%s", want, out.String())
+		}
+	}
+	for _, never := range []string{"NaN", "| refreshes of chain3 | 0 |", "| refreshes of advised3 | 0 |"} {
+		if strings.Contains(out.String(), never) {
+			t.Errorf("there is %q in:\n%s", never, out.String())
+		}
+	}
+}
+
+// TestFewest: with refreshes that take as long as the data may be old, or nearly, there would be no end of them.
+func TestFewest(t *testing.T) {
+	from := time.Unix(0, 0)
+	f := &freshness{shorter: 1, from: from, until: from.Add(10 * time.Minute)}
+	// Three views of 2 to 5 s leave 45 to 54 of the 60 seconds for one chain.
+	if n := f.fewest(); n < 600.0/54 || n > 600.0/45 {
+		t.Errorf("%.1f refreshes in 10 minutes", n)
+	}
+}
+
 func TestLoggedClaims(t *testing.T) {
 	times, err := loggedClaims(`2026 [1] LOG:  duration: 0.250 ms  execute <unnamed>: select *
 		from mvsched.claim($1)

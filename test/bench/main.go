@@ -44,6 +44,7 @@ func figures() []figure {
 		{"graph", (*bench).measureGraph},
 		{"growth", (*bench).measureGrowth},
 		{"mixed", (*bench).measureMixed},
+		{"fresh", (*bench).measureFresh},
 		{"columns", (*bench).measureColumns},
 		{"merge", (*bench).measureMerge},
 	}

@@ -159,7 +159,7 @@ func (s *scale) serveMixed(ctx context.Context, warmUp time.Duration) (t mixedTi
 		}
 	}()
 	start := func() error {
-		server, err := s.serve(ctx, s.server.DSN("postgres"), mixedWorkers)
+		server, err := s.serve(ctx, s.server.DSN("postgres"), "-j", strconv.Itoa(mixedWorkers))
 		if err == nil {
 			servers = append(servers, server)
 		}

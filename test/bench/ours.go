@@ -156,14 +156,14 @@ func (s *server) kill() error {
 }
 
 // serve starts `mvsched serve` and returns once it says that it is ready, as it says to systemd.
-func (b *bench) serve(ctx context.Context, dsn string, workers int) (_ *server, err error) {
+func (b *bench) serve(ctx context.Context, dsn string, flags ...string) (_ *server, err error) {
 	socket := filepath.Join(b.dir, "notify")
 	heard, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, heard.Close(), os.Remove(socket)) }()
-	s := &server{cmd: b.command(ctx, dsn, "serve", "-j", strconv.Itoa(workers))}
+	s := &server{cmd: b.command(ctx, dsn, append([]string{"serve"}, flags...)...)}
 	s.cmd.Env = append(s.cmd.Env, "NOTIFY_SOCKET="+socket)
 	s.cmd.Stdout, s.cmd.Stderr = &s.said, &s.said
 	if err := s.cmd.Start(); err != nil {
@@ -190,7 +190,7 @@ func (b *bench) burstServe(ctx context.Context, workers int) (took time.Duration
 	if err != nil {
 		return 0, err
 	}
-	server, err := b.serve(ctx, b.server.DSN(database), workers)
+	server, err := b.serve(ctx, b.server.DSN(database), "-j", strconv.Itoa(workers))
 	if err != nil {
 		return 0, err
 	}

@@ -34,6 +34,7 @@ type sizes struct {
 	refreshes  int
 	mixed      int // schedules
 	mixedFor   time.Duration
+	freshFor   time.Duration
 }
 
 func (s *sizes) register() {
@@ -46,11 +47,12 @@ func (s *sizes) register() {
 	flag.IntVar(&s.refreshes, "refreshes", 200_000, "growth: how many refreshes")
 	flag.IntVar(&s.mixed, "mixed", 1000, "mixed: how many schedules")
 	flag.DurationVar(&s.mixedFor, "mixed-for", 10*time.Minute, "mixed: for how long, behind a minute that does not count")
+	flag.DurationVar(&s.freshFor, "fresh-for", 10*time.Minute, "fresh: for how long, behind three minutes that do not count")
 }
 
 // quickly are sizes that show that it works.
 func (s *sizes) quickly() {
-	*s = sizes{schedules: 2000, executions: 5000, held: 400, samples: 100, claimers: 60, graph: 60, refreshes: 120, mixed: 30, mixedFor: 20 * time.Second}
+	*s = sizes{schedules: 2000, executions: 5000, held: 400, samples: 100, claimers: 60, graph: 60, refreshes: 120, mixed: 30, mixedFor: 20 * time.Second, freshFor: 8 * time.Second}
 }
 
 // scale is a server of its own for one figure, since it is filled.

@@ -41,7 +41,7 @@ func (b *bench) startDelays(ctx context.Context) (delays []float64, err error) {
 	if err := b.exec(ctx, notDue); err != nil {
 		return nil, err
 	}
-	server, err := b.serve(ctx, b.server.DSN(database), 8)
+	server, err := b.serve(ctx, b.server.DSN(database), "-j", "8")
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (b *bench) idle(ctx context.Context) (statements, memory float64, err error
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
-	server, err := b.serve(ctx, c.dsn, 8)
+	server, err := b.serve(ctx, c.dsn, "-j", "8")
 	if err != nil {
 		return 0, 0, err
 	}

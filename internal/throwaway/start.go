@@ -29,11 +29,11 @@ const (
 	portAttempts = 3
 )
 
-// defaultSettings make a server fast, not safe.
+// defaultSettings make a server fast, not safe: what it holds is lost with the machine, not with its processes. So
+// full_page_writes stays on: on a file system in memory, a process that is killed while it writes a page may leave half of it.
 var defaultSettings = []string{
 	"fsync=off",
 	"synchronous_commit=off",
-	"full_page_writes=off",
 	"shared_buffers=64MB",
 	"max_connections=100",
 	// In files below the data directory: segments in /dev/shm would outlive a

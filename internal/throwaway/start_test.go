@@ -61,6 +61,9 @@ func TestStart(t *testing.T) {
 		if got := query(t, s.DSN("postgres"), "select current_setting('max_connections') || current_setting('fsync') || current_setting('listen_addresses')"); got != "17on" {
 			t.Errorf("settings are %q, want 17, on and no address", got)
 		}
+		if got := query(t, s.DSN("postgres"), "show full_page_writes"); got != "on" {
+			t.Errorf("full_page_writes is %s: a killed process could leave half a page", got)
+		}
 		if got := query(t, s.DSN("postgres"), "show server_version"); !strings.HasPrefix(got, s.Version()) || s.Version() == "" {
 			t.Errorf("Version is %q, the server says %q", s.Version(), got)
 		}

@@ -59,8 +59,8 @@ func (r *run) control(ctx context.Context) (err error) {
 			return err
 		}
 		r.logLook(err)
-		if r.pruneDue && r.endless {
-			r.pruneBehind(ctx)
+		if r.endless {
+			r.keepUpBehind(ctx)
 		}
 		next = r.source.ready(outlook)
 		if outlook.Unbegun != nil {
@@ -278,7 +278,7 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 	r.mu.Lock()
 	r.held = outlook.Held
 	r.mu.Unlock()
-	r.pruneDue = outlook.PruneDue
+	r.upkeep = upkeep{prune: outlook.PruneDue, compact: outlook.Scattered}
 	for _, e := range outlook.Abandoned {
 		r.refresher.log.Warn("found a run whose worker is gone", "view", e.View, "execution", e.ID, "reason", *e.Reason)
 	}

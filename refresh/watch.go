@@ -91,14 +91,43 @@ const (
 	pruneTime    = time.Second
 )
 
-// pruneBehind trims the history of a server, beside everything else, and at most once in an hour: where a right is
-// missing, it goes on being due.
-func (r *run) pruneBehind(ctx context.Context) {
-	if time.Since(r.pruned) < time.Hour {
-		return
+// compactInterval is how often a server tries to compact the schedules: where it cannot, an open transaction is mostly in the
+// way, and then the next VACUUM has to come first.
+const compactInterval = time.Minute
+
+// upkeep is what mvsched's own tables need, as the last look has found.
+type upkeep struct {
+	prune, compact bool
+}
+
+// keepUpBehind does what is to be done for a server's own tables, beside everything else; it trims at most once in an hour: where
+// a right is missing, that goes on being due.
+func (r *run) keepUpBehind(ctx context.Context) {
+	now := upkeep{
+		prune:   r.upkeep.prune && time.Since(r.pruned) >= time.Hour,
+		compact: r.upkeep.compact && time.Since(r.compacted) >= compactInterval,
 	}
-	r.pruned = time.Now()
-	r.janitor.done.Go(func() { r.prune(ctx) })
+	if now.prune {
+		r.pruned = time.Now()
+	}
+	if now.compact {
+		r.compacted = time.Now()
+	}
+	if now.prune || now.compact {
+		r.janitor.done.Go(func() { r.keepUp(ctx, now) })
+	}
+}
+
+// keepUp does it. Whatever goes wrong is left to the next run.
+func (r *run) keepUp(ctx context.Context, now upkeep) {
+	if now.prune {
+		r.prune(ctx)
+	}
+	if now.compact {
+		if err := r.Store.Compact(ctx); err != nil && ctx.Err() == nil {
+			r.refresher.log.Warn("the schedules' table is left as long as it is", "error", err)
+		}
+	}
 }
 
 // prune trims the history when that is due. Whatever goes wrong is left to the next run.

@@ -53,8 +53,8 @@ type Worker struct {
 func (w *Worker) RunDue(ctx context.Context) ([]schedule.Execution, error) {
 	r := w.newRun(ctx, &dueViews{worker: w})
 	err := r.once(ctx)
-	if err == nil && r.pruneDue {
-		r.prune(ctx)
+	if err == nil {
+		r.keepUp(ctx, r.upkeep)
 	}
 	return r.result(ctx, err)
 }
@@ -158,10 +158,11 @@ type run struct {
 	endless    bool          // it is a server's: it goes on until it is told to stop, for better and for worse
 	conn       *pgxpool.Conn // the control loop's
 	watch      *time.Ticker
-	pruneDue   bool
+	upkeep     upkeep
 	passedOver bool      // the last look began at a floor
 	blind      bool      // it was said that the last look went wrong
 	pruned     time.Time // when the history was trimmed behind this run
+	compacted  time.Time // when it was tried to compact the schedules, the same way
 	ended      chan slotEnd
 	failed     []slotEnd     // those that came during a look at the schedules; they count as open until they are seen to
 	progress   chan struct{} // a refresh has ended that other views may have waited for, or something else calls for a look

@@ -29,6 +29,7 @@ type Outlook struct {
 	Suspended []Suspended     // schedules that nobody can plan, suspended just now
 	Unplanned bool            // schedules are left without a slot, since somebody holds their rows
 	PruneDue  bool            // the history has not been trimmed for an hour
+	Scattered bool            // the schedules' table has much more room than it needs, and we may compact it
 }
 
 // Moved says that a schedule's view was found under another OID than the stored one.
@@ -327,7 +328,8 @@ select clock.now, coalesce(first.next_run_at, clock.now), coalesce(first.id, 0),
                 where due.database_identity is distinct from (select mvsched.database_identity())
                    or due.view_oid is not null
                       and not exists (select from pg_catalog.pg_class c where c.oid = due.view_oid and mvsched.can_be(c.relkind, due.kind))),
-       coalesce((select coalesce(st.pruned_at < clock_timestamp() - interval '1 hour', true) from mvsched.settings st), false)
+       coalesce((select coalesce(st.pruned_at < clock_timestamp() - interval '1 hour', true) from mvsched.settings st), false),
+       ` + scatteredSQL + `
   from running, room, clock
   left join lateral (select due.next_run_at, due.id from due order by due.next_run_at, due.id limit 1) first on true`
 
@@ -378,7 +380,7 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 				var next []float64
 				var first Position
 				err := row.Scan(&outlook.Now, &first.DueAt, &first.ScheduleID, &outlook.Passed, &outlook.Due, &outlook.Held, &outlook.Waiting, &lookAgain, &next, &ripe,
-					&outlook.Watching, &outlook.Open, &unbegun, &stale, &unplanned, &lost, &outlook.PruneDue)
+					&outlook.Watching, &outlook.Open, &unbegun, &stale, &unplanned, &lost, &outlook.PruneDue, &outlook.Scattered)
 				outlook.LookAgain, outlook.Ripe, outlook.Next = durationOrNil(lookAgain), durationOrNil(ripe), nil
 				outlook.Unbegun, outlook.FirstDue = durationOrNil(unbegun), &first
 				for _, seconds := range next {

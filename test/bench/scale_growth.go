@@ -77,17 +77,18 @@ func columns(n int) (sql string) {
 	return sql
 }
 
-// growthViews are refreshed over and over.
-const growthViews = 40
+// growthViews are refreshed over and over, at most so many.
+const growthViews = 1000
 
 // measureGrowth refreshes at full speed, for the middle third with a transaction open, and weighs mvsched's own tables.
 func (b *bench) measureGrowth(ctx context.Context, out io.Writer) (err error) {
-	s, err := b.newScale(ctx, growthViews, "autovacuum=on")
+	views := min(growthViews, b.refreshes/10)
+	s, err := b.newScale(ctx, views, "autovacuum=on")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.schedule(ctx, growthViews, growthViews); err != nil {
+	if err := s.schedule(ctx, views, views); err != nil {
 		return err
 	}
 	if err := s.exec(ctx, `update mvsched.settings set keep_last = 1000000`); err != nil { // nothing is trimmed meanwhile
@@ -151,7 +152,7 @@ func (b *bench) measureGrowth(ctx context.Context, out io.Writer) (err error) {
 	rows = append(rows, []string{"all of these", fmt.Sprintf("%.2f", allGrown), fmt.Sprintf("%.2f", allGrown/allLive), "≤ 2"},
 		[]string{"a claim before, p50 and p99", milliseconds(claims[0], 50), milliseconds(claims[0], 99), "–"},
 		[]string{"after", milliseconds(claims[1], 50), milliseconds(claims[1], 99), "as before"})
-	table(out, fmt.Sprintf("mvsched's tables after %d refreshes of %d views, a transaction open for the middle third", b.refreshes, growthViews), rows)
+	table(out, fmt.Sprintf("mvsched's tables after %d refreshes of %d views, a transaction open for the middle third", b.refreshes, views), rows)
 	return nil
 }
 
@@ -170,7 +171,7 @@ func (s *scale) growthClaims(ctx context.Context) (all []float64, err error) {
 		if err := s.exec(ctx, `update mvsched.materialized_view_refresh_schedule set next_run_at = pg_catalog.now()`); err != nil {
 			return nil, err
 		}
-		times, err := s.timedClaims(ctx, 4, growthViews/2, claimsASecond)
+		times, err := s.timedClaims(ctx, 4, s.views/2, claimsASecond)
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,83 @@
+package schedule_test
+
+import (
+	"testing"
+
+	"github.com/mvsched/mvsched/schedule"
+)
+
+// grow updates the schedule very often, with a transaction open that keeps what is dead from being removed until it is released.
+func (b *bundle) grow() (release func()) {
+	b.Helper()
+	release = b.Hold(`select pg_current_xact_id()`)
+	b.Exec(`do $$ begin
+		for i in 1..4000 loop
+			update mvsched.materialized_view_refresh_schedule set priority = i % 10;
+		end loop; end $$`)
+	b.Exec(`vacuum mvsched.materialized_view_refresh_schedule`)
+	return release
+}
+
+// pages are those of the schedules' table.
+const pages = `select pg_relation_size('mvsched.materialized_view_refresh_schedule') / 8192`
+
+func TestCompact(t *testing.T) {
+	t.Run("gives_back_what_is_free", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "1 hour")
+		if b.tend().Scattered {
+			t.Error("a new table is scattered")
+		}
+		compact := func() {
+			b.Helper()
+			if err := b.store.Compact(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+		release := b.grow()
+		long := b.Value(pages)
+		compact() // in vain: all of it is still to be seen by somebody
+		b.Check(long, pages)
+		release()
+		b.Exec(`vacuum mvsched.materialized_view_refresh_schedule`)
+		b.Check(long, pages)
+		if !b.tend().Scattered {
+			t.Errorf("one row on %s pages is not scattered", long)
+		}
+
+		free := b.Hold(`lock table mvsched.materialized_view_refresh_schedule in access share mode`)
+		compact() // waits for nobody
+		free()
+		b.Check(long, pages)
+		compact()
+		b.Check("1", pages)
+		if b.tend().Scattered {
+			t.Error("it is still scattered")
+		}
+		if claims := b.claim(1); len(claims) != 1 {
+			t.Errorf("claimed %v", claims)
+		}
+	})
+
+	t.Run("is_left_to_who_may", func(t *testing.T) {
+		b := setup(t)
+		b.view("a", "1 hour")
+		b.grow()()
+		role := b.role()
+		b.Exec(`grant all on schema mvsched to ` + role)
+		b.Exec(`grant all on all tables in schema mvsched to ` + role)
+		conn, err := b.Pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Release()
+		if _, err := conn.Exec(t.Context(), `set role `+role); err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Exec(b.Context(), `reset role`)
+		outlook, err := schedule.NewStore(conn).Tend(t.Context(), schedule.TendOptions{Limit: 1})
+		if err != nil || outlook.Scattered {
+			t.Errorf("%+v, %v", outlook, err)
+		}
+	})
+}

@@ -63,6 +63,9 @@ func (r *run) control(ctx context.Context) (err error) {
 			r.keepUpBehind(ctx)
 		}
 		next = r.source.ready(outlook)
+		if r.shared.hasLeftOver() {
+			next.claims = max(next.claims, 1)
+		}
 		if outlook.Unbegun != nil {
 			next.grace = time.Now().Add(max(*outlook.Unbegun+wakeInterval, wakeInterval))
 		}
@@ -71,7 +74,7 @@ func (r *run) control(ctx context.Context) (err error) {
 		}
 		switch {
 		case next.claims > 0 && maxSlots == 0:
-			end := r.slot(ctx, r.conn.Conn(), false)
+			end := r.slot(ctx, r.conn.Conn(), turn{})
 			if end.err != nil {
 				return end.err
 			}
@@ -260,7 +263,7 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 		}
 		options := r.source.look()
 		options.Since = r.floor.Begin(schedule.LookMayPass)
-		r.passedOver = options.Since != nil
+		r.passedOver, r.upkeep = options.Since != nil, upkeep{}
 		outlook, err = r.Store.On(r.conn).Tend(ctx, options)
 		if err == nil {
 			r.floor.Seen(options.Since, outlook.FirstDue, outlook.Passed)

@@ -50,6 +50,22 @@ func ConfigurePool(config *pgxpool.Config, jobs int) {
 	}
 }
 
+// maxWear is how many refreshes a connection is used for. Each REFRESH … CONCURRENTLY leaves entries in the session's cache of
+// types, which nothing removes, and up to PostgreSQL 17 every message about a table that somebody has changed makes the session
+// walk through all of them. Eight sessions of pgbench that do nothing else went from 1,070 refreshes a second to 280 within 50 s,
+// of 3,000 each; with new sessions after every 100 to 200 they did 1,180, after 400 1,070. A session of mvsched takes some 10 ms to begin.
+const maxWear = 200
+
+const refreshesDone = "mvsched.refreshes" // where a connection keeps how many that are
+
+// wear counts refreshes over a connection, and reports whether it has had its time.
+func wear(conn *pgx.Conn, refreshes int) bool {
+	done, _ := conn.PgConn().CustomData()[refreshesDone].(int)
+	done += refreshes
+	conn.PgConn().CustomData()[refreshesDone] = done
+	return done >= maxWear
+}
+
 // canceller has the server cancel what a connection does when its context ends, and waits for the answer.
 //
 // It differs from pgconn.CancelRequestContextWatcherHandler in one thing: it lets the cancel request come to its end.

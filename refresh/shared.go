@@ -25,7 +25,7 @@ type sharedClaims struct {
 	coming  int              // slots that were opened, and have not arrived
 	busy    bool             // somebody claims
 	waiting []*claimant      // for their turn
-	spare   []schedule.Claim // of those that have lost patience, for whoever comes next
+	spare   []schedule.Claim // of those that have lost patience, for whoever comes next; nobody's for the start grace, they are given up
 }
 
 // claimant is a slot that wants something to refresh.
@@ -101,6 +101,13 @@ func (s *sharedClaims) leftOver(arrives bool) (claims []schedule.Claim) {
 		s.arrive()
 	}
 	return claims
+}
+
+// hasLeftOver reports whether there is something of that.
+func (s *sharedClaims) hasLeftOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.spare) > 0
 }
 
 // claim takes one view or one group for a slot, from a claim of its own or of somebody else's; nothing when there is none.

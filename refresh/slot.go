@@ -28,10 +28,11 @@ const maxLost = 10
 // slotEnd is how a slot ended: it found nothing more to claim, or it could not go on.
 type slotEnd struct {
 	claims int
+	worn   bool // its connection has had its time
 	err    error
 }
 
-// openSlot opens a connection and runs a slot on it.
+// openSlot opens a connection and runs a slot on it, and on another one when that is worn.
 func (r *run) openSlot(ctx context.Context) {
 	var conn *pgxpool.Conn
 	defer func() {
@@ -42,25 +43,45 @@ func (r *run) openSlot(ctx context.Context) {
 			r.ended <- slotEnd{err: schedule.Bug(bug)}
 		}
 	}()
-	conn, err := r.Pool.Acquire(ctx)
-	if err != nil {
-		r.shared.stayAway()
-		if isTooManyConnections(err) {
-			err = errors.Join(ErrTooManyConnections, err)
+	turn, claims := turn{patient: true, first: true}, 0
+	for {
+		var err error
+		if conn, err = r.acquire(ctx); err != nil {
+			if turn.first {
+				r.shared.stayAway()
+			}
+			if isTooManyConnections(err) {
+				err = errors.Join(ErrTooManyConnections, err)
+			}
+			r.ended <- slotEnd{claims: claims, err: err}
+			return
 		}
-		r.ended <- slotEnd{err: err}
-		return
+		end := r.slot(ctx, conn.Conn(), turn)
+		conn.Release()
+		conn, turn.first = nil, false
+		end.claims += claims
+		claims = end.claims
+		if end.err != nil || !r.shared.hasLeftOver() && (!end.worn || ctx.Err() != nil) {
+			r.ended <- end
+			return
+		}
 	}
-	end := r.slot(ctx, conn.Conn(), true)
-	conn.Release()
-	r.ended <- end
 }
 
-// slot claims and refreshes, one view after the other, until there is nothing to claim.
-func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotEnd) {
+// acquire gets a connection for a slot. For what is left over it goes on when ctx has ended: nobody else may come for that.
+func (r *run) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	if r.shared.hasLeftOver() {
+		return r.Pool.Acquire(r.work) //nolint:contextcheck // see above
+	}
+	return r.Pool.Acquire(ctx)
+}
+
+// slot claims and refreshes, one view after the other, until there is nothing to claim or the connection is worn, which it then
+// closes.
+func (r *run) slot(ctx context.Context, conn *pgx.Conn, turn turn) (end slotEnd) {
 	store := r.Store.On(conn)
-	turn := turn{patient: patient, settled: true, first: true}
-	for !conn.IsClosed() {
+	turn.settled = true
+	for !conn.IsClosed() && !end.worn {
 		turn.last = ctx.Err() != nil
 		claims, settled, err := r.claim(r.work, store, turn) //nolint:contextcheck // what has begun goes on when ctx ends, for the grace
 		turn.first = false
@@ -86,9 +107,12 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 			}
 			continue
 		}
-		if turn.settled, end.err = r.refresh(r.work, conn, claims); end.err != nil { //nolint:contextcheck // as above
+		settled, end.err = r.refresh(r.work, conn, claims) //nolint:contextcheck // as above
+		turn.settled = turn.settled && settled             // of what was left over, that is not what was refreshed before
+		if end.err != nil {
 			break
 		}
+		end.worn = wear(conn, len(claims))
 	}
 	if r.work.Err() != nil {
 		end.err = nil // the caller knows why it stopped
@@ -98,6 +122,11 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, patient bool) (end slotE
 		ctx, cancel := outlast(ctx, r.late, recordTimeout)
 		defer cancel()
 		end.err = errors.Join(end.err, store.Settle(ctx))
+	}
+	if end.worn {
+		_ = conn.Close(ctx) // whether the server hears of it or not
+		r.wakeForHeld()     // as behind a claim
+		r.wakeToPlan()
 	}
 	return end
 }
@@ -119,6 +148,9 @@ func (r *run) claim(ctx context.Context, store *schedule.Store, turn turn) (clai
 			}
 			return claims, err
 		})
+		if r.shared.hasLeftOver() {
+			r.wake()
+		}
 	} else {
 		turn.slots = 1
 		claims, err = r.source.claim(ctx, store, turn)

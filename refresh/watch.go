@@ -93,7 +93,7 @@ const (
 
 // compactInterval is how often a server tries to compact the schedules: where it cannot, an open transaction is mostly in the
 // way, and then the next VACUUM has to come first.
-const compactInterval = time.Minute
+const compactInterval = 5 * time.Minute
 
 // upkeep is what mvsched's own tables need, as the last look has found.
 type upkeep struct {

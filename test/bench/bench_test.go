@@ -92,7 +92,7 @@ func TestFreshQuick(t *testing.T) {
 	}
 }
 
-// TestFewest: with refreshes that take as long as the data may be old, or nearly, there would be no end of them.
+// TestFewest: what is left of the target when the refreshes of the chain are over is how far apart they may begin.
 func TestFewest(t *testing.T) {
 	from := time.Unix(0, 0)
 	f := &freshness{shorter: 1, from: from, until: from.Add(10 * time.Minute)}

@@ -17,15 +17,16 @@ import (
 )
 
 const (
-	freshLag     = time.Minute            // the target of the chains, and how long the heavy view takes
-	freshBeat    = 200 * time.Millisecond // between two rows of what the chains read
-	freshLook    = 20 * time.Millisecond  // how often it is looked how old data is, and whether a change is seen
-	freshQuick   = 100                    // quick views beside the heavy one
-	changePause  = 10 * time.Second       // between a change that was seen and the next, at most; of requests a third
-	floodCommits = 10_000                 // within floodTime
-	floodTime    = 10 * time.Second
-	floodRest    = 30 * time.Second // behind them, in which their refreshes come
-	floodWriters = 4
+	freshLag      = time.Minute            // the target of the chains, and how long the heavy view takes
+	freshBeat     = 200 * time.Millisecond // between two rows of what the chains read
+	freshLook     = 20 * time.Millisecond  // how often it is looked how old data is, and whether a change is seen
+	freshPatience = time.Minute            // with what is to be there within seconds
+	freshQuick    = 100                    // quick views beside the heavy one
+	changePause   = 10 * time.Second       // between a change that was seen and the next, at most; of requests a third
+	floodCommits  = 10_000                 // within floodTime
+	floodTime     = 10 * time.Second
+	floodRest     = 30 * time.Second // behind them, in which their refreshes come
+	floodWriters  = 4
 )
 
 // A view of a chain takes so long, in seconds: between the least and the most, back and forth.
@@ -207,9 +208,15 @@ func (f *freshness) changes(ctx context.Context, conn *pgx.Conn, sql, view strin
 			return err
 		}
 		committed := time.Now()
-		for last < id {
+		for {
 			if err := conn.QueryRow(ctx, fmt.Sprintf(`select last from public.%s`, view)).Scan(&last); err != nil {
 				return err
+			}
+			if last >= id {
+				break
+			}
+			if time.Since(committed) > freshPatience {
+				return fmt.Errorf("after %s view %s does not have what was committed", freshPatience, view)
 			}
 			if err := pause(ctx, freshLook); err != nil {
 				return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/mvsched/mvsched/refresh"
@@ -104,6 +105,7 @@ func (b *bench) measureGrowth(ctx context.Context, out io.Writer) (err error) {
 	release := func() {}
 	defer func() { release() }()
 	began := time.Now()
+	var rates [3]string // refreshes a second
 	for third := range 3 {
 		switch third {
 		case 0:
@@ -117,7 +119,8 @@ func (b *bench) measureGrowth(ctx context.Context, out io.Writer) (err error) {
 		case 2:
 			release()
 		}
-		for done := 0; done < b.refreshes/3; {
+		done, from := 0, time.Now()
+		for done < b.refreshes/3 {
 			if err := s.exec(ctx, `update mvsched.materialized_view_refresh_schedule set next_run_at = pg_catalog.now()`); err != nil {
 				return err
 			}
@@ -127,7 +130,8 @@ func (b *bench) measureGrowth(ctx context.Context, out io.Writer) (err error) {
 			}
 			done += len(executions)
 		}
-		fmt.Fprintf(os.Stderr, "third %d ended after %s\n", third+1, time.Since(began).Round(time.Second))
+		rates[third] = fmt.Sprintf("%.0f", float64(done)/time.Since(from).Seconds())
+		fmt.Fprintf(os.Stderr, "third %d ended after %s, %s a second\n", third+1, time.Since(began).Round(time.Second), rates[third])
 	}
 	if claims[1], err = s.growthClaims(ctx); err != nil {
 		return err
@@ -151,7 +155,8 @@ func (b *bench) measureGrowth(ctx context.Context, out io.Writer) (err error) {
 	}
 	rows = append(rows, []string{"all of these", fmt.Sprintf("%.2f", allGrown), fmt.Sprintf("%.2f", allGrown/allLive), "≤ 2"},
 		[]string{"a claim before, p50 and p99", milliseconds(claims[0], 50), milliseconds(claims[0], 99), "–"},
-		[]string{"after", milliseconds(claims[1], 50), milliseconds(claims[1], 99), "as before"})
+		[]string{"after", milliseconds(claims[1], 50), milliseconds(claims[1], 99), "as before"},
+		[]string{"refreshes a second, in each third", strings.Join(rates[:], ", "), "", "–"})
 	table(out, fmt.Sprintf("mvsched's tables after %d refreshes of %d views, a transaction open for the middle third", b.refreshes, views), rows)
 	return nil
 }

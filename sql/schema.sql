@@ -2307,7 +2307,7 @@ begin
     returning s.view_oid into view;
     if not ended.same_data then
       refreshed := refreshed || view;
-      slots := slots || ended.scheduled_at;
+      slots := slots || ended.scheduled_at::timestamptz; -- up to 13, arrays know nothing of domains
     end if;
   end loop;
 

@@ -16,7 +16,7 @@ TIME ?= 10m
 SEED ?= 0
 VIEWS ?= 10000
 
-.PHONY: help demo test test-majors test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos soak crowd hostile mutants model fuzz lint vuln sbom docs bench test-bench bench-micro build clean
+.PHONY: help demo test test-majors test-oldest test-pooler test-zones test-markdown test-ci test-monitoring test-browser test-chaos chaos soak crowd hostile mutants model fuzz lint vuln sbom docs bench test-bench bench-micro build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: ## all tests, with the race detector, on a throw-away PostgreSQL
 test-majors: ## the tests on other majors of PostgreSQL: make test-majors MAJORS="13 18"
 	@set -e; for major in $(MAJORS); do echo "PostgreSQL $$major"; \
 		MVSCHED_PG_MAJOR=$$major go test ./schedule ./refresh ./cmd/... ./internal/cinema; done
+
+test-oldest: ## what of the schema an old PostgreSQL may not know: half a minute on 13
+	MVSCHED_PG_MAJOR=13 go test ./schedule -run 'TestClaim|TestCompact|TestFloor|TestGroup|TestLag|TestOrder|TestPlan$$|TestPrune|TestRequest|TestSettle|TestUnchanged'
 
 test-pooler: ## the tests of the command line behind PgBouncer in transaction mode
 	MVSCHED_TEST_POOLER=pgbouncer go test ./cmd/...

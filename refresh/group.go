@@ -104,7 +104,7 @@ select mvsched.begin_refresh(m.execution, m.view, 'concurrently', $4, $4, m.clai
 // leaveAloneSQL: between two attempts nobody holds the locks on the executions, as between two batches of columns. So, as
 // there, they are left alone for a while, and nobody takes the run for dead.
 const leaveAloneSQL = `
-update mvsched.materialized_view_refresh_schedule_execution set batch_at = clock_timestamp() where id = any ($1::bigint[]) and status = 'running'`
+update mvsched.materialized_view_refresh_schedule_execution set batch_at = clock_timestamp() where id = any ($1::bigint[]) and ended_at is null`
 
 const beginMemberSQL = `select mvsched.begin_refresh($1, $2, $3, $4, $5, $6)`
 

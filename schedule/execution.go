@@ -74,7 +74,7 @@ with silent as materialized (
   select e.id, silent.began
     from silent
     join mvsched.materialized_view_refresh_schedule_execution e using (id)
-   where e.status = 'running' and e.batch_at is not distinct from silent.batch_at
+   where e.ended_at is null and e.batch_at is not distinct from silent.batch_at
      for no key update of e skip locked
 ), verdict as (
   select gone.id, '` + cancelledFor + `' || c.requested_by as cancelled,
@@ -90,7 +90,7 @@ update mvsched.materialized_view_refresh_schedule_execution e
        ended_at = greatest(e.started_at, clock_timestamp()),
        terminated_at = greatest(e.started_at, clock_timestamp())
   from verdict
- where e.id = verdict.id and e.status = 'running'
+ where e.id = verdict.id and e.ended_at is null
 returning ` + ExecutionColumns
 
 // Ending is how a refresh that did not succeed is recorded.
@@ -113,7 +113,8 @@ type Ending struct {
 // maxErrorMessage bounds what a record keeps of an error's message, in bytes.
 const maxErrorMessage = 4000
 
-// endSQL ends one running execution; what has ended already is left alone and yields no row.
+// endSQL ends one running execution; what has ended already is left alone and yields no row. It is found by its id, never by
+// the index on what is running (see mvsched.begin_refresh in schema.sql).
 const endSQL = `
 update mvsched.materialized_view_refresh_schedule_execution e
    set status = verdict.status,
@@ -128,7 +129,7 @@ update mvsched.materialized_view_refresh_schedule_execution e
   from (select t.timed_out, case when t.timed_out then 'timed_out' else $2::text end as status
           from (select $2::text = 'cancelled' and coalesce(clock_timestamp() - coalesce($10::timestamptz, now()) >= make_interval(secs => $7::float8), false)
                        as timed_out) t) verdict
- where e.id = $1 and e.started_at = $9::timestamptz and e.status = 'running'
+ where e.id = $1 and e.started_at = $9::timestamptz and e.ended_at is null
 returning ` + ExecutionColumns
 
 // End records the end of a claim's execution that is still running, and returns the record: this one, or the one that was
@@ -180,7 +181,7 @@ const abandonSQL = `
 select '` + cancelledFor + `' || c.requested_by
   from mvsched.materialized_view_refresh_schedule_execution e
   left join mvsched.materialized_view_refresh_cancel c on c.execution_id = e.id
- where e.id = $1 and e.started_at = $2 and e.status = 'running'
+ where e.id = $1 and e.started_at = $2 and e.ended_at is null
    for no key update of e skip locked`
 
 // Outcome finds out how a claim's execution stands whose connection was lost: nobody guesses, the row tells. It returns the

@@ -3251,9 +3251,11 @@ begin
     perform pg_catalog.set_config('transaction_timeout', '0', true);
   end if;
 
-  -- Fence and liveness in one: whoever can take this lock knows that the run is gone; held to the end.
+  -- Fence and liveness in one: whoever can take this lock knows that the run is gone; held to the end. It is asked for what is
+  -- running in other words than those of the index on that: as long as a transaction is open, that index keeps an entry of
+  -- every run since, and where it seems short, all of them would be read.
   perform from mvsched.materialized_view_refresh_schedule_execution e
-    where e.id = begin_refresh.execution and e.started_at = begin_refresh.claimed_at and e.status = 'running'
+    where e.id = begin_refresh.execution and e.started_at = begin_refresh.claimed_at and e.ended_at is null
     for no key update;
   if not found then
     raise exception 'execution % is no longer running', execution using errcode = 'MV001';
@@ -3318,7 +3320,7 @@ begin
                    + pg_catalog.pg_stat_get_tuples_deleted(view) + pg_catalog.pg_stat_get_xact_tuples_deleted(view) as written
               from (select refresh_succeeded.method = 'concurrently' and pg_catalog.current_setting('track_counts') = 'on'
                            or refresh_succeeded.method = 'merge' as known) k) counted
-     where e.id = execution and e.status = 'running'
+     where e.id = execution and e.ended_at is null -- that is, running: see begin_refresh
     returning e.*;
   if not found then
     raise exception 'execution % is no longer running', execution using errcode = 'MV001';
@@ -3918,7 +3920,7 @@ begin
     select c.execution_id
       from mvsched.materialized_view_refresh_cancel c
      where not exists (select from mvsched.materialized_view_refresh_schedule_execution e
-                        where e.id = c.execution_id and e.status = 'running')
+                        where e.id = c.execution_id and e.ended_at is null)
      limit batch
        for update skip locked
   )

@@ -42,7 +42,7 @@ var mutants = []mutant{
 	},
 	{
 		name:    "no lock on the execution",
-		edits:   []edit{{schema, "and e.status = 'running'\n    for no key update;\n", "and e.status = 'running';\n"}},
+		edits:   []edit{{schema, "and e.ended_at is null\n    for no key update;\n", "and e.ended_at is null;\n"}},
 		sampled: true,
 		pkg:     "./schedule", tests: "^TestRescue$/^leaves_a_live_run_alone_however_old$",
 	},
@@ -102,7 +102,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "end by the id only",
-		edits: []edit{{execution, " where e.id = $1 and e.started_at = $9::timestamptz and e.status = 'running'", " where e.id = $1 and coalesce(e.started_at = $9::timestamptz, true) is not null and e.status = 'running'"}},
+		edits: []edit{{execution, " where e.id = $1 and e.started_at = $9::timestamptz and e.ended_at is null", " where e.id = $1 and coalesce(e.started_at = $9::timestamptz, true) is not null and e.ended_at is null"}},
 		pkg:   "./schedule", tests: "^TestClaimWhoseIDWasGivenOutAgain$",
 	},
 	{

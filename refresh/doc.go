@@ -10,7 +10,6 @@
 //	set_config(…, true), …                         the settings of the view's schedule, undone behind the refresh
 //	refresh materialized view concurrently …       under the search_path of the view's schedule
 //	set local search_path = pg_catalog, pg_temp
-//	release savepoint
 //	select mvsched.refresh_succeeded(…)            is it still that view? then the record
 //	commit                                         contents, record and NOTIFY at once
 //	begin; select mvsched.settle(…); commit        what that means for the schedules
@@ -25,8 +24,7 @@
 // looks its view up by name after every wait, got another one (MV002).
 //
 // After an error the transaction is still open, and so the execution row is still locked: the failure is recorded under
-// the same lock, after a rollback to the savepoint, and no rescuer can come between. (Not so where the record itself raises:
-// then it is recorded in a transaction of its own, and where a rescuer was quicker, that one's stands.) When the connection is lost nobody
+// the same lock, after a rollback to the savepoint, and no rescuer can come between. When the connection is lost nobody
 // guesses: the row tells, over another connection, once the server is done with it.
 //
 // # Drains

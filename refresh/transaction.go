@@ -125,7 +125,7 @@ func (r *refresher) failed(ctx context.Context, conn *pgx.Conn, claim schedule.C
 		if conn.IsClosed() || ending.Status == schedule.Cancelled { // only by that transaction's age it may be a time limit
 			return r.awaitOutcome(ctx, claim, method, err, claim.Timeout+outcomeAfterTimeLimit)
 		}
-	} else { // not the view's doing: the claim was lost, the limits could not be set, its name was another's, or the commit failed
+	} else { // not the view's doing: the claim was lost, the limits could not be set, or the commit failed
 		ending.TimeLimit = 0
 	}
 	// The lock goes with the transaction, so a rescuer may be quicker; then its record stands.
@@ -161,7 +161,6 @@ func sendRefresh(ctx context.Context, conn *pgx.Conn, claim schedule.Claim, chos
 	var p pipeline
 	begin(&p, claim, method, claim.Timeout, &done)
 	materialize(&p, claim, method)
-	release(&p, &done)
 	succeed(&p, conn, claim, chosen, &done)
 	err = p.send(ctx, conn)
 	return done, err
@@ -197,17 +196,6 @@ func configure(p *pipeline, claim schedule.Claim) {
 	if claim.Parameters != nil {
 		p.queue(pass, parametersSQL, *claim.Parameters)
 	}
-}
-
-// release queues the end of the savepoint. A record that is written behind it is the transaction's own: one of a subtransaction, of a
-// row that the transaction has locked, would leave a MultiXact, which everybody has to look up who meets the old version: in the
-// index on what is running, as long as a transaction is open that could still see it.
-func release(p *pipeline, done *sent) {
-	p.queue(func(result *pgconn.ResultReader) error {
-		err := pass(result)
-		done.savepoint = done.savepoint && err != nil
-		return err
-	}, `release savepoint `+savepoint)
 }
 
 // succeed queues the record of success, the commit, and what it means for the schedule.

@@ -3214,7 +3214,7 @@ comment on function mvsched.claim(text, integer, text[], timestamptz, timestampt
 ------------------------------------------------------------------------------------------------------------------------
 -- The two ends of a refresh transaction
 --
---   begin; begin_refresh(...); savepoint; refresh materialized view ...; release savepoint; refresh_succeeded(...); commit
+--   begin; begin_refresh(...); savepoint; refresh materialized view ...; refresh_succeeded(...); commit
 --
 -- is sent as one pipeline, so the client cannot decide anything between the statements: what must stop it, raises.
 ------------------------------------------------------------------------------------------------------------------------

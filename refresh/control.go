@@ -35,6 +35,9 @@ func (r *run) control(ctx context.Context) (err error) {
 			}
 			err = cmp.Or(err, end.err)
 		}
+		if ctx.Err() != nil || !r.endless {
+			r.giveUpLeftOver(ctx)
+		}
 		r.release()
 	}()
 

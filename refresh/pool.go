@@ -66,6 +66,9 @@ func wear(conn *pgx.Conn, refreshes int) bool {
 	return done >= maxWear
 }
 
+// rest lets a connection be used for as many refreshes again.
+func rest(conn *pgx.Conn) { delete(conn.PgConn().CustomData(), refreshesDone) }
+
 // canceller has the server cancel what a connection does when its context ends, and waits for the answer.
 //
 // It differs from pgconn.CancelRequestContextWatcherHandler in one thing: it lets the cancel request come to its end.

@@ -242,27 +242,48 @@ func TestServe(t *testing.T) {
 		b.Check("2", `select count(*) from mvsched.materialized_view_refresh_schedule_execution`)
 	})
 
-	t.Run("leaves_nothing_that_it_has_claimed_when_it_is_told_to_stop", func(t *testing.T) {
+	// Two views are due at once; the claim for both of them hangs at its commit, so that one slot loses patience, finds
+	// nothing, and ends. Meanwhile the server is told to stop.
+	stopped := func(t *testing.T) (s *serving, release func()) {
 		b := setup(t)
-		b.view("a", "select 1 as id")
-		b.view("b", "select 1 as id")
-		s := b.serve(refresh.Serving{Grace: time.Minute})
+		b.Exec(`create table public.base as select 1 as id`)
+		b.view("a", "select id from public.base")
+		b.view("b", "select id from public.base")
+		s = b.serve(refresh.Serving{Grace: time.Minute})
 		b.Await("2", successes) // so its slots have connections, and claim together
 		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() + interval '1500 ms'`)
 		b.Exec(`create function public.hang() returns trigger language plpgsql as $$
 			begin perform pg_advisory_xact_lock_shared(1); return null; end $$`)
 		b.Exec(`create constraint trigger hang after insert on mvsched.materialized_view_refresh_schedule_execution
 			deferrable initially deferred for each row execute function public.hang()`)
-		release := b.Hold(`select pg_advisory_xact_lock(1)`)
-		// The claim for both of them hangs at its commit, so that one slot loses patience, finds nothing, and ends.
+		release = b.Hold(`select pg_advisory_xact_lock(1)`)
 		b.Await("true", `select count(*) > 0 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
 			and query_start < clock_timestamp() - interval '300 ms'`)
 		s.stop()
+		return s, release
+	}
+	const ends = `select string_agg(distinct status, ' ' order by status) || ' ' || count(*) from mvsched.materialized_view_refresh_schedule_execution`
+
+	t.Run("leaves_nothing_that_it_has_claimed_when_it_is_told_to_stop", func(t *testing.T) {
+		s, release := stopped(t)
 		release()
 		if err := s.wait(); err != nil {
 			t.Error(err)
 		}
-		b.Check("succeeded 4", `select string_agg(distinct status, ' ') || ' ' || count(*) from mvsched.materialized_view_refresh_schedule_execution`)
+		s.Check("succeeded 4", ends)
+	})
+
+	t.Run("leaves_nothing_that_it_has_claimed_when_the_connection_for_it_is_lost", func(t *testing.T) {
+		s, release := stopped(t)
+		held := s.Hold(`lock table public.base`)
+		release()
+		s.enters()
+		s.Exec(`select pg_terminate_backend(pid) from pg_stat_activity where query like 'refresh%' and datname = current_database()`)
+		if err := s.wait(); err != nil {
+			t.Error(err)
+		}
+		held()
+		s.Check("abandoned cancelled succeeded 4", ends)
 	})
 
 	t.Run("cancels_and_records_what_outlasts_the_grace", func(t *testing.T) { // L4

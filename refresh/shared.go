@@ -25,7 +25,7 @@ type sharedClaims struct {
 	coming  int              // slots that were opened, and have not arrived
 	busy    bool             // somebody claims
 	waiting []*claimant      // for their turn
-	spare   []schedule.Claim // of those that have lost patience, for whoever comes next; nobody's for the start grace, they are given up
+	spare   []schedule.Claim // of those that have lost patience, for whoever comes next
 }
 
 // claimant is a slot that wants something to refresh.

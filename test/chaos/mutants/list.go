@@ -154,7 +154,7 @@ var mutants = []mutant{
 	{
 		name:  "what was passed over is left to the next slot, or to nobody",
 		edits: []edit{{"refresh/control.go", "if r.endless && r.passedOver {", "if false {"}},
-		pkg:   "./refresh", tests: "^TestServe$/^looks_again_for_what_it_has_passed_over_while_looks_take_long$",
+		pkg:   "./refresh", tests: "^TestServe$/^looks_again_for_what_it_has_passed_over$",
 	},
 	{
 		name:  "a worker that is told to stop goes on asking how a refresh ended",

@@ -179,9 +179,8 @@ func TestServe(t *testing.T) {
 		b.serve(refresh.Serving{})
 		b.Await("1", successes)
 		b.Await("1", listening)
-		for i := range 2 {
-			b.set("a", "priority = priority + 1") // a look from the beginning, and the next one is none
-			b.set("a", "next_run_at = now() - interval '1 hour'")
+		for i := range 3 { // each is before where the last look began
+			b.set("a", fmt.Sprintf("next_run_at = now() - interval '%d hours'", 1+i))
 			b.Await(strconv.Itoa(2+i), successes)
 		}
 	})

@@ -1,6 +1,7 @@
 package refresh_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -45,6 +46,23 @@ func (b *bundle) connect(config *pgxpool.Config, jobs int) {
 	b.Cleanup(pool.Close)
 	b.store = schedule.NewStore(pool)
 	b.worker = &refresh.Worker{Pool: pool, Store: b.store, Jobs: jobs, Name: "test"}
+}
+
+// limit gives the worker one job, and a role that may have so many connections.
+func (b *bundle) limit(connections int) {
+	b.Helper()
+	role := "few_connections_" + b.Value("current_database()")
+	b.Exec(fmt.Sprintf("create role %s login connection limit %d in role %s", role, connections, b.Value("quote_ident(current_user)")))
+	b.Cleanup(func() {
+		if _, err := b.Pool.Exec(context.Background(), "drop role "+role); err != nil {
+			b.Error(err)
+		}
+	})
+	config := b.Pool.Config()
+	refresh.ConfigurePool(config, 1)
+	config.ConnConfig.User = role
+	b.connect(config, 1)
+	b.Cleanup(b.worker.Pool.Close) // before the role goes
 }
 
 // view creates public.name with a unique index on id, and schedules it every hour.

@@ -54,7 +54,7 @@ func (r *run) openSlot(ctx context.Context) {
 		return
 	}
 	end := r.slot(ctx, conn.Conn(), turn{patient: true, first: true, renews: true})
-	for end.worn && ctx.Err() == nil {
+	for end.worn && end.err == nil && ctx.Err() == nil {
 		conn = r.renew(ctx, conn)
 		before := end.claims
 		end = r.slot(ctx, conn.Conn(), turn{patient: true, renews: true})
@@ -120,7 +120,7 @@ func (r *run) slot(ctx context.Context, conn *pgx.Conn, turn turn) (end slotEnd)
 		if end.err != nil {
 			break
 		}
-		end.worn = wear(conn, len(claims)) && turn.renews
+		end.worn = wear(conn, len(claims)) && turn.renews && ctx.Err() == nil // at a stop, what is left over comes first
 	}
 	if r.work.Err() != nil {
 		end.err = nil // the caller knows why it stopped

@@ -3,7 +3,6 @@ package refresh_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -202,18 +201,7 @@ func TestVacuumEndsBeforeTheNextSlot(t *testing.T) {
 // Where the server has no connection left for it, the view is left as it is, and nothing else suffers.
 func TestVacuumWithoutConnection(t *testing.T) {
 	b := setup(t)
-	role := "few_connections_" + b.Value("current_database()")
-	b.Exec(fmt.Sprintf("create role %s login connection limit 2 in role %s", role, b.Value("quote_ident(current_user)")))
-	t.Cleanup(func() {
-		if _, err := b.Pool.Exec(context.Background(), "drop role "+role); err != nil {
-			t.Error(err)
-		}
-	})
-	config := b.Pool.Config()
-	refresh.ConfigurePool(config, 1)
-	config.ConnConfig.User = role
-	b.connect(config, 1)
-	t.Cleanup(b.worker.Pool.Close) // before the role goes
+	b.limit(2)
 	b.big("first", 20000)
 	b.big("second", 20)
 	b.change("first", 10)

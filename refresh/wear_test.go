@@ -1,11 +1,8 @@
 package refresh_test
 
 import (
-	"context"
 	"fmt"
 	"testing"
-
-	"github.com/mvsched/mvsched/refresh"
 )
 
 // What a session keeps of each refresh makes the next ones slower, so there is a new one after some hundred; where there is none to
@@ -21,19 +18,7 @@ func TestConnectionsWear(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)
-			role := fmt.Sprintf("worn_%d_%s", test.connections, b.Value("current_database()"))
-			b.Exec(fmt.Sprintf("create role %s login connection limit %d in role %s", role, test.connections, b.Value("quote_ident(current_user)")))
-			t.Cleanup(func() {
-				if _, err := b.Pool.Exec(context.Background(), "drop role "+role); err != nil {
-					t.Error(err)
-				}
-			})
-			config := b.Pool.Config()
-			refresh.ConfigurePool(config, 1)
-			config.ConnConfig.User = role
-			b.connect(config, 1)
-			t.Cleanup(b.worker.Pool.Close) // before the role goes
-
+			b.limit(test.connections)
 			b.Exec(fmt.Sprintf(`do $$ begin
 				for i in 1..%d loop
 					execute format('create materialized view public.v%%s as select pg_backend_pid() as pid', i);

@@ -73,6 +73,9 @@ func TestCompact(t *testing.T) {
 		b := setup(t)
 		b.view("a", "1 hour")
 		b.grow()()
+		if !b.tend().Scattered {
+			t.Error("not for its owner either")
+		}
 		role := b.role()
 		b.Exec(`grant all on schema mvsched to ` + role)
 		b.Exec(`grant all on all tables in schema mvsched to ` + role)

@@ -2263,9 +2263,9 @@ declare
   open      record;
   ended     record;
   view      oid;
-  bad       bigint[]      := '{}'; -- schedules whose executions were no success
-  refreshed oid[]         := '{}';
-  slots     timestamptz[] := '{}';
+  bad       bigint[]; -- schedules whose executions were no success
+  refreshed oid[];
+  slots     timestamptz[];
   others    timestamptz;
   children  timestamptz;
 begin
@@ -2311,13 +2311,13 @@ begin
     end if;
   end loop;
 
-  if bad <> '{}' then
+  if bad is not null then
     others := mvsched.settle_others(bad);
   end if;
 
   -- In the slot of their parent, so that what waits for that slot waits for them too. Who holds a row here keeps its view
   -- waiting until the next look at the schedules.
-  if refreshed <> '{}' and exists (
+  if refreshed is not null and exists (
        select from mvsched.materialized_view_refresh_schedule c where c.after_parents and c.next_run_at is null) then
     with woken as materialized (
       -- A slot of its own after the one before, even if a parent had two runs in one. The ancestors end cycles.
@@ -2642,10 +2642,38 @@ create type mvsched.claim as (
 );
 comment on type mvsched.claim is 'One claimed view, or, with the reason in skipped, one whose execution ended with its claim';
 
+-- It is put in the place of a call, and is one expression. The server makes the state of each that it comes by anew in every
+-- transaction, and goes through the plans that a session keeps of them for every message about a changed table, of which a
+-- REFRESH … CONCURRENTLY sends dozens to all: an assignment for each column took the claim a tenth of its time.
+create function mvsched.claim_of(
+  schedule mvsched.materialized_view_refresh_schedule, view mvsched.refreshable_relation, execution_id bigint, claimed_at timestamptz,
+  view_name text, scheduled_at timestamptz, attempt integer, usual double precision, skipped text, whole boolean,
+  first_due_at timestamptz default null, first_due_id bigint default null, passed bigint default null)
+  returns mvsched.claim
+  language sql stable as $$
+  select row(
+    execution_id, claimed_at, (schedule).id, view_name, scheduled_at, attempt,
+    extract(epoch from (schedule).maximum_execution_duration), extract(epoch from (schedule).lock_timeout),
+    (schedule).strategy, (schedule).search_path, (schedule).settings::pg_catalog.text,
+    coalesce((view).oid::pg_catalog.int8, 0), coalesce((view).schema_name::pg_catalog.text, ''),
+    coalesce((view).relation_name::pg_catalog.text, ''), coalesce((view).populated, false), coalesce((view).unique_index, false),
+    coalesce((view).owner_temp, false),
+    (view).oid is not null and view_name operator(pg_catalog.<>) (schedule).materialized_view_name::pg_catalog.text,
+    usual, skipped, (schedule).kind, whole, (schedule).batch_rows, 0, (schedule).lanes, (schedule).refresh_group,
+    first_due_at, first_due_id, passed
+  )::mvsched.claim
+$$;
+comment on function mvsched.claim_of(mvsched.materialized_view_refresh_schedule, mvsched.refreshable_relation, bigint, timestamptz, text,
+  timestamptz, integer, double precision, text, boolean, timestamptz, bigint, bigint) is
+  'What a worker is told of a claim on the first lane of a schedule';
+
 create function mvsched.queues() returns text[]
-  language sql stable
-  set search_path = pg_catalog, pg_temp as $$
-  select array(select q.name from mvsched.queue q)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+begin
+  return array(select q.name from mvsched.queue q);
+end
 $$;
 comment on function mvsched.queues() is 'The queues that a schedule is in, or was';
 
@@ -2706,7 +2734,11 @@ declare
   m          mvsched.materialized_view_refresh_schedule;
   v          mvsched.refreshable_relation;
   claims     mvsched.claim[] := '{}';
-  claimed    mvsched.claim;
+  execution  bigint;
+  view_name  text;
+  slot       timestamptz;
+  attempt    integer;
+  skipped    text;
   views      oid[];
   due        timestamptz[]; -- the slots of those that are
   group_slot timestamptz;
@@ -2785,28 +2817,27 @@ begin
      order by e.id desc
      limit 1;
 
-    claimed := null;
     clock_slot := m.next_run_at - m.next_run_offset;
     -- A slot that jitter or a retry has put off belongs to this run too, or it would come again behind it.
-    claimed.scheduled_at := case
+    slot := case
       when by_hand then null
       when m.next_run_at <= instant or clock_slot <= horizon then mvsched.slot(m.next_run_at, m.next_run_offset, m.next_run_reason)
       else group_slot end;
-    claimed.view_name := case when v.oid is null then m.materialized_view_name else mvsched.view_name(v.oid, v.schema_name, v.relation_name) end;
-    claimed.attempt := case when last.scheduled_at = claimed.scheduled_at then least(last.attempt + 1, 1000000) else 1 end;
-    claimed.skipped := case when failed is null then null when m.id = failed_for then 'upstream_failed' else 'group_failed' end;
+    view_name := case when v.oid is null then m.materialized_view_name else mvsched.view_name(v.oid, v.schema_name, v.relation_name) end;
+    attempt := case when last.scheduled_at = slot then least(last.attempt + 1, 1000000) else 1 end;
+    skipped := case when failed is null then null when m.id = failed_for then 'upstream_failed' else 'group_failed' end;
     insert into mvsched.materialized_view_refresh_schedule_execution as e
            (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, scheduled_at, attempt, worker, start_grace,
             fingerprint, started_at, status, reason, error_message, ended_at, predicted_duration, refresh_group)
-    values (m.id, claimed.view_name, m.view_oid,
-            case when by_hand then 'manual' when last.scheduled_at = claimed.scheduled_at then 'retry' when m.on_change then 'change'
+    values (m.id, view_name, m.view_oid,
+            case when by_hand then 'manual' when last.scheduled_at = slot then 'retry' when m.on_change then 'change'
                  when m.after_parents then 'parent' else 'schedule' end,
-            claimed.scheduled_at, claimed.attempt, worker, m.start_grace,
+            slot, attempt, worker, m.start_grace,
             case when m.on_change and v.populated and failed is null then mvsched.fingerprint(m.view_oid, mvsched.group_views(name)) end,
             claimed_at,
-            case when failed is null then 'running' else 'skipped' end, claimed.skipped, failed || ' failed',
+            case when failed is null then 'running' else 'skipped' end, skipped, failed || ' failed',
             case when failed is not null then greatest(claimed_at, clock_timestamp()) end, m.predicted_duration, name)
-    returning e.id, e.started_at into claimed.execution_id, claimed.claimed_at;
+    returning e.id into execution;
 
     with answered as (
       delete from mvsched.materialized_view_refresh_request r
@@ -2833,34 +2864,15 @@ begin
     end if;
     update mvsched.materialized_view_refresh_schedule x
        set last_attempted_at = case when by_hand then x.last_attempted_at else instant end,
-           open_execution_id = case when failed is null then claimed.execution_id end,
+           open_execution_id = case when failed is null then execution end,
            requested_at = coalesce(requested, x.requested_at),
            next_run_at = case when by_hand then x.next_run_at else m.next_run_at end,
            next_run_offset = case when by_hand then x.next_run_offset else m.next_run_offset end,
            next_run_reason = case when by_hand then x.next_run_reason end
      where x.id = m.id;
 
-    claimed.schedule_id := m.id;
-    claimed.time_limit := extract(epoch from m.maximum_execution_duration);
-    claimed.lock_limit := extract(epoch from m.lock_timeout);
-    claimed.strategy := m.strategy;
-    claimed.search_path := m.search_path;
-    claimed.settings := m.settings;
-    claimed.view_oid := coalesce(v.oid, 0)::bigint;
-    claimed.schema_name := coalesce(v.schema_name, '');
-    claimed.relation_name := coalesce(v.relation_name, '');
-    claimed.populated := coalesce(v.populated, false);
-    claimed.unique_index := coalesce(v.unique_index, false);
-    claimed.owner_temp := coalesce(v.owner_temp, false);
-    claimed.renamed := v.oid is not null and claimed.view_name <> m.materialized_view_name;
-    claimed.usual := case when with_usual then mvsched.usual_seconds(claimed.view_name) end;
-    claimed.kind := m.kind;
-    claimed.whole := true;
-    claimed.batch_rows := m.batch_rows;
-    claimed.lane := 0;
-    claimed.lanes := m.lanes;
-    claimed.refresh_group := name;
-    claims := claims || claimed;
+    claims := claims || mvsched.claim_of(m, v, execution, claimed_at, view_name, slot, attempt,
+                                         case when with_usual then mvsched.usual_seconds(view_name) end, skipped, true);
   end loop;
   return query select c.* from unnest(claims) c;
 exception when unique_violation then
@@ -2964,34 +2976,31 @@ create function mvsched.claim(worker text, wanted integer, queues text[], round 
   set jit = off as $$
 #variable_conflict use_variable
 declare
-  instant    timestamptz := coalesce(clock, clock_timestamp());
-  served     text[]      := coalesce(queues, mvsched.queues());
-  here       text        := mvsched.database_identity();
-  depth      integer     := 30 + wanted;
-  seen       integer;
-  taken      integer     := 0;
-  candidate  record;
-  s          mvsched.materialized_view_refresh_schedule;
-  v          mvsched.refreshable_relation;
-  last       mvsched.materialized_view_refresh_schedule_execution;
-  known      mvsched.materialized_view_refresh_schedule_execution;
-  claimed    mvsched.claim;
-  slot       timestamptz;
-  next_slot  timestamptz;
-  requested  timestamptz;
-  asked      boolean;
-  reason     text;
-  message    text;
-  print      text;
-  data       timestamptz;
-  looked_at  timestamptz := clock_timestamp(); -- once: within a transaction the server reads its counters once
-  sure       boolean;
-  groups     text[]      := '{}'; -- that were met
-  -- The server counts the entries that this session has read, also those that lead nowhere.
-  read_before bigint     := pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass);
-  live       bigint      := 0; -- entries that led to a schedule
+  instant     timestamptz;
+  looked_at   timestamptz; -- once: within a transaction the server reads its counters once
+  served      text[];
+  capped      boolean;
+  here        text;
+  depth       integer;
+  seen        integer;
+  taken       integer := 0;
+  candidate   record;
+  s           mvsched.materialized_view_refresh_schedule;
+  v           mvsched.refreshable_relation;
+  known       mvsched.materialized_view_refresh_schedule_execution;
+  claimed     mvsched.claim;
+  groups      text[]; -- that were met
+  read_before bigint;
+  live        bigint := 0; -- entries that led to a schedule
 begin
-  if (select settings.max_concurrent_refreshes is not null from mvsched.settings where settings.singleton) then
+  select coalesce(clock, clock_timestamp()), clock_timestamp(), coalesce(queues, array(select q.name from mvsched.queue q)),
+         settings.max_concurrent_refreshes is not null, mvsched.database_identity(), 30 + wanted,
+         -- The server counts the entries that this session has read, also those that lead nowhere.
+         pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass)
+    into instant, looked_at, served, capped, here, depth, read_before
+    from (values (true)) as one (singleton)
+    left join mvsched.settings using (singleton);
+  if capped then
     wanted := least(wanted, mvsched.free_runs());
     if wanted <= 0 then
       return;
@@ -3065,138 +3074,136 @@ begin
         continue;
       end if;
 
-      reason := null; message := null; print := null; data := null; known := null; last := null;
-      slot := candidate.slot;
-      select e.* into last
-        from mvsched.materialized_view_refresh_schedule_execution e
-       where e.materialized_view_refresh_schedule_id = s.id
-       order by e.id desc
-       limit 1;
+      declare
+        slot         timestamptz := candidate.slot;
+        last_slot    timestamptz; -- that it was tried for
+        last_attempt integer;
+        asked        boolean;
+        view_name    text;
+        attempt      integer;
+        sure         boolean;
+        print        text;
+        reason       text;
+        message      text;
+        data         timestamptz;
+        execution    bigint;
+        claimed_at   timestamptz;
+        requested    timestamptz;
+        next_slot    timestamptz;
+        next_offset  interval;
+      begin
+        select last.scheduled_at, last.attempt, exists (
+                 select from mvsched.materialized_view_refresh_request r where r.materialized_view_refresh_schedule_id = s.id)
+          into last_slot, last_attempt, asked
+          from (values (s.id)) as schedule (id)
+          left join lateral (
+                 select e.scheduled_at, e.attempt
+                   from mvsched.materialized_view_refresh_schedule_execution e
+                  where e.materialized_view_refresh_schedule_id = schedule.id
+                  order by e.id desc
+                  limit 1
+               ) last on true;
 
-      if cardinality(candidate.ancestors) > 0 and s.on_parent_failure = 'skip' then
-        message := mvsched.failed_ancestor(s.view_oid, s.last_attempted_at);
-        if message is not null then
-          reason := 'upstream_failed';
-          message := message || ' failed';
-        end if;
-      end if;
-
-      asked := exists (
-        select from mvsched.materialized_view_refresh_request r where r.materialized_view_refresh_schedule_id = s.id);
-      if (s.skip_unchanged or s.on_change) and s.kind <> 'columns' and v.populated and reason is null then
-        -- In this order: a session that ends in between has reported its counters by the time that they are read.
-        sure := mvsched.nobody_else_here();
-        print := mvsched.fingerprint(s.view_oid);
-      end if;
-      if s.skip_unchanged and print is not null and not asked and coalesce(s.next_full_at > instant, true) then
-        select e.* into known
-          from mvsched.materialized_view_refresh_schedule_execution e
-         where e.view_oid = s.view_oid and e.data_as_of is not null
-         order by e.id desc
-         limit 1;
-        if print = known.fingerprint and known.refreshed_at > instant - s.max_staleness then
-          -- The counters are late. What was written before the slot is in them 15 seconds after it, or when nobody else
-          -- can have written.
-          if not sure and instant < greatest(slot, round) + interval '15 seconds' then
-            update mvsched.materialized_view_refresh_schedule x
-               set next_run_at = greatest(slot, round) + interval '15 seconds',
-                   next_run_offset = greatest(slot, round) + interval '15 seconds' - slot,
-                   next_run_reason = 'second_look'
-             where x.id = s.id;
-            continue;
+        if cardinality(candidate.ancestors) > 0 and s.on_parent_failure = 'skip' then
+          message := mvsched.failed_ancestor(s.view_oid, s.last_attempted_at);
+          if message is not null then
+            reason := 'upstream_failed';
+            message := message || ' failed';
           end if;
-          reason := 'unchanged';
-          data := greatest(known.data_as_of,
-            least(case when sure then looked_at else least(looked_at - interval '15 seconds', mvsched.busy_since()) end,
-                  mvsched.data_of_parents(s.view_oid)));
         end if;
-      end if;
 
-      claimed := null;
-      claimed.view_name := case when v.oid is null then s.materialized_view_name else mvsched.view_name(v.oid, v.schema_name, v.relation_name) end;
-      claimed.attempt := case when last.scheduled_at = slot then least(last.attempt + 1, 1000000) else 1 end;
-      insert into mvsched.materialized_view_refresh_schedule_execution as e
-             (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, scheduled_at, attempt, worker, start_grace,
-              fingerprint, status, reason, error_message, ended_at, data_as_of, refreshed_at, predicted_duration)
-      values (s.id, claimed.view_name, s.view_oid,
-              case when s.next_run_reason = 'request' then 'change' when last.scheduled_at = slot then 'retry' when s.on_change then 'change'
-                   when s.after_parents then 'parent' else 'schedule' end,
-              slot, claimed.attempt, worker, s.start_grace,
-              print, case when reason is null then 'running' else 'skipped' end, reason, message,
-              case when reason is not null then clock_timestamp() end, data, case when data is not null then known.refreshed_at end,
-              s.predicted_duration)
-      on conflict (view_oid, lane) where status = 'running' do nothing
-      returning e.id, e.started_at into claimed.execution_id, claimed.claimed_at;
-      continue when not found;
+        if (s.skip_unchanged or s.on_change) and s.kind <> 'columns' and v.populated and reason is null then
+          -- In this order: a session that ends in between has reported its counters by the time that they are read.
+          sure := mvsched.nobody_else_here();
+          print := mvsched.fingerprint(s.view_oid);
+        end if;
+        if s.skip_unchanged and print is not null and not asked and coalesce(s.next_full_at > instant, true) then
+          select e.* into known
+            from mvsched.materialized_view_refresh_schedule_execution e
+           where e.view_oid = s.view_oid and e.data_as_of is not null
+           order by e.id desc
+           limit 1;
+          if print = known.fingerprint and known.refreshed_at > instant - s.max_staleness then
+            -- The counters are late. What was written before the slot is in them 15 seconds after it, or when nobody else
+            -- can have written.
+            if not sure and instant < greatest(slot, round) + interval '15 seconds' then
+              update mvsched.materialized_view_refresh_schedule x
+                 set next_run_at = greatest(slot, round) + interval '15 seconds',
+                     next_run_offset = greatest(slot, round) + interval '15 seconds' - slot,
+                     next_run_reason = 'second_look'
+               where x.id = s.id;
+              continue;
+            end if;
+            reason := 'unchanged';
+            data := greatest(known.data_as_of,
+              least(case when sure then looked_at else least(looked_at - interval '15 seconds', mvsched.busy_since()) end,
+                    mvsched.data_of_parents(s.view_oid)));
+          end if;
+        end if;
 
-      -- Those that can be seen: what they asked for is committed, and this refresh is going to see it.
-      if asked and reason is null then
-        with answered as (
-          delete from mvsched.materialized_view_refresh_request r
-           where (r.materialized_view_refresh_schedule_id, r.transaction) in (
-                   select x.materialized_view_refresh_schedule_id, x.transaction
-                     from mvsched.materialized_view_refresh_request x
-                    where x.materialized_view_refresh_schedule_id = s.id
-                      for update skip locked)
-          returning r.requested_at
-        )
-        select max(answered.requested_at) into requested from answered;
-        s.requested_at := coalesce(requested, s.requested_at);
-      end if;
+        view_name := case when v.oid is null then s.materialized_view_name else mvsched.view_name(v.oid, v.schema_name, v.relation_name) end;
+        attempt := case when last_slot = slot then least(last_attempt + 1, 1000000) else 1 end;
+        insert into mvsched.materialized_view_refresh_schedule_execution as e
+               (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, scheduled_at, attempt, worker, start_grace,
+                fingerprint, status, reason, error_message, ended_at, data_as_of, refreshed_at, predicted_duration)
+        values (s.id, view_name, s.view_oid,
+                case when s.next_run_reason = 'request' then 'change' when last_slot = slot then 'retry' when s.on_change then 'change'
+                     when s.after_parents then 'parent' else 'schedule' end,
+                slot, attempt, worker, s.start_grace,
+                print, case when reason is null then 'running' else 'skipped' end, reason, message,
+                case when reason is not null then clock_timestamp() end, data, case when data is not null then known.refreshed_at end,
+                s.predicted_duration)
+        on conflict (view_oid, lane) where status = 'running' do nothing
+        returning e.id, e.started_at into execution, claimed_at;
+        continue when not found;
 
-      claimed.schedule_id := s.id;
-      claimed.scheduled_at := slot;
-      next_slot := case
-        when s.next_run_reason = 'request' and s.next_run_at - s.next_run_offset > instant and num_nonnulls(s.refresh_interval, s.cron) > 0
-          then s.next_run_at - s.next_run_offset -- a request leaves the clock alone
-        else s.next_run_at - s.next_run_offset + make_interval(secs =>
-               greatest(1, floor(extract(epoch from instant - (s.next_run_at - s.next_run_offset)) / extract(epoch from s.refresh_interval)) + 1)::float8
-               * extract(epoch from s.refresh_interval)::float8) end;
-      if next_slot > '9999-12-31 00:00+00' then
-        next_slot := '9999-12-31 00:00+00';
-      end if;
-      if reason = 'upstream_failed' and (s.after_parents or s.on_change) then
-        next_slot := instant + interval '1 minute'; -- without a clock nobody else would call again
-      end if;
-      s.last_attempted_at := instant;
-      s.next_run_at := next_slot;
-      s.next_run_offset := interval '0';
-      s.next_run_reason := null;
-      if next_slot is not null and num_nonnulls(s.jitter, s.window_start) > 0 then
-        s := mvsched.planned(s, next_slot);
-      end if;
-      update mvsched.materialized_view_refresh_schedule x
-         set last_attempted_at = instant,
-             open_execution_id = case when reason is null then claimed.execution_id end,
-             requested_at = s.requested_at,
-             next_run_at = s.next_run_at,
-             next_run_offset = s.next_run_offset,
-             next_run_reason = null
-       where x.id = s.id;
+        -- Those that can be seen: what they asked for is committed, and this refresh is going to see it.
+        if asked and reason is null then
+          with answered as (
+            delete from mvsched.materialized_view_refresh_request r
+             where (r.materialized_view_refresh_schedule_id, r.transaction) in (
+                     select x.materialized_view_refresh_schedule_id, x.transaction
+                       from mvsched.materialized_view_refresh_request x
+                      where x.materialized_view_refresh_schedule_id = s.id
+                        for update skip locked)
+            returning r.requested_at
+          )
+          select max(answered.requested_at) into requested from answered;
+          s.requested_at := coalesce(requested, s.requested_at);
+        end if;
 
-      claimed.time_limit := extract(epoch from s.maximum_execution_duration);
-      claimed.lock_limit := extract(epoch from s.lock_timeout);
-      claimed.strategy := s.strategy;
-      claimed.search_path := s.search_path;
-      claimed.settings := s.settings;
-      claimed.view_oid := coalesce(v.oid, 0)::bigint;
-      claimed.schema_name := coalesce(v.schema_name, '');
-      claimed.relation_name := coalesce(v.relation_name, '');
-      claimed.populated := coalesce(v.populated, false);
-      claimed.unique_index := coalesce(v.unique_index, false);
-      claimed.owner_temp := coalesce(v.owner_temp, false);
-      claimed.renamed := v.oid is not null and claimed.view_name <> s.materialized_view_name;
-      claimed.usual := case when with_usual then mvsched.usual_seconds(claimed.view_name) end;
-      claimed.skipped := reason;
-      claimed.kind := s.kind;
-      claimed.first_due_at := candidate.first_due_at;
-      claimed.first_due_id := candidate.first_due_id;
-      claimed.passed := pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass) - read_before - live;
-      claimed.batch_rows := s.batch_rows;
-      claimed.lane := 0;
-      claimed.lanes := s.lanes;
-      claimed.whole := s.merge_window is null or coalesce(s.next_full_at <= instant, false);
-      return next claimed;
+        next_slot := case
+          when reason = 'upstream_failed' and (s.after_parents or s.on_change)
+            then instant + interval '1 minute' -- without a clock nobody else would call again
+          when s.next_run_reason = 'request' and s.next_run_at - s.next_run_offset > instant and num_nonnulls(s.refresh_interval, s.cron) > 0
+            then s.next_run_at - s.next_run_offset -- a request leaves the clock alone
+          else s.next_run_at - s.next_run_offset + make_interval(secs =>
+                 greatest(1, floor(extract(epoch from instant - (s.next_run_at - s.next_run_offset)) / extract(epoch from s.refresh_interval)) + 1)::float8
+                 * extract(epoch from s.refresh_interval)::float8) end;
+        if next_slot > '9999-12-31 00:00+00' then
+          next_slot := '9999-12-31 00:00+00';
+        end if;
+        next_offset := interval '0';
+        if next_slot is not null and num_nonnulls(s.jitter, s.window_start) > 0 then
+          s.last_attempted_at := instant;
+          s := mvsched.planned(s, next_slot);
+          next_slot := s.next_run_at;
+          next_offset := s.next_run_offset;
+        end if;
+        update mvsched.materialized_view_refresh_schedule x
+           set last_attempted_at = instant,
+               open_execution_id = case when reason is null then execution end,
+               requested_at = s.requested_at,
+               next_run_at = next_slot,
+               next_run_offset = next_offset,
+               next_run_reason = null
+         where x.id = s.id;
+
+        return next mvsched.claim_of(
+          s, v, execution, claimed_at, view_name, slot, attempt, case when with_usual then mvsched.usual_seconds(view_name) end, reason,
+          s.merge_window is null or coalesce(s.next_full_at <= instant, false), candidate.first_due_at, candidate.first_due_id,
+          pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_schedule_due'::regclass) - read_before - live);
+      end;
       taken := taken + 1;
       exit when taken >= wanted;
     end loop;
@@ -3226,30 +3233,22 @@ create function mvsched.begin_refresh(execution bigint, view oid, method text, t
   returns void language plpgsql
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan as $$
-declare
-  server_version integer := pg_catalog.current_setting('server_version_num');
-  lock_limit_ms  bigint  := extract(epoch from lock_limit) * 1000;
 begin
-  if method <> 'plain' then
-    -- Below deadlock_timeout it would lose to every autovacuum: those give way only when the deadlock check runs.
-    lock_limit_ms := greatest(lock_limit_ms,
-      500 + extract(epoch from pg_catalog.current_setting('deadlock_timeout')::interval) * 1000);
-  end if;
   perform pg_catalog.set_config('statement_timeout', (extract(epoch from time_limit) * 1000)::bigint::text, true),
-          pg_catalog.set_config('lock_timeout', lock_limit_ms::text, true),
+          -- Below deadlock_timeout it would lose to every autovacuum: those give way only when the deadlock check runs.
+          pg_catalog.set_config('lock_timeout', greatest(extract(epoch from lock_limit) * 1000, case when method <> 'plain' then
+            500 + extract(epoch from pg_catalog.current_setting('deadlock_timeout')::interval) * 1000 end)::bigint::text, true),
           -- A worker that vanishes between an error and its record must not hold the view's lock for long.
           pg_catalog.set_config('idle_in_transaction_session_timeout', '15s', true),
           -- A NOTICE or WARNING sent to a client that has died would abort the refresh.
           pg_catalog.set_config('client_min_messages', 'error', true),
           -- CONCURRENTLY builds statements of its own, and breaks where every identifier is quoted.
-          pg_catalog.set_config('quote_all_identifiers', 'off', true);
-  if server_version >= 140000 then
-    -- A worker that has died must not end what it has sent: the refresh commits and is recorded.
-    perform pg_catalog.set_config('client_connection_check_interval', '0', true);
-  end if;
-  if server_version >= 170000 then
-    perform pg_catalog.set_config('transaction_timeout', '0', true);
-  end if;
+          pg_catalog.set_config('quote_all_identifiers', 'off', true),
+          -- A worker that has died must not end what it has sent: the refresh commits and is recorded.
+          case when pg_catalog.current_setting('server_version_num')::integer >= 140000
+               then pg_catalog.set_config('client_connection_check_interval', '0', true) end,
+          case when pg_catalog.current_setting('server_version_num')::integer >= 170000
+               then pg_catalog.set_config('transaction_timeout', '0', true) end;
 
   -- Fence and liveness in one: whoever can take this lock knows that the run is gone; held to the end. It is asked for what is
   -- running in other words than those of the index on that: as long as a transaction is open, that index keeps an entry of
@@ -3263,11 +3262,10 @@ begin
 
   -- Before the refresh takes its snapshot: what its parents get meanwhile may be in it, or not.
   perform pg_catalog.set_config('mvsched.data_of_parents',
-    case when exists (select from mvsched.materialized_view_graph g where g.view_oid = view)
-         then coalesce(mvsched.data_of_parents(view)::text, '') else '' end, true);
-
-  -- The counters include what this session has not reported yet; only the difference is the refresh's.
-  perform pg_catalog.set_config('mvsched.rows_inserted_before', pg_catalog.pg_stat_get_xact_tuples_inserted(view)::text, true),
+            case when exists (select from mvsched.materialized_view_graph g where g.view_oid = view)
+                 then coalesce(mvsched.data_of_parents(view)::text, '') else '' end, true),
+          -- The counters include what this session has not reported yet; only the difference is the refresh's.
+          pg_catalog.set_config('mvsched.rows_inserted_before', pg_catalog.pg_stat_get_xact_tuples_inserted(view)::text, true),
           pg_catalog.set_config('mvsched.rows_deleted_before', pg_catalog.pg_stat_get_xact_tuples_deleted(view)::text, true),
           -- Up to 14 the counters may not have come yet, and a crash loses them: then the catalog's count.
           pg_catalog.set_config('mvsched.rows_live_before', coalesce(nullif(pg_catalog.pg_stat_get_live_tuples(view), 0),

@@ -125,6 +125,29 @@ func TestClaim(t *testing.T) {
 		}
 	})
 
+	t.Run("has_its_claims_put_together_without_a_call", func(t *testing.T) {
+		b := setup(t)
+		var plan []string
+		err := pgx.BeginFunc(t.Context(), b.Pool, func(tx pgx.Tx) error {
+			for _, sql := range []string{`set local plan_cache_mode = force_generic_plan`, `
+				prepare put_together (mvsched.materialized_view_refresh_schedule, mvsched.refreshable_relation, bigint, timestamptz, text, bigint) as
+				select mvsched.claim_of($1, $2, $3, $4, $5, $4, 1, case when $5 <> '' then mvsched.usual_seconds($5) end, $5, $3 > 1, $4, $3,
+				                        pg_stat_get_xact_tuples_returned('pg_class'::regclass) - $6)`} {
+				if _, err := tx.Exec(t.Context(), sql); err != nil {
+					return err
+				}
+			}
+			rows, err := tx.Query(t.Context(), `explain (verbose) execute put_together (null, null, null, null, null, null)`)
+			if err == nil {
+				plan, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			}
+			return err
+		})
+		if all := strings.Join(plan, "\n"); err != nil || strings.Contains(all, "claim_of") || !strings.Contains(all, "usual_seconds") {
+			t.Errorf("%v, %s", err, all)
+		}
+	})
+
 	t.Run("moves_the_slot_by_whole_intervals_past_now", func(t *testing.T) {
 		b := setup(t)
 		at := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)

@@ -251,6 +251,18 @@ func TestJitter(t *testing.T) {
 		}
 	})
 
+	t.Run("does_not_bring_a_slot_close_behind_the_late_run_of_the_one_before", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Every: ptr(time.Hour), Jitter: ptr(time.Hour)})
+		c.run("12:00")
+		for late := begins.Add(114 * time.Minute); late.Before(begins.Add(10 * time.Hour)); late = late.Add(time.Hour) {
+			slot := c.run(late.Format("15:04"))
+			next, halfway := when(t, c.next()), late.Add(3*time.Minute)
+			if slot != late.Format("15:00:00") || next.Before(halfway) {
+				t.Fatalf("%s at %v, the next at %v", slot, late, next)
+			}
+		}
+	})
+
 	t.Run("longer_than_the_way_from_slot_to_slot_brings_on_no_runs_one_behind_the_other", func(t *testing.T) {
 		c := setupCourse(t, schedule.Settings{Cron: ptr("* * * * *"), Jitter: ptr(5 * time.Minute)})
 		for at := begins; at.Before(begins.Add(time.Hour)); at = at.Add(time.Minute) {

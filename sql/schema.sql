@@ -2642,7 +2642,8 @@ create type mvsched.claim as (
 );
 comment on type mvsched.claim is 'One claimed view, or, with the reason in skipped, one whose execution ended with its claim';
 
--- It is put in the place of a call, and is one expression. The server makes the state of each that it comes by anew in every
+-- It is put in the place of a call (so it sets nothing, leaves nothing to be looked up in the caller's search_path, and uses no
+-- argument twice that is volatile or takes long), and is one expression. The server makes the state of each that it comes by anew in every
 -- transaction, and goes through the plans that a session keeps of them for every message about a changed table, of which a
 -- REFRESH … CONCURRENTLY sends dozens to all: an assignment for each column took the claim a tenth of its time.
 create function mvsched.claim_of(
@@ -2993,6 +2994,7 @@ declare
   read_before bigint;
   live        bigint := 0; -- entries that led to a schedule
 begin
+  -- In one statement, and without mvsched.queues(): for as little as a claim is, each one more counts.
   select coalesce(clock, clock_timestamp()), clock_timestamp(), coalesce(queues, array(select q.name from mvsched.queue q)),
          settings.max_concurrent_refreshes is not null, mvsched.database_identity(), 30 + wanted,
          -- The server counts the entries that this session has read, also those that lead nowhere.
@@ -3048,7 +3050,7 @@ begin
 
       select x.* into s
         from mvsched.materialized_view_refresh_schedule x
-       where x.id = candidate.id and x.next_run_at <= instant
+       where x.id = candidate.id and x.refresh_group is null and x.next_run_at <= instant
          and mvsched.slot(x.next_run_at, x.next_run_offset, x.next_run_reason) = candidate.slot
          -- In other words than those of the index on what is due, which would be read from its beginning where statistics
          -- say that it is short.

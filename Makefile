@@ -89,6 +89,7 @@ fuzz: ## fuzz names, durations, cron expressions, arguments, connection strings,
 
 lint: $(LINT) ## formatting, vet, the linters, the import direction, and that `make docs` has been run
 	$(LINT) run ./...
+	@set -e; for module in test/*/go.mod; do (cd $$(dirname $$module) && $(CURDIR)/$(LINT) run ./...); done
 	go mod tidy -diff
 	go run ./cmd/mvsched docs markdown | diff docs/cli.md - >&2
 	go run ./cmd/mvsched docs man | diff docs/mvsched.1 - >&2

@@ -39,8 +39,10 @@ func TestScaleQuick(t *testing.T) {
 	if err := run(t.Context(), o, &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"held open since before 400 claims", "| sequential scans of the schedules meanwhile | 0 |", "| of the executions | 0 |", "| due views that were claimed once | 60 |",
-		"The graph of 60 views", "tables after 120 refreshes"} {
+	for _, want := range []string{
+		"held open since before 400 claims", "| sequential scans of the schedules meanwhile | 0 |", "| of the executions | 0 |", "| due views that were claimed once | 60 |",
+		"The graph of 60 views", "tables after 120 refreshes",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("there is no %q in:\n%s", want, out.String())
 		}
@@ -59,8 +61,10 @@ func TestMixedQuick(t *testing.T) {
 	if err := run(t.Context(), o, &out); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
-	for _, want := range []string{"2 `serve -j 4`, 30 schedules of all kinds, 20s, one killed", "start delay, ms: p50", "| with free workers |",
-		"| slots with two successes | 0 |", "| missed slots | 0 |", "| left running | 0 |"} {
+	for _, want := range []string{
+		"2 `serve -j 4`, 30 schedules of all kinds, 20s, one killed", "start delay, ms: p50", "| with free workers |",
+		"| slots with two successes | 0 |", "| missed slots | 0 |", "| left running | 0 |",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("there is no %q in:\n%s", want, out.String())
 		}

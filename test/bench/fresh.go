@@ -92,14 +92,14 @@ func (b *bench) measureFresh(ctx context.Context, out io.Writer) (err error) {
 	f.from = time.Now().Add(warmUp)
 	f.until = f.from.Add(s.freshFor)
 	work, working := errgroup.WithContext(ctx)
-	f.beside(work, working, f.beat)
+	f.beside(working, work, f.beat)
 	for _, view := range freshChains {
-		f.beside(work, working, func(ctx context.Context, conn *pgx.Conn) error { return f.watchAge(ctx, conn, view) })
+		f.beside(working, work, func(ctx context.Context, conn *pgx.Conn) error { return f.watchAge(ctx, conn, view) })
 	}
-	f.beside(work, working, f.change)
-	f.beside(work, working, f.ask)
+	f.beside(working, work, f.change)
+	f.beside(working, work, f.ask)
 	for range floodWriters {
-		f.beside(work, working, f.flood)
+		f.beside(working, work, f.flood)
 	}
 	if err := work.Wait(); err != nil {
 		return err
@@ -138,7 +138,7 @@ func (f *freshness) create(ctx context.Context) error {
 }
 
 // beside lets one part work on a connection of its own.
-func (f *freshness) beside(work *errgroup.Group, ctx context.Context, part func(context.Context, *pgx.Conn) error) {
+func (f *freshness) beside(ctx context.Context, work *errgroup.Group, part func(context.Context, *pgx.Conn) error) {
 	work.Go(func() error {
 		conn, err := pgx.Connect(ctx, f.server.DSN("postgres"))
 		if err != nil {
@@ -223,7 +223,7 @@ func (f *freshness) changes(ctx context.Context, conn *pgx.Conn, sql, view strin
 			}
 		}
 		note(time.Since(committed))
-		if err := pause(ctx, rand.N(apart)); err != nil { //nolint:gosec // at any moment
+		if err := pause(ctx, rand.N(apart)); err != nil {
 			return err
 		}
 	}
@@ -251,8 +251,10 @@ func (f *freshness) flood(ctx context.Context, conn *pgx.Conn) error {
 func (f *freshness) rows(ctx context.Context) ([][]string, error) {
 	rows := [][]string{{"", "number", "p50", "p99", "greatest", "target"}}
 	of := func(what, format string, values []float64, target string) {
-		rows = append(rows, []string{what, strconv.Itoa(len(values)), fmt.Sprintf(format, median(values)), fmt.Sprintf(format, percentile(values, 99)),
-			fmt.Sprintf(format, percentile(values, 100)), target})
+		rows = append(rows, []string{
+			what, strconv.Itoa(len(values)), fmt.Sprintf(format, median(values)), fmt.Sprintf(format, percentile(values, 99)),
+			fmt.Sprintf(format, percentile(values, 100)), target,
+		})
 	}
 	count := func(what string, n int, target string) {
 		rows = append(rows, []string{what, strconv.Itoa(n), "", "", "", target})

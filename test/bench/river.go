@@ -53,7 +53,7 @@ func (b *bench) river(ctx context.Context, workers int, cooldown time.Duration) 
 	if err != nil {
 		return 0, err
 	}
-	config.MaxConns = int32(workers + riverOwn) //nolint:gosec // a small number
+	config.MaxConns = int32(workers + riverOwn)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return 0, err

@@ -160,10 +160,10 @@ func jumpWorker(direction time.Duration) func(*fault, *link, []byte) (bool, erro
 func jumpServer(f *fault, l *link, _ []byte) (bool, error) {
 	e := f.episode
 	return false, e.alone(func(context.Context) error {
-		if err := mapped(int(l.pid.Load()), e.site.clock.file); err != nil {
+		if err := mapped(int(l.pid.Load()), e.clock.file); err != nil {
 			return err
 		}
-		e.site.clock.jump(f.between1sAnd(2 * time.Hour))
+		e.clock.jump(f.between1sAnd(2 * time.Hour))
 		return nil
 	})
 }

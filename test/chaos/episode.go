@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -59,8 +60,10 @@ func themes() []*theme {
 		{name: "storage", kinds: storageFaults(), injectors: 1, lone: true, needs: disks},
 		{name: "standby", kinds: standbyFaults(), injectors: 1, lone: true, needs: aStandby},
 		{name: "loss", kinds: lossFaults(), injectors: 1, lone: true, needs: networks},
-		{name: soakTheme, kinds: soakKinds(network, process, backend, server, others), injectors: 2, calm: time.Second, needs: endurance,
-			views: soakViews(), alone: true, slots: 10 * time.Second, staff: soakStaff, prepare: soakHistory},
+		{
+			name: soakTheme, kinds: soakKinds(network, process, backend, server, others), injectors: 2, calm: time.Second, needs: endurance,
+			views: soakViews(), alone: true, slots: 10 * time.Second, staff: soakStaff, prepare: soakHistory,
+		},
 		{name: "recovery", kinds: slices.Concat(network, process, backend, server), injectors: 1, lone: true},
 		{name: "planner", kinds: slices.Concat(planner, planner, planner, process[:1]), injectors: 2, calm: time.Second},
 	}
@@ -442,7 +445,7 @@ func (e *episode) awaitRefreshes(ctx context.Context, since time.Time, limit tim
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not refreshed within %s: %s (%v)", limit, strings.Join(missing, ", "), err)
+			return errors.Join(fmt.Errorf("not refreshed within %s: %s", limit, strings.Join(missing, ", ")), err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -40,7 +40,7 @@ func cutConnection(_ *fault, l *link, _ []byte) (bool, error) {
 // cutMessage lets a part of what is held through.
 func cutMessage(f *fault, l *link, held []byte) (bool, error) {
 	part := held[:int(f.chance*float64(len(held)))]
-	var to net.Conn = l.client
+	to := l.client
 	if f.phase == connecting || f.phase == halfSent || f.phase == committed {
 		to = l.server
 	}

@@ -88,7 +88,7 @@ func fillSpace(f *fault, _ *link, _ []byte) (bool, error) {
 	e := f.episode
 	return false, e.alone(func(context.Context) error {
 		mark := e.logSize()
-		free, err := e.site.disk.fill()
+		free, err := e.disk.fill()
 		if err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ func fillWAL(f *fault, _ *link, _ []byte) (bool, error) {
 	e := f.episode
 	return false, e.alone(func(ctx context.Context) error {
 		mark := e.logSize()
-		free, err := e.site.wal.fill()
+		free, err := e.wal.fill()
 		if err != nil {
 			return err
 		}

@@ -186,7 +186,7 @@ func loseNetwork(f *fault, _ *link, _ []byte) (bool, error) {
 	e := f.episode
 	h := e.worker(f.victim).host
 	bright := 0
-	for _, other := range e.site.hosts {
+	for _, other := range e.hosts {
 		if other != h && !other.isDark() {
 			bright++
 		}
@@ -232,7 +232,7 @@ func (e *episode) findStragglers(ctx context.Context) error {
 	err := execute(ctx, e.server, e.database, `select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity
 		where datname = current_database() and application_name like 'chaos%'`)
 	for left := -1; err == nil && left != 0; {
-		cmd := exec.CommandContext(ctx, e.site.binary, "run")
+		cmd := exec.CommandContext(ctx, e.binary, "run")
 		cmd.Env = []string{"MVSCHED_DATABASE_URL=" + e.server.DSN(e.database) + " user=worker application_name=chaos-last"}
 		said, _ := cmd.CombinedOutput() // some views fail
 		_ = e.ask(`select count(*) from mvsched.materialized_view_refresh_schedule_execution where status = 'running'`, nil, &left)

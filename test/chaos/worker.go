@@ -72,9 +72,9 @@ func (w *worker) start() error {
 	}
 	w.output.Reset()
 	w.signals, w.quit, w.stopped, w.frozen, w.thawed = 0, false, time.Time{}, 0, time.Time{}
-	cmd, address := exec.Command(w.episode.site.binary, w.args...), fmt.Sprintf("127.0.0.1:%d", w.proxy.port())
+	cmd, address := exec.Command(w.episode.binary, w.args...), fmt.Sprintf("127.0.0.1:%d", w.proxy.port())
 	if w.host != nil {
-		cmd = exec.Command("nsenter", w.host.enter(w.episode.site.binary, w.args)...)
+		cmd = exec.Command("nsenter", w.host.enter(w.episode.binary, w.args)...)
 		address = w.host.address(0) + ":5432"
 	}
 	cmd.Env = []string{
@@ -96,7 +96,7 @@ func (w *worker) start() error {
 }
 
 // goroutinesFile is where a process says how many goroutines it has, when it was built to.
-func (w *worker) goroutinesFile() string { return w.episode.site.file(w.name + ".goroutines") }
+func (w *worker) goroutinesFile() string { return w.episode.file(w.name + ".goroutines") }
 
 // lockedWriter keeps the first of what a worker prints.
 type lockedWriter struct{ w *worker }

@@ -11,8 +11,10 @@ const (
 var mutants = []mutant{
 	{
 		name: "claim without SKIP LOCKED",
-		edits: []edit{{schema, "e.lane = 0)\n         for no key update skip locked;",
-			"e.lane = 0)\n         for no key update;"}},
+		edits: []edit{{
+			schema, "e.lane = 0)\n         for no key update skip locked;",
+			"e.lane = 0)\n         for no key update;",
+		}},
 		sampled: true,
 		pkg:     "./schedule", tests: "^TestClaim$/^skips_a_row_another_worker_holds$",
 	},
@@ -117,8 +119,10 @@ var mutants = []mutant{
 	},
 	{
 		name: "rescue by time only",
-		edits: []edit{{execution, "   and (e.xmax::text <> '0' and e.batch_at is null or coalesce(", "   and (coalesce("},
-			{execution, "     for no key update of e skip locked\n), verdict", "), verdict"}},
+		edits: []edit{
+			{execution, "   and (e.xmax::text <> '0' and e.batch_at is null or coalesce(", "   and (coalesce("},
+			{execution, "     for no key update of e skip locked\n), verdict", "), verdict"},
+		},
 		pkg: "./schedule", tests: "^TestRescue$/^leaves_a_live_run_alone_however_old$",
 	},
 	{

@@ -2645,7 +2645,7 @@ comment on type mvsched.claim is 'One claimed view, or, with the reason in skipp
 -- It is put in the place of a call (so it sets nothing, leaves nothing to be looked up in the caller's search_path, and uses no
 -- argument twice that is volatile or takes long), and is one expression. The server makes the state of each that it comes by anew in every
 -- transaction, and goes through the plans that a session keeps of them for every message about a changed table, of which a
--- REFRESH … CONCURRENTLY sends dozens to all: an assignment for each column took the claim a tenth of its time.
+-- REFRESH ... CONCURRENTLY sends dozens to all: an assignment for each column took the claim a tenth of its time.
 create function mvsched.claim_of(
   schedule mvsched.materialized_view_refresh_schedule, view mvsched.refreshable_relation, execution_id bigint, claimed_at timestamptz,
   view_name text, scheduled_at timestamptz, attempt integer, usual double precision, skipped text, whole boolean,

@@ -34,7 +34,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "claim that does not move the slot",
-		edits: []edit{{schema, "      s.next_run_at := next_slot;\n", ""}},
+		edits: []edit{{schema, "               next_run_at = next_slot,\n", ""}},
 		pkg:   "./schedule", tests: "^TestClaim$/^records_the_claim_and_moves_the_slot_in_one_statement$",
 	},
 	{
@@ -55,12 +55,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "set for set local",
-		edits: []edit{{schema, "set_config('lock_timeout', lock_limit_ms::text, true)", "set_config('lock_timeout', lock_limit_ms::text, false)"}},
+		edits: []edit{{schema, " * 1000 end)::bigint::text, true)", " * 1000 end)::bigint::text, false)"}},
 		pkg:   "./refresh", tests: "^TestRunDue$/^leaves_nothing_set_on_its_connections$",
 	},
 	{
 		name:  "lock_timeout below deadlock_timeout",
-		edits: []edit{{schema, "  if method <> 'plain' then\n    -- Below", "  if false then\n    -- Below"}},
+		edits: []edit{{schema, "case when method <> 'plain' then", "case when false then"}},
 		pkg:   "./schedule", tests: "^TestLockLimit$",
 	},
 	{
@@ -83,7 +83,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "the role's client_connection_check_interval",
-		edits: []edit{{schema, "perform pg_catalog.set_config('client_connection_check_interval', '0', true);", "null;"}},
+		edits: []edit{{schema, "then pg_catalog.set_config('client_connection_check_interval', '0', true) end", "then null end"}},
 		pkg:   "./cmd/mvsched", tests: "^TestScript$/^worker_killed$",
 	},
 	{

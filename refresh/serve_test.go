@@ -304,15 +304,17 @@ func TestServe(t *testing.T) {
 		b.Hold(`lock table public.base`)
 		s := b.serve(refresh.Serving{})
 		b.enters()
+		// Whoever asks comes behind that lock; behind one on the row it could be quicker.
 		var held sync.WaitGroup
-		held.Go(func() { b.Hold(`select from mvsched.materialized_view_refresh_schedule_execution for update`) })
-		b.Await("2", `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
+		held.Go(func() { b.Hold(`lock table mvsched.materialized_view_refresh_schedule_execution in exclusive mode`) })
+		b.Await("1", `select count(*) from pg_stat_activity where query like 'lock table mvsched%' and wait_event_type = 'Lock'`)
 		b.Exec(`select pg_terminate_backend(pid) from pg_stat_activity where query like 'refresh%' and datname = current_database()`)
 		held.Wait() // so it is not to be known now, and half an hour is its time
 		pgtest.WaitFor(t, t.Context(), "it asks", func() bool { return strings.Contains(s.log.String(), "asks how it ended") })
+		stopped := time.Now()
 		s.stop()
-		if err := s.wait(); err != nil {
-			t.Error(err)
+		if err := s.wait(); err != nil || time.Since(stopped) > 7*time.Second { // 5 are promised; a statement has 10
+			t.Errorf("%v, after %v", err, time.Since(stopped))
 		}
 	})
 

@@ -54,6 +54,28 @@ func TestGroup(t *testing.T) {
 		}
 	})
 
+	t.Run("takes_in_a_view_that_is_just_being_claimed_with_others", func(t *testing.T) {
+		b := setup(t)
+		b.view("first", "1 hour")
+		b.view("joins", "1 hour")
+		b.tend()
+		b.set("first", schedule.Settings{Priority: ptr(1000)})
+		// The claim has found both, and waits for what becomes of an execution of the first.
+		release := b.Hold(`insert into mvsched.materialized_view_refresh_schedule_execution (view_name, view_oid)
+			values ('public.first', 'public.first'::regclass)`)
+		claimed := make(chan []schedule.Claim, 1)
+		go func() { claimed <- b.claim(5) }()
+		b.Await("1", `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
+		b.group("g", "joins")
+		release()
+		if got := views(<-claimed); !slices.Equal(got, []string{"public.first"}) {
+			t.Errorf("claimed %v", got)
+		}
+		if got := b.claim(5); len(got) != 1 || got[0].View != "public.joins" || got[0].Group != "g" {
+			t.Errorf("claimed %v", got)
+		}
+	})
+
 	t.Run("is_due_with_its_first_member_and_leaves_the_clocks_of_the_others", func(t *testing.T) {
 		b := abc(t)
 		b.notDue("b")

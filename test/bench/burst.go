@@ -40,7 +40,7 @@ func contenders() []contender {
 		{name: processName, workers: concurrencies[:], burst: (*bench).burstProcess, target: map[int]float64{8: 0.8}},
 		{name: "mvsched, `serve -j`", workers: concurrencies[:], burst: (*bench).burstServe},
 		{name: floorName, workers: concurrencies[:], burst: burstFloor(1)},
-		{name: floorEightName, workers: concurrencies[:], burst: burstFloor(8)},
+		{name: floorEightName, workers: []int{1}, burst: burstFloor(8)},
 		{name: "the article's SQL in a loop", workers: concurrencies[:], burst: (*bench).burstArticle},
 		{name: "River", workers: []int{4, 8}, burst: (*bench).burstRiver},
 		{name: "River, fetching every ms", workers: concurrencies[:], burst: (*bench).burstRiverTuned},

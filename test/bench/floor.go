@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,9 +14,9 @@ import (
 // schedule. What it loses against the bare loop is what these tables cost.
 const floorName = "the least that claims and records"
 
-// floorEightName claims eight views at a time, for one worker: what that would spare at the most. mvsched does not, since a view
-// would be claimed, for all to see, that waits for up to seven others, while another worker may be free; and its record would tell
-// that it began then.
+// floorEightName claims eight views at a time, by one worker: what that would spare. mvsched does not, since a view would be
+// claimed, for all to see, that waits for up to seven others, while another worker may be free; and its record would tell that it
+// began then.
 const floorEightName = "the same, eight claimed at a time"
 
 const (
@@ -26,7 +27,7 @@ const (
 			where s.queue = 'default' and s.next_run_at <= now()
 			and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
 			order by s.next_run_at
-			limit $1
+			limit %d
 			for no key update skip locked
 		), moved as (
 			update mvsched.materialized_view_refresh_schedule s
@@ -64,7 +65,7 @@ type floorClaimed struct {
 
 // floorStep refreshes so many views.
 func floorStep(ctx context.Context, conn *pgx.Conn, atOnce int) (more bool, err error) {
-	rows, err := conn.Query(ctx, floorClaim, atOnce)
+	rows, err := conn.Query(ctx, fmt.Sprintf(floorClaim, atOnce)) // no parameter: it is planned once
 	if err != nil {
 		return false, err
 	}

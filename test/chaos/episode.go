@@ -16,6 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
+var errLookedWell = errors.New("the last look was well")
+
 // A theme is what an episode is about.
 type theme struct {
 	name      string
@@ -445,7 +447,7 @@ func (e *episode) awaitRefreshes(ctx context.Context, since time.Time, limit tim
 		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("not refreshed within %s: %s", limit, strings.Join(missing, ", ")), err)
+			return fmt.Errorf("not refreshed within %s: %s (%w)", limit, strings.Join(missing, ", "), cmp.Or(err, errLookedWell))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -38,7 +38,7 @@ func (r *run) control(ctx context.Context) (err error) {
 		if ctx.Err() != nil || !r.endless {
 			r.giveUpLeftOver(ctx)
 		}
-		r.release()
+		r.conn.release()
 	}()
 
 	// One connection is the control loop's own. A slot that finds none free leaves the work to those that have one.
@@ -55,7 +55,7 @@ func (r *run) control(ctx context.Context) (err error) {
 		outlook, err := r.lookAround(ctx, &next, &slots, maxSlots)
 		if err == nil && outlook.Held && (arranged.IsZero() || time.Since(arranged) > arrangeInterval) {
 			// The order matters: the longest chain first, by what the last runs took.
-			err = r.Store.On(r.conn).Arrange(ctx)
+			err = r.arrange(ctx)
 			arranged = time.Now()
 		}
 		if err != nil && slots == 0 {
@@ -77,7 +77,7 @@ func (r *run) control(ctx context.Context) (err error) {
 		}
 		switch {
 		case next.claims > 0 && maxSlots == 0:
-			end := r.slot(ctx, r.conn.Conn(), turn{})
+			end := r.slot(ctx, r.conn.conn.Conn(), turn{})
 			if end.err != nil {
 				return end.err
 			}
@@ -239,47 +239,14 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// connect makes sure of the control connection: the first time, and when it was lost.
-func (r *run) connect(ctx context.Context) (err error) {
-	if r.conn != nil {
-		if !r.conn.Conn().IsClosed() {
-			return nil
-		}
-		r.release() // the slots leave one connection of the pool free, so the next one is for us
-	}
-	r.conn, err = acquireFirst(ctx, r.Pool)
-	return err
-}
-
-func (r *run) release() {
-	if r.conn != nil {
-		r.conn.Release()
-		r.conn = nil
-	}
-}
-
 // lookMayPass is what a look may pass; less in a test.
 var lookMayPass int64 = schedule.LookMayPass
 
 // tend looks after the schedules on the control connection. When that is lost, it tries once more on another one.
 func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
-	for range 2 {
-		if err := r.connect(ctx); err != nil {
-			return schedule.Outlook{}, err
-		}
-		options := r.source.look()
-		options.Since = r.floor.Begin(lookMayPass)
-		r.passedOver, r.upkeep = options.Since != nil, upkeep{}
-		outlook, err = r.Store.On(r.conn).Tend(ctx, options)
-		if err == nil {
-			r.floor.Seen(options.Since, outlook.FirstDue, outlook.Passed)
-			if outlook.MadeDue != nil {
-				r.floor.Lower(*outlook.MadeDue)
-			}
-		}
-		if err == nil || !r.conn.Conn().IsClosed() {
-			break
-		}
+	lost := true
+	for tries := 0; tries < 2 && lost; tries++ {
+		outlook, lost, err = r.look(ctx)
 	}
 	if err != nil {
 		return schedule.Outlook{}, err
@@ -300,6 +267,37 @@ func (r *run) tend(ctx context.Context) (outlook schedule.Outlook, err error) {
 		}
 	}
 	return outlook, nil
+}
+
+// look looks once, and reports whether the connection was lost with that.
+func (r *run) look(ctx context.Context) (outlook schedule.Outlook, lost bool, err error) {
+	conn, giveBack, err := r.conn.connect(ctx, r.Pool)
+	if err != nil {
+		return outlook, false, err
+	}
+	defer giveBack()
+	options := r.source.look()
+	options.Since = r.floor.Begin(lookMayPass)
+	r.passedOver, r.upkeep = options.Since != nil, upkeep{}
+	outlook, err = r.Store.On(conn).Tend(ctx, options)
+	if err != nil {
+		return outlook, conn.IsClosed(), err
+	}
+	r.floor.Seen(options.Since, outlook.FirstDue, outlook.Passed)
+	if outlook.MadeDue != nil {
+		r.floor.Lower(*outlook.MadeDue)
+	}
+	return outlook, false, nil
+}
+
+// arrange works out the order of what is due.
+func (r *run) arrange(ctx context.Context) error {
+	conn, giveBack, err := r.conn.connect(ctx, r.Pool)
+	if err != nil {
+		return err
+	}
+	defer giveBack()
+	return r.Store.On(conn).Arrange(ctx)
 }
 
 func movedMessage(m schedule.Moved) string {

@@ -25,7 +25,7 @@ func highRun(t *testing.T) (*pgtest.DB, *run) {
 	t.Cleanup(pool.Close)
 	worker := &Worker{Pool: pool, Store: schedule.NewStore(pool), Jobs: 1, Name: "test"}
 	r := worker.newRun(t.Context(), &dueViews{worker: worker})
-	t.Cleanup(r.release)
+	t.Cleanup(r.conn.release)
 	t.Cleanup(r.close)
 	raise(r)
 	return db, r

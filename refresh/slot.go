@@ -64,7 +64,7 @@ func (r *run) openSlot(ctx context.Context) {
 	r.ended <- end
 }
 
-// renewPatience is how long a slot waits for a new connection while it has one that works.
+// renewPatience is how long somebody waits for a new connection who can go on without.
 const renewPatience = time.Second
 
 // renew gets a new connection in the place of a worn one; the same for as many refreshes again where there is none to be had. The worn
@@ -149,7 +149,7 @@ func (r *run) claim(ctx context.Context, store *schedule.Store, turn turn) (clai
 		claims, err = r.shared.claim(turn.settled, turn.first, func(slots int, settled bool) ([]schedule.Claim, error) {
 			turn.slots, turn.settled = slots, settled
 			turn.since = r.floor.Begin(schedule.ClaimMayPass)
-			claims, err := r.source.claim(ctx, store, turn)
+			claims, err := r.claimOverControl(ctx, store, turn)
 			if err == nil && len(claims) > 0 {
 				r.floor.Seen(turn.since, claims[0].FirstDue, claims[0].Passed)
 			}

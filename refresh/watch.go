@@ -23,16 +23,25 @@ func (r *run) lookAfterActive(ctx context.Context) {
 		}
 	}
 	r.mu.Unlock()
-	if len(active) == 0 || r.conn == nil || r.conn.Conn().IsClosed() {
+	if len(active) == 0 {
 		return
 	}
-	requests, blockers, err := r.Store.On(r.conn).Watch(ctx, active, waiting)
+	own, cancel := context.WithTimeout(ctx, renewPatience)
+	defer cancel()
+	conn, giveBack, err := r.conn.connect(own, r.Pool)
+	if err != nil {
+		r.refresher.log.Debug("watching refreshes", "error", err)
+		return
+	}
+	defer giveBack()
+	store := r.Store.On(conn)
+	requests, blockers, err := store.Watch(ctx, active, waiting)
 	if err != nil {
 		r.refresher.log.Debug("watching refreshes", "error", err)
 		return
 	}
 	r.noteBlockers(blockers)
-	r.cancelRequested(ctx, requests)
+	r.cancelRequested(ctx, store, requests)
 }
 
 func (r *run) noteBlockers(blockers []schedule.Blocker) {
@@ -57,7 +66,7 @@ type requestedError struct{ message string }
 func (e *requestedError) Error() string { return e.message }
 
 // cancelRequested cancels the refreshes that somebody asked to end, each by its own context.
-func (r *run) cancelRequested(ctx context.Context, requests []schedule.CancelRequest) {
+func (r *run) cancelRequested(ctx context.Context, store *schedule.Store, requests []schedule.CancelRequest) {
 	if len(requests) == 0 {
 		return
 	}
@@ -70,7 +79,7 @@ func (r *run) cancelRequested(ctx context.Context, requests []schedule.CancelReq
 		}
 	}
 	r.mu.Unlock()
-	if err := r.Store.On(r.conn).AcknowledgeCancel(ctx, taken); err != nil {
+	if err := store.AcknowledgeCancel(ctx, taken); err != nil {
 		r.refresher.log.Warn("cancels a refresh, and cannot say so to who asked", "error", err)
 	}
 }

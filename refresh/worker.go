@@ -155,8 +155,8 @@ type run struct {
 	floor      schedule.Floor // of its looks and claims
 	refresher  refresher
 	janitor    *janitor
-	endless    bool          // it is a server's: it goes on until it is told to stop, for better and for worse
-	conn       *pgxpool.Conn // the control loop's
+	endless    bool // it is a server's: it goes on until it is told to stop, for better and for worse
+	conn       controlConn
 	watch      *time.Ticker
 	upkeep     upkeep
 	passedOver bool      // the last look began at a floor

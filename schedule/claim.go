@@ -63,7 +63,7 @@ type ClaimOptions struct {
 	Queues []string   // nil: all
 	Round  *time.Time // claim what was due at this instant, as one slot; nil: what is due now
 	Usual  bool       // also look up Claim.Usual
-	// Settled says that nothing has ended on this connection that is still to be settled.
+	// Settled says that nothing has ended here that is still to be settled.
 	Settled bool
 	Since   *Position // begin there, in the order of what is due; nil: at its beginning
 	Force   bool      // of ClaimView: also when nothing has changed
@@ -106,8 +106,7 @@ const claimColumns = `
 
 const asyncCommitSQL = `set local synchronous_commit = off`
 
-// Claim settles what has ended, unless it is settled already, and claims up to opts.Limit due views, in one round trip. Nothing due is no error. Use
-// it on a connection that is going to refresh: what has ended on it is settled on the way.
+// Claim settles what has ended, unless it is settled already, and claims up to opts.Limit due views, in one round trip. Nothing due is no error.
 func (s *Store) Claim(ctx context.Context, opts ClaimOptions) ([]Claim, error) {
 	ctx, cancel := withDeadline(ctx, "claiming")
 	defer cancel()

@@ -2706,6 +2706,34 @@ $$;
 comment on function mvsched.free_runs() is
   'How many refreshes may begin under settings.max_concurrent_refreshes. Where there is such a cap, it keeps other claims waiting until this transaction has ended';
 
+-- Those that can be seen: what they asked for is committed, and the refresh that is being claimed is going to see it.
+create function mvsched.answer_requests(schedule bigint) returns timestamptz
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+  -- Whatever the statistics say, the key is what finds them.
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+  set jit = off as $$
+declare
+  latest timestamptz;
+begin
+  with answered as (
+    delete from mvsched.materialized_view_refresh_request r
+     where (r.materialized_view_refresh_schedule_id, r.transaction) in (
+             select x.materialized_view_refresh_schedule_id, x.transaction
+               from mvsched.materialized_view_refresh_request x
+              where x.materialized_view_refresh_schedule_id = schedule
+                for update skip locked)
+    returning r.requested_at
+  )
+  select max(answered.requested_at) into latest from answered;
+  return latest;
+end
+$$;
+comment on function mvsched.answer_requests(bigint) is
+  'Deletes the requests of a schedule that a refresh is going to answer, and returns when the latest was made; null: there are none';
+
 create function mvsched.group_views(name text) returns oid[]
   language sql stable
   set search_path = pg_catalog, pg_temp as $$
@@ -2748,7 +2776,6 @@ declare
   clock_slot timestamptz;
   failed     text;
   failed_for bigint; -- the schedule that waits for it
-  requested  timestamptz;
   claimed_at timestamptz;
   last       mvsched.materialized_view_refresh_schedule_execution;
 begin
@@ -2840,17 +2867,7 @@ begin
             case when failed is not null then greatest(claimed_at, clock_timestamp()) end, m.predicted_duration, name)
     returning e.id into execution;
 
-    with answered as (
-      delete from mvsched.materialized_view_refresh_request r
-       where failed is null and not by_hand and (r.materialized_view_refresh_schedule_id, r.transaction) in (
-               select x.materialized_view_refresh_schedule_id, x.transaction
-                 from mvsched.materialized_view_refresh_request x
-                where x.materialized_view_refresh_schedule_id = m.id
-                  for update skip locked)
-      returning r.requested_at
-    )
-    select max(answered.requested_at) into requested from answered;
-
+    m.requested_at := coalesce(case when failed is null and not by_hand then mvsched.answer_requests(m.id) end, m.requested_at);
     m.last_attempted_at := instant;
     clock_slot := case
       when clock_slot > horizon and num_nonnulls(m.refresh_interval, m.cron) > 0 then clock_slot
@@ -2866,7 +2883,7 @@ begin
     update mvsched.materialized_view_refresh_schedule x
        set last_attempted_at = case when by_hand then x.last_attempted_at else instant end,
            open_execution_id = case when failed is null then execution end,
-           requested_at = coalesce(requested, x.requested_at),
+           requested_at = m.requested_at,
            next_run_at = case when by_hand then x.next_run_at else m.next_run_at end,
            next_run_offset = case when by_hand then x.next_run_offset else m.next_run_offset end,
            next_run_reason = case when by_hand then x.next_run_reason end
@@ -3090,7 +3107,6 @@ begin
         data         timestamptz;
         execution    bigint;
         claimed_at   timestamptz;
-        requested    timestamptz;
         next_slot    timestamptz;
         next_offset  interval;
       begin
@@ -3159,19 +3175,8 @@ begin
         returning e.id, e.started_at into execution, claimed_at;
         continue when not found;
 
-        -- Those that can be seen: what they asked for is committed, and this refresh is going to see it.
         if asked and reason is null then
-          with answered as (
-            delete from mvsched.materialized_view_refresh_request r
-             where (r.materialized_view_refresh_schedule_id, r.transaction) in (
-                     select x.materialized_view_refresh_schedule_id, x.transaction
-                       from mvsched.materialized_view_refresh_request x
-                      where x.materialized_view_refresh_schedule_id = s.id
-                        for update skip locked)
-            returning r.requested_at
-          )
-          select max(answered.requested_at) into requested from answered;
-          s.requested_at := coalesce(requested, s.requested_at);
+          s.requested_at := coalesce(mvsched.answer_requests(s.id), s.requested_at);
         end if;
 
         next_slot := case

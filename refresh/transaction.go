@@ -289,12 +289,26 @@ func (r *refresher) endUnderLock(ctx context.Context, conn *pgx.Conn, claim sche
 	return records[0], nil
 }
 
-// endAllUnderLock does that for all that were refreshed in the transaction.
+// endAllUnderLock does that for all that were refreshed in the transaction. It tries twice: whoever gives up the lock leaves a moment in
+// which these runs are taken for dead.
 func (r *refresher) endAllUnderLock(ctx context.Context, conn *pgx.Conn, claims []schedule.Claim, endings []schedule.Ending) (
-	[]schedule.Execution, error,
+	records []schedule.Execution, err error,
 ) {
 	ctx, cancel := outlast(ctx, r.late, recordTimeout)
 	defer cancel()
+	for range 2 {
+		records, err = r.tryToEndUnderLock(ctx, conn, claims, endings)
+		if err == nil || conn.IsClosed() || conn.PgConn().TxStatus() != 'E' {
+			break
+		}
+		r.log.Debug("the end of a refresh could not be recorded", "view", claims[0].View, "execution", claims[0].ExecutionID, "error", err)
+	}
+	return records, err
+}
+
+func (r *refresher) tryToEndUnderLock(ctx context.Context, conn *pgx.Conn, claims []schedule.Claim, endings []schedule.Ending) (
+	[]schedule.Execution, error,
+) {
 	var back pipeline
 	back.queue(pass, `rollback to savepoint `+savepoint)
 	// What is left of the refresh's own time is not for this: of a drain's last batch it may be a millisecond.

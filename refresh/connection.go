@@ -13,26 +13,25 @@ import (
 
 // controlConn is the connection of a control loop, and between its looks of whoever claims: a session takes 10 ms to make the plans of
 // a claim, and goes through all that it keeps for every message about a changed table, of which a REFRESH … CONCURRENTLY sends dozens
-// to everybody. So one session of a run has these plans, and those that refresh have not: a burst of 200 views takes 12 % less with
-// eight slots, 4 % less with four.
+// to everybody. So one session of a run claims, as far as it can, and those that refresh mostly need no such plans.
 //
-// The control loop does not wait for a claim that hangs: it leaves the connection to that one, opens another, and lends no more for a
-// while.
+// The control loop does not wait for a claim that hangs: it leaves the connection to that one, which gives it back to the pool, gets
+// another from there, and lends no more for a while.
 type controlConn struct {
 	mu     sync.Mutex
-	conn   *pgxpool.Conn
+	conn   *pgxpool.Conn // set by the control loop alone
 	used   chan struct{} // closed when whoever is at it is done; nil: nobody is
 	wanted bool          // the control loop waits for it
 	lends  time.Time     // not before
 }
 
-// lendPatience is how long the control loop waits for a claim, and lendAgain for how long it lends no more behind one that took longer.
-const (
-	lendPatience = sharePatience
-	lendAgain    = time.Minute
-)
+// lendAgain is how long a control loop lends no more behind a claim that it has not waited for.
+const lendAgain = time.Minute
 
-// connect takes it for the control loop, and opens it before: the first time, and when it was lost.
+// lendPatience is how long it waits for a claim; more in a test.
+var lendPatience = sharePatience
+
+// connect takes it for the control loop, and opens it before: the first time, and when it was lost or left to somebody.
 func (c *controlConn) connect(ctx context.Context, pool *pgxpool.Pool) (conn *pgx.Conn, giveBack func(), err error) {
 	c.await()
 	defer c.mu.Unlock()
@@ -40,16 +39,20 @@ func (c *controlConn) connect(ctx context.Context, pool *pgxpool.Pool) (conn *pg
 		c.close() // the slots leave one connection of the pool free, so the next one is for us
 	}
 	if c.conn == nil {
-		if c.conn, err = acquireFirst(ctx, pool); err != nil {
+		c.mu.Unlock() // the one that we wait for may be the one that was left to somebody
+		fresh, err := acquireFirst(ctx, pool)
+		c.mu.Lock()
+		if err != nil {
 			return nil, nil, err
 		}
+		c.conn = fresh
 	}
-	conn, giveBack = c.use()
+	conn, giveBack = c.use(ctx)
 	return conn, giveBack, nil
 }
 
 // lend takes it for a claim if it is there and nobody wants it; else there is no connection.
-func (c *controlConn) lend() (conn *pgx.Conn, giveBack func()) {
+func (c *controlConn) lend(ctx context.Context) (conn *pgx.Conn, giveBack func()) {
 	if !c.mu.TryLock() {
 		return nil, nil
 	}
@@ -58,7 +61,7 @@ func (c *controlConn) lend() (conn *pgx.Conn, giveBack func()) {
 	if c.used != nil || c.wanted || c.conn == nil || c.conn.Conn().IsClosed() || time.Now().Before(c.lends) {
 		return nil, nil
 	}
-	return c.use()
+	return c.use(ctx)
 }
 
 // await waits for who is at it, with patience, and locks.
@@ -84,10 +87,11 @@ func (c *controlConn) await() {
 }
 
 // use is told that somebody is at it. The lock is held.
-func (c *controlConn) use() (conn *pgx.Conn, giveBack func()) {
+func (c *controlConn) use(ctx context.Context) (conn *pgx.Conn, giveBack func()) {
 	own, used := c.conn, make(chan struct{})
 	c.used = used
 	return own.Conn(), func() {
+		abandon(ctx, own.Conn())
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		close(used)
@@ -97,6 +101,16 @@ func (c *controlConn) use() (conn *pgx.Conn, giveBack func()) {
 		}
 		c.used = nil
 	}
+}
+
+// abandon closes a connection that somebody has left in the middle of something, as a panic does: it is of no use to anybody.
+func abandon(ctx context.Context, conn *pgx.Conn) {
+	if conn.IsClosed() || !conn.PgConn().IsBusy() && conn.PgConn().TxStatus() == 'I' {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lendPatience)
+	defer cancel()
+	_ = conn.Close(ctx) // whether the server hears of it or not
 }
 
 // release leaves it to the pool.
@@ -118,10 +132,10 @@ func (c *controlConn) close() {
 //
 // A single slot claims over its own: two sessions that take turns would each have to hear of all changed tables.
 func (r *run) claimOverControl(ctx context.Context, own *schedule.Store, turn turn) ([]schedule.Claim, error) {
-	if r.Jobs <= 1 {
+	if r.places.Load() <= 1 {
 		return r.source.claim(ctx, own, turn)
 	}
-	conn, giveBack := r.conn.lend()
+	conn, giveBack := r.conn.lend(ctx)
 	if conn == nil {
 		return r.source.claim(ctx, own, turn)
 	}

@@ -52,6 +52,7 @@ func (r *run) control(ctx context.Context) (err error) {
 		if r.endless && time.Since(limited) > connectionPatience {
 			maxSlots = full
 		}
+		r.places.Store(int64(maxSlots))
 		outlook, err := r.lookAround(ctx, &next, &slots, maxSlots)
 		if err == nil && outlook.Held && (arranged.IsZero() || time.Since(arranged) > arrangeInterval) {
 			// The order matters: the longest chain first, by what the last runs took.
@@ -77,7 +78,7 @@ func (r *run) control(ctx context.Context) (err error) {
 		}
 		switch {
 		case next.claims > 0 && maxSlots == 0:
-			end := r.slot(ctx, r.conn.conn.Conn(), turn{})
+			end := r.slotOverControl(ctx)
 			if end.err != nil {
 				return end.err
 			}
@@ -112,6 +113,16 @@ func (r *run) control(ctx context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// slotOverControl claims and refreshes over the control connection, the only one that is left.
+func (r *run) slotOverControl(ctx context.Context) slotEnd {
+	conn, giveBack, err := r.conn.connect(ctx, r.Pool)
+	if err != nil {
+		return slotEnd{err: err}
+	}
+	defer giveBack()
+	return r.slot(ctx, conn, turn{})
 }
 
 // awaitTurn waits for a slot to end, or until it is time for the next look. Meanwhile it opens slots for what becomes due,

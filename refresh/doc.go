@@ -50,9 +50,10 @@
 // # The worker
 //
 // Worker.RunDue claims and refreshes what is due. One connection tends the schedules: it rescues dead runs, settles,
-// plans, and watches what refreshes wait for and which ones somebody asked to end: each has a context of its own. Each of up to Jobs others refreshes one view after the other, and claims
-// each before that: over the first one while that is free, else over its own. So neither claim nor rescue nor record waits behind a refresh. Connections are opened as there is work for them;
-// where the server has none left, the worker goes on with fewer.
+// plans, and watches what refreshes wait for and which ones somebody asked to end: each has a context of its own. Each of
+// up to Jobs others refreshes one view after the other. It claims before that: one of several over the first connection
+// while that is free, else over its own. So neither claim nor rescue nor record waits behind a refresh. Connections are
+// opened as there is work for them; where the server has none left, the worker goes on with fewer.
 //
 // # The server
 //

@@ -64,7 +64,7 @@ func (r *run) openSlot(ctx context.Context) {
 	r.ended <- end
 }
 
-// renewPatience is how long somebody waits for a new connection who can go on without.
+// renewPatience is how long a slot waits for a new connection while it has one that works.
 const renewPatience = time.Second
 
 // renew gets a new connection in the place of a worn one; the same for as many refreshes again where there is none to be had. The worn

@@ -10,6 +10,9 @@ import (
 	"github.com/mvsched/mvsched/schedule"
 )
 
+// watchPatience is how long it is tried to open a connection for that; the next look at the schedules waits for longer.
+const watchPatience = 100 * time.Millisecond
+
 // lookAfterActive looks, while refreshes are under way, which of them are to be cancelled, and who stands in the way of
 // those that may be waiting for a lock: after the wait there is nothing to see.
 func (r *run) lookAfterActive(ctx context.Context) {
@@ -26,7 +29,7 @@ func (r *run) lookAfterActive(ctx context.Context) {
 	if len(active) == 0 {
 		return
 	}
-	own, cancel := context.WithTimeout(ctx, renewPatience)
+	own, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
 	conn, giveBack, err := r.conn.connect(own, r.Pool)
 	if err != nil {

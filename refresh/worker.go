@@ -142,9 +142,9 @@ type source interface {
 	over(id int64, execution *schedule.Execution) (progress bool)
 }
 
-// run is one call of a worker: a control loop on a connection of its own, and up to Jobs slots that each claim and
-// refresh on theirs; those that claim at the same time do so together. So neither claim nor rescue nor record waits behind
-// a refresh.
+// run is one call of a worker: a control loop on a connection of its own, and up to Jobs slots that each refresh on theirs;
+// those that claim at the same time do so together, over the control loop's while that is free. So neither claim nor rescue
+// nor record waits behind a refresh.
 type run struct {
 	*Worker
 	work       context.Context // of the refreshes; ends after the one of the claims where there is a grace
@@ -153,6 +153,7 @@ type run struct {
 	source     source
 	shared     *sharedClaims
 	floor      schedule.Floor // of its looks and claims
+	places     atomic.Int64   // so many slots there may be
 	refresher  refresher
 	janitor    *janitor
 	endless    bool // it is a server's: it goes on until it is told to stop, for better and for worse

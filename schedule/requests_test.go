@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/mvsched/mvsched/internal/pgtest"
 	"github.com/mvsched/mvsched/schedule"
 )
 
@@ -381,4 +382,35 @@ func TestChangesAreLookedForOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Check("true true", planned)
+}
+
+// Many transactions have asked for a view, and the plan was made when there was no request, as mostly: each is found by its key.
+func TestManyRequestsAreAnsweredByTheirKeys(t *testing.T) {
+	db := pgtest.NewDB(t)
+	db.Exec(`create materialized view public.v as select 1 as id`)
+	db.Schedule("public.v", "1 hour")
+	db.Exec(`vacuum analyze mvsched.materialized_view_refresh_request`)
+	session, err := db.Pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Release()
+	answer := func(requests int) (entries int64) {
+		t.Helper()
+		db.Exec(`insert into mvsched.materialized_view_refresh_request (materialized_view_refresh_schedule_id, transaction)
+			select s.id, n::text::xid8 from mvsched.materialized_view_refresh_schedule s, pg_catalog.generate_series(1, $1) n`, requests)
+		err := session.QueryRow(t.Context(), `
+			with answered as materialized (select mvsched.answer_requests(s.id) from mvsched.materialized_view_refresh_schedule s),
+			     counted as materialized (select count(*) from answered)
+			select pg_catalog.pg_stat_get_xact_tuples_returned('mvsched.materialized_view_refresh_request_pkey'::regclass) from counted`).Scan(&entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		db.Check("0", `select count(*) from mvsched.materialized_view_refresh_request`)
+		return entries
+	}
+	answer(0)
+	if entries := answer(2000); entries < 2000 || entries > 10000 {
+		t.Errorf("%d index entries were read for 2000 requests", entries)
+	}
 }

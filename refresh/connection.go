@@ -15,8 +15,8 @@ import (
 // a claim, and goes through all that it keeps for every message about a changed table, of which a REFRESH … CONCURRENTLY sends dozens
 // to everybody. So one session of a run claims, as far as it can, and those that refresh mostly need no such plans.
 //
-// The control loop does not wait for a claim that hangs: it leaves the connection to that one, which gives it back to the pool, gets
-// another from there, and lends no more for a while.
+// A control loop does not wait for a claim that hangs. It leaves the connection to the claim, which gives it back to the pool in the
+// end, takes another one from there, and lends no more for a while.
 type controlConn struct {
 	mu     sync.Mutex
 	conn   *pgxpool.Conn // set by the control loop alone
@@ -28,36 +28,42 @@ type controlConn struct {
 // lendAgain is how long a control loop lends no more behind a claim that it has not waited for.
 const lendAgain = time.Minute
 
-// lendPatience is how long it waits for a claim; more in a test.
+// lendPatience is how long a control loop waits for a claim; more in a test.
 var lendPatience = sharePatience
 
 // connect takes it for the control loop, and opens it before: the first time, and when it was lost or left to somebody.
 func (c *controlConn) connect(ctx context.Context, pool *pgxpool.Pool) (conn *pgx.Conn, giveBack func(), err error) {
-	c.await()
+	if conn, giveBack, _ = c.take(ctx); conn != nil {
+		return conn, giveBack, nil
+	}
+	c.release() // the slots leave one connection of the pool free, so the next one is for us
+	fresh, err := acquireFirst(ctx, pool)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.conn != nil && c.conn.Conn().IsClosed() {
-		c.close() // the slots leave one connection of the pool free, so the next one is for us
-	}
-	if c.conn == nil {
-		c.mu.Unlock() // the one that we wait for may be the one that was left to somebody
-		fresh, err := acquireFirst(ctx, pool)
-		c.mu.Lock()
-		if err != nil {
-			return nil, nil, err
-		}
-		c.conn = fresh
-	}
+	c.conn = fresh
 	conn, giveBack = c.use(ctx)
 	return conn, giveBack, nil
 }
 
+// take takes it for the control loop if it is there: there is none while it is lost, or left to somebody.
+func (c *controlConn) take(ctx context.Context) (conn *pgx.Conn, giveBack func(), left bool) {
+	c.await()
+	defer c.mu.Unlock()
+	if c.conn == nil || c.conn.Conn().IsClosed() {
+		return nil, nil, c.conn == nil
+	}
+	conn, giveBack = c.use(ctx)
+	return conn, giveBack, false
+}
+
 // lend takes it for a claim if it is there and nobody wants it; else there is no connection.
 func (c *controlConn) lend(ctx context.Context) (conn *pgx.Conn, giveBack func()) {
-	if !c.mu.TryLock() {
-		return nil, nil
-	}
+	c.mu.Lock()
 	defer c.mu.Unlock()
-	// Of a connection that somebody is at, not even that may be asked.
+	// In this order: a connection that somebody is at must not even be asked whether it is closed.
 	if c.used != nil || c.wanted || c.conn == nil || c.conn.Conn().IsClosed() || time.Now().Before(c.lends) {
 		return nil, nil
 	}
@@ -108,7 +114,7 @@ func abandon(ctx context.Context, conn *pgx.Conn) {
 	if conn.IsClosed() || !conn.PgConn().IsBusy() && conn.PgConn().TxStatus() == 'I' {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lendPatience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelPatience)
 	defer cancel()
 	_ = conn.Close(ctx) // whether the server hears of it or not
 }

@@ -9,9 +9,9 @@ func SetLookMayPass(entries int64) (back func()) {
 	return func() { lookMayPass = was }
 }
 
-// SetLendPatience sets how long a control loop waits for a claim over its connection, until it is taken back.
-func SetLendPatience(patience time.Duration) (back func()) {
-	was := lendPatience
-	lendPatience = patience
-	return func() { lendPatience = was }
+// SetPatience sets how long slots and control loops wait for a claim, until it is taken back.
+func SetPatience(patience time.Duration) (back func()) {
+	shared, lent := sharePatience, lendPatience
+	sharePatience, lendPatience = patience, patience
+	return func() { sharePatience, lendPatience = shared, lent }
 }

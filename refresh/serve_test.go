@@ -270,7 +270,7 @@ func TestServe(t *testing.T) {
 		held := s.Hold(`lock table public.base`)
 		release()
 		s.enters()
-		s.Exec(`select pg_terminate_backend(pid) from pg_stat_activity where query like 'refresh%' and datname = current_database()`)
+		s.Exec(`select pg_terminate_backend(min(pid)) from pg_stat_activity where query like 'refresh%' and datname = current_database()`)
 		if err := s.wait(); err != nil {
 			t.Error(err)
 		}

@@ -102,9 +102,12 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.claimed += len(claims) - turn.slots
-	if err != nil || len(claims) == 0 {
+	if err != nil {
+		return nil, err // which tells nothing of what is due
+	}
+	if len(claims) == 0 {
 		d.empty += turn.slots
-		return nil, err
+		return nil, nil
 	}
 	d.empty = max(turn.slots-len(claims), 0)
 	return claims, nil

@@ -298,7 +298,7 @@ func (r *refresher) endAllUnderLock(ctx context.Context, conn *pgx.Conn, claims 
 	defer cancel()
 	for range 2 {
 		records, err = r.tryToEndUnderLock(ctx, conn, claims, endings)
-		if err == nil || conn.IsClosed() || conn.PgConn().TxStatus() != 'E' {
+		if err == nil || ctx.Err() != nil || conn.IsClosed() || conn.PgConn().TxStatus() != 'E' {
 			break
 		}
 		r.log.Debug("the end of a refresh could not be recorded", "view", claims[0].View, "execution", claims[0].ExecutionID, "error", err)

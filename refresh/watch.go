@@ -10,9 +10,6 @@ import (
 	"github.com/mvsched/mvsched/schedule"
 )
 
-// watchPatience is how long it is tried to open a connection for that; the next look at the schedules waits for longer.
-const watchPatience = 100 * time.Millisecond
-
 // lookAfterActive looks, while refreshes are under way, which of them are to be cancelled, and who stands in the way of
 // those that may be waiting for a lock: after the wait there is nothing to see.
 func (r *run) lookAfterActive(ctx context.Context) {
@@ -29,11 +26,12 @@ func (r *run) lookAfterActive(ctx context.Context) {
 	if len(active) == 0 {
 		return
 	}
-	own, cancel := context.WithTimeout(ctx, watchPatience)
-	defer cancel()
-	conn, giveBack, err := r.conn.connect(own, r.Pool)
-	if err != nil {
-		r.refresher.log.Debug("watching refreshes", "error", err)
+	conn, giveBack, left := r.conn.take(ctx)
+	if left {
+		r.refresher.log.Debug("the control loop leaves its connection to a claim that takes long")
+		r.wake() // the next look takes another one
+	}
+	if conn == nil {
 		return
 	}
 	defer giveBack()

@@ -2711,7 +2711,7 @@ create function mvsched.answer_requests(schedule bigint) returns timestamptz
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
-  -- Whatever the statistics say, the key is what finds them, and as an array each is looked up once.
+  -- Whatever the statistics say, the key is what finds them, and each is gone to once.
   set enable_seqscan = off
   set enable_bitmapscan = off
   set jit = off as $$
@@ -2720,9 +2720,8 @@ declare
 begin
   with answered as (
     delete from mvsched.materialized_view_refresh_request r
-     where r.materialized_view_refresh_schedule_id = schedule
-       and r.transaction = any (array(
-             select x.transaction
+     where r.ctid = any (array(
+             select x.ctid
                from mvsched.materialized_view_refresh_request x
               where x.materialized_view_refresh_schedule_id = schedule
                 for update skip locked))

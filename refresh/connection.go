@@ -29,7 +29,7 @@ type controlConn struct {
 const lendAgain = time.Minute
 
 // lendPatience is how long a control loop waits for a claim; more in a test.
-var lendPatience = sharePatience
+var lendPatience = time.Second
 
 // connect takes it for the control loop, and opens it before: the first time, and when it was lost or left to somebody.
 func (c *controlConn) connect(ctx context.Context, pool *pgxpool.Pool) (conn *pgx.Conn, giveBack func(), err error) {

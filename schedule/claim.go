@@ -63,7 +63,7 @@ type ClaimOptions struct {
 	Queues []string   // nil: all
 	Round  *time.Time // claim what was due at this instant, as one slot; nil: what is due now
 	Usual  bool       // also look up Claim.Usual
-	// Settled says that nothing that those have refreshed who claim is still to be settled.
+	// Settled says that whoever claims has nothing left to settle.
 	Settled bool
 	Since   *Position // begin there, in the order of what is due; nil: at its beginning
 	Force   bool      // of ClaimView: also when nothing has changed

@@ -166,3 +166,9 @@ func TestClaimHangsOverTheControlConnection(t *testing.T) {
 		}
 	})
 }
+
+// A claim passes over what is being settled that moment, and is asked for again, for however many slots it was.
+func TestRunDoesNotEndBehindEmptyClaims(t *testing.T) {
+	b := overheard(t, 4, 4, `if nextval('public.calls') <= 3 then return; end if;`)
+	b.allSucceed(4)
+}

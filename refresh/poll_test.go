@@ -20,17 +20,38 @@ func TestServeThatDoesNotHearLooks(t *testing.T) { // L1
 	}
 }
 
-// What becomes due after a calm begins at once, however many slots have found nothing more to claim before it.
+// What becomes due after a calm begins at once, however often nobody could claim anything before it.
 func TestACalmIsNoSignOfOthers(t *testing.T) {
 	views := &servedViews{worker: &Worker{}, ear: &listener{}, database: &database{}}
-	views.empty = 2 * emptyClaims
+	views.vain.looks = vainLooks
 	now := time.Now()
 	if next := views.ready(schedule.Outlook{Now: now, Due: 3}); next.claims != 0 {
 		t.Errorf("claims %d of what others hold", next.claims)
 	}
-	views.empty = 2 * emptyClaims
+	views.vain.looks = vainLooks
 	views.ready(schedule.Outlook{Now: now})
 	if next := views.ready(schedule.Outlook{Now: now, Due: 3}); next.claims != 3 {
 		t.Errorf("claims %d, want 3", next.claims)
+	}
+}
+
+// Several slots whose claim comes back empty are one sign that what is due is in other hands, as a single one is.
+func TestSlotsComeBackEmptyTogether(t *testing.T) {
+	var views vain
+	due := schedule.Outlook{Due: 4}
+	for look := range vainLooks {
+		if !views.looked(due) {
+			t.Fatalf("gives up after %d empty claims", look)
+		}
+		for range 4 {
+			views.claimed(0)
+		}
+	}
+	if views.looked(due) {
+		t.Errorf("goes on after %d", vainLooks)
+	}
+	views.claimed(1)
+	if !views.looked(due) {
+		t.Error("gives up although one was claimed")
 	}
 }

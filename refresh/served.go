@@ -35,7 +35,7 @@ type servedViews struct {
 	database *database
 
 	mu      sync.Mutex
-	empty   int       // claims in a row that got nothing, since something is due
+	vain    vain
 	waiting time.Time // since when there is nothing to do but wait for others
 	looked  time.Time // when it last looked for changes
 }
@@ -61,9 +61,7 @@ func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 	v.database.isThere()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(outlook.Abandoned) > 0 || outlook.Due == 0 { // the last claim before there was nothing left is no sign of anything
-		v.empty = 0
-	}
+	claimable := v.vain.looked(outlook)
 	next.look = idleInterval
 	sooner := func(d time.Duration) { next.look = max(min(next.look, d), wakeInterval) }
 	if !v.ear.hears.Load() {
@@ -93,7 +91,7 @@ func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 		next.slots = append(next.slots, time.Now().Add(slot))
 	}
 
-	if outlook.Due > 0 && v.empty < emptyClaims {
+	if claimable {
 		next.claims = outlook.Due
 		return next
 	}
@@ -105,7 +103,7 @@ func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 			v.waiting = time.Now()
 		}
 		sooner(min(max(time.Since(v.waiting)/20, waitAtLeast), waitAtMost))
-		v.empty = emptyClaims - 1 // one claim a look
+		v.vain.looks = vainLooks - 1 // one claim a look
 	}
 	return next
 }
@@ -118,12 +116,11 @@ func (v *servedViews) claim(ctx context.Context, store *schedule.Store, turn tur
 	})
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if err != nil || len(claims) == 0 {
-		v.empty += turn.slots
-		return nil, err
+	v.vain.claimed(len(claims))
+	if len(claims) > 0 {
+		v.waiting = time.Time{}
 	}
-	v.empty, v.waiting = max(turn.slots-len(claims), 0), time.Time{}
-	return claims, nil
+	return claims, err
 }
 
 func (v *servedViews) over(int64, *schedule.Execution) bool { return false }

@@ -16,13 +16,40 @@ type dueViews struct {
 	mu      sync.Mutex
 	began   *time.Time // by the database's clock
 	claimed int
-	empty   int       // claims in a row that got nothing
+	vain    vain
 	waiting time.Time // since when there is nothing to do but wait for other views
 }
 
-// emptyClaims is how many claims in a row may come back empty although something is due before what is left is taken to
-// be in somebody else's hands.
-const emptyClaims = 4
+// vainLooks is how many looks in a row may find something due of which nobody can claim anything, before what is left is
+// taken to be in somebody else's hands. A single one says little: a claim passes over what another slot, or the control loop, is
+// settling that moment.
+const vainLooks = 4
+
+// vain counts such looks. It does not count claims: several slots claim at once, and are answered at once.
+type vain struct {
+	looks int
+	empty bool // so was a claim since the last look
+}
+
+func (v *vain) claimed(claims int) {
+	if claims > 0 {
+		*v = vain{}
+		return
+	}
+	v.empty = true
+}
+
+// looked reports whether it is worthwhile to claim what a look has found due.
+func (v *vain) looked(outlook schedule.Outlook) bool {
+	switch {
+	case outlook.Due == 0 || len(outlook.Abandoned) > 0: // the last claim before there was nothing left is no sign of anything
+		*v = vain{}
+	case v.empty:
+		v.looks++
+		v.empty = false
+	}
+	return outlook.Due > 0 && v.looks < vainLooks
+}
 
 // How long to wait between two looks at what waits for other views, which may be in other workers' hands: a twentieth of
 // the time it has been waiting, within these.
@@ -42,14 +69,12 @@ func (d *dueViews) ready(outlook schedule.Outlook) (next next) {
 	if d.began == nil && !outlook.Now.IsZero() {
 		d.began = &outlook.Now
 	}
-	if len(outlook.Abandoned) > 0 {
-		d.empty = 0
-	}
+	claimable := d.vain.looked(outlook)
 	if d.spent() {
 		return next
 	}
 	switch {
-	case outlook.Due > 0 && d.empty < emptyClaims:
+	case claimable:
 		d.waiting = time.Time{}
 		next.claims, next.look = outlook.Due, unbegunInterval
 		return next
@@ -64,7 +89,7 @@ func (d *dueViews) ready(outlook schedule.Outlook) (next next) {
 			return next
 		}
 		next.look = min(max(time.Since(d.waiting)/20, waitAtLeast), waitAtMost)
-		d.empty = 0 // what is being waited for may become claimable
+		d.vain = vain{} // what is being waited for may become claimable
 	}
 	if !outlook.Waiting && outlook.LookAgain != nil {
 		next.look = min(max(*outlook.LookAgain, waitAtLeast), waitAtMost)
@@ -105,11 +130,7 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) 
 	if err != nil {
 		return nil, err // which tells nothing of what is due
 	}
-	if len(claims) == 0 {
-		d.empty += turn.slots
-		return nil, nil
-	}
-	d.empty = max(turn.slots-len(claims), 0)
+	d.vain.claimed(len(claims))
 	return claims, nil
 }
 

@@ -112,6 +112,31 @@ func TestRetries(t *testing.T) {
 		}
 	})
 
+	t.Run("what_somebody_has_asked_for_leaves_the_clock_where_it_is", func(t *testing.T) {
+		c := setupRetries(t, schedule.Settings{})
+		c.succeed(c.trying())
+		c.tend()
+		next := c.next()
+		c.Exec(`select mvsched.request_refresh('public.v')`)
+		c.now = time.Now()
+		asked := c.trying()
+		c.fail(asked, "deadlock_detected")
+		c.retryIn(time.Second)
+		second := c.trying()
+		c.end(second, schedule.Ending{Status: schedule.Cancelled, Reason: schedule.ReasonShutdown})
+		c.tend()
+		third := c.trying()
+		if third.Attempt != 3 || !third.ScheduledAt.Equal(*asked.ScheduledAt) {
+			t.Errorf("the third try: %+v", third)
+		}
+		c.succeed(third)
+		c.tend()
+		if got := c.next(); got != next {
+			t.Errorf("next %s, and was %s before", got, next)
+		}
+		c.Check("null", `select coalesce(slot_after_retry::text, 'null') from mvsched.materialized_view_refresh_schedule`)
+	})
+
 	t.Run("any_other_error_has_had_its_slot", func(t *testing.T) {
 		c := setupRetries(t, schedule.Settings{})
 		for i := range 3 {

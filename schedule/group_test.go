@@ -251,6 +251,59 @@ func TestGroup(t *testing.T) {
 		}
 	})
 
+	t.Run("leaves_the_clock_of_a_member_where_it_is_that_is_tried_again", func(t *testing.T) {
+		b := abc(t)
+		b.notDue("b")
+		const nextOfB = `select next_run_at - next_run_offset from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.b'`
+		next := b.Value(nextOfB)
+		for i, c := range b.claim(1) {
+			ending := schedule.Ending{Status: schedule.Skipped, Reason: schedule.ReasonGroupFailed, ErrorMessage: "public.b"}
+			if i == 1 {
+				ending = schedule.Ending{Status: schedule.Failed, ErrorName: "deadlock_detected", ErrorMessage: "x"}
+			}
+			b.end(c, ending)
+		}
+		b.tend()
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_offset = next_run_offset - (next_run_at - now()), next_run_at = now()
+			where next_run_reason = 'retry'`)
+		for _, c := range b.claim(1) {
+			b.succeed(c)
+		}
+		b.tend()
+		b.Check(next, nextOfB)
+	})
+
+	t.Run("is_called_again_after_a_pause_where_a_member_has_no_clock", func(t *testing.T) {
+		b := setup(t)
+		b.view("p", "1 hour")
+		b.view("a", "1 hour")
+		b.Exec(`create materialized view public.child as select * from public.p`)
+		b.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, after_parents, refresh_group)
+			values ('public.child', true, 'g')`)
+		b.group("g", "a")
+		b.tend()
+		b.notDue("a")
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = null, last_attempted_at = now()
+			where materialized_view_name = 'public.child'`)
+		b.succeed(b.claim(5)[0])
+		for _, minutes := range []int{1, 2, 4} {
+			b.tend()
+			got := b.claim(5)
+			if !slices.Equal(views(got), []string{"public.a", "public.child"}) {
+				t.Fatalf("claimed %v", views(got))
+			}
+			b.end(got[0], schedule.Ending{Status: schedule.Failed, ErrorName: "division_by_zero", ErrorMessage: "x"})
+			end := b.end(got[1], schedule.Ending{Status: schedule.Skipped, Reason: schedule.ReasonGroupFailed, ErrorMessage: "public.a"})
+			b.tend()
+			if got := b.claim(5); len(got) != 0 {
+				t.Fatalf("at once: %v", views(got))
+			}
+			b.Check("true", `select next_run_at = $1::timestamptz + make_interval(mins => $2) from mvsched.materialized_view_refresh_schedule
+				where materialized_view_name = 'public.child'`, *end.EndedAt, minutes)
+			b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() where materialized_view_name = 'public.child'`)
+		}
+	})
+
 	t.Run("answers_the_requests_for_its_members", func(t *testing.T) {
 		b := abc(t)
 		b.notDue("b")

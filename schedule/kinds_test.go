@@ -388,3 +388,26 @@ func TestWindow(t *testing.T) {
 		c.goes(step{"2026-03-03 22:00", "2026-03-03 22:00:00", "2026-03-04 04:00:00"})
 	})
 }
+
+// Between the look at what is to be planned and the lock on it somebody may have set it anew, who then has the last word.
+func TestASpecIsChangedWhileItIsPlanned(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.chain("a", "child")
+	b.view("v", "1 hour")
+	b.tend()
+	b.set("child", schedule.Settings{AfterParents: ptr(true)})
+	b.set("v", schedule.Settings{Every: ptr(3650 * 24 * time.Hour)})
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set last_attempted_at = now(),
+		next_run_at = case materialized_view_name when 'public.a' then next_run_at end`)
+	release := b.Hold(`lock table mvsched.materialized_view_graph in access exclusive mode`)
+	planned := make(chan schedule.Outlook, 1)
+	go func() { planned <- b.tend() }()
+	b.Await("1", `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
+	b.set("v", schedule.Settings{Every: ptr(time.Minute)})
+	release()
+	<-planned
+	b.tend()
+	b.Check("true", `select next_run_at < now() + interval '1 minute' from mvsched.materialized_view_refresh_schedule
+		where materialized_view_name = 'public.v'`)
+}

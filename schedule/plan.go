@@ -103,24 +103,23 @@ with candidate as materialized (
                           from mvsched.materialized_view_refresh_schedule x
                          where x.after_parents and x.next_run_at is null and x.open_execution_id is null)) n))
 ), unplanned as materialized (
-  select s.id
+  select s.id, s as schedule
     from mvsched.materialized_view_refresh_schedule s
    where s.id = any (array(select candidate.id from candidate order by candidate.id limit 10000))
      and s.next_run_at is null
      and (s.last_attempted_at is null or s.refresh_interval is not null or s.open_execution_id is null)
-     for no key update skip locked
+     for no key update skip locked -- and what is locked is its last version, which somebody may just have written
 ), slotted as materialized (
-  select s.id, greatest(
+  select unplanned.id, unplanned.schedule, greatest(
            least($2::timestamptz, coalesce($1::timestamptz, now())),
-           s.last_attempted_at + make_interval(secs => extract(epoch from s.refresh_interval)::float8),
-           case when s.refresh_delay is not null then (
-             select e.ended_at + make_interval(secs => extract(epoch from s.refresh_delay)::float8)
+           (schedule).last_attempted_at + make_interval(secs => extract(epoch from (schedule).refresh_interval)::float8),
+           case when (schedule).refresh_delay is not null then (
+             select e.ended_at + make_interval(secs => extract(epoch from (schedule).refresh_delay)::float8)
                from mvsched.materialized_view_refresh_schedule_execution e
-              where e.materialized_view_refresh_schedule_id = s.id
+              where e.materialized_view_refresh_schedule_id = unplanned.id
               order by e.id desc
               limit 1) end) as slot
     from unplanned
-    join mvsched.materialized_view_refresh_schedule s using (id)
 ), planned as (
   update mvsched.materialized_view_refresh_schedule s
      set next_run_at = case when s.last_attempted_at is null
@@ -128,8 +127,7 @@ with candidate as materialized (
          next_run_offset = case when s.last_attempted_at is null then interval '0' else p.next_run_offset end,
          next_run_reason = null
     from slotted
-   cross join lateral mvsched.planned(
-          (select x from mvsched.materialized_view_refresh_schedule x where x.id = slotted.id), slotted.slot) p
+   cross join lateral mvsched.planned(slotted.schedule, slotted.slot) p
    where s.id = slotted.id
 )
 select exists (select from candidate where candidate.id not in (select unplanned.id from unplanned))`

@@ -47,7 +47,7 @@ type simulated struct {
 	due, slot time.Time // next_run_at, and the slot that it stands for
 	plannedAt time.Time // when that was set, which may be later
 	retry     bool
-	kept      time.Time // somebody has asked for it, and this is the slot that stays
+	kept      time.Time // it is due for another reason than its clock, whose slot this is
 	newer     bool      // what it reads has been refreshed since it was
 	attempted time.Time
 	changed   time.Time // the spec

@@ -29,6 +29,9 @@ func (m *simulation) begin(v *simulated, pool *simulatedPool, at time.Time) {
 	v.lastSlot, v.attempted, v.capped = v.slot, at, false
 
 	slot, kept := v.slot, v.kept
+	if !kept.IsZero() {
+		slot = kept
+	}
 	v.due, v.slot, v.retry, v.kept = time.Time{}, time.Time{}, false, time.Time{}
 	switch {
 	case kept.After(at) && (v.Kind == KindEvery || v.Kind == KindCron):

@@ -368,6 +368,28 @@ func TestSimulate(t *testing.T) {
 			},
 		},
 		{
+			"nor_does_what_is_tried_again_for_one", 1, 90 * minute,
+			func(s *scene) {
+				s.view("a", second, all(every(time.Hour), dueIn(minute), func(v *simulated) {
+					v.retry, v.slot, v.kept = true, noon.Add(-minute), noon.Add(20*minute)
+				}))
+			},
+			"a 1m, a 20m, a 1h20m",
+			func(t *testing.T, f Forecast) {
+				if f.Runs[0].Trigger != "retry" || f.Runs[1].Trigger != "schedule" {
+					t.Errorf("%+v", f.Runs)
+				}
+			},
+		},
+		{
+			"not_even_when_it_comes_late", 1, 90 * minute,
+			func(s *scene) {
+				s.view("a", second, all(every(time.Hour), dueIn(30*minute), func(v *simulated) { v.kept = noon.Add(20 * minute) }))
+			},
+			"a 30m, a 1h20m",
+			nil,
+		},
+		{
 			"not_without_end", 1, 1000 * time.Hour,
 			func(s *scene) {
 				s.mostRuns = 3

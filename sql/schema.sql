@@ -371,6 +371,7 @@ create table mvsched.materialized_view_refresh_schedule (
   next_run_at                mvsched.instant,
   next_run_offset            mvsched.slot_offset    not null default interval '0',
   next_run_reason            mvsched.next_run_reason,
+  slot_after_retry           mvsched.instant,
   spec_changed_at            mvsched.instant,
   requested_at               mvsched.instant,
   predicted_duration         interval,
@@ -442,6 +443,7 @@ comment on column mvsched.materialized_view_refresh_schedule.vacuum is 'VACUUM a
 comment on column mvsched.materialized_view_refresh_schedule.next_run_at is 'When the next run may be claimed; null: to be planned by the next worker that looks';
 comment on column mvsched.materialized_view_refresh_schedule.next_run_offset is 'How far next_run_at lies behind its slot (a retry, a second look) or beside it (jitter): the slot is next_run_at minus this';
 comment on column mvsched.materialized_view_refresh_schedule.next_run_reason is 'Why next_run_at is not what the schedule alone says: retry, after a failure that may pass or a lock that was not to be had (such a view holds none that read it); second_look, since it seemed unchanged; request, as somebody asked for it, and the slot stays';
+comment on column mvsched.materialized_view_refresh_schedule.slot_after_retry is 'Where a slot is tried again: the one that comes after it, which the slot itself does not tell where somebody had asked for it, or its group; null: counted from that one';
 comment on column mvsched.materialized_view_refresh_schedule.spec_changed_at is 'When the schedule was changed last; slots before that do not count';
 comment on column mvsched.materialized_view_refresh_schedule.requested_at is 'The last request (mvsched.request_refresh) that a run has answered';
 comment on column mvsched.materialized_view_refresh_schedule.predicted_duration is 'Of a schedule with max_lag: how long the next refresh will take, as was assumed for next_run_at';
@@ -637,6 +639,7 @@ begin
     end if;
     new.next_run_offset := interval '0';
     new.next_run_reason := null;
+    new.slot_after_retry := null;
   end if;
 
   perform pg_catalog.set_config('search_path', path, true);
@@ -2376,13 +2379,18 @@ begin
            case when scheduled and e.attempt <= s.retries
                      and (e.reason = 'lock_busy' or e.status = 'failed' and mvsched.may_pass(e.error_name))
                 then e.ended_at + make_interval(secs => least(300, 2 ^ (e.attempt - 1)) * (0.8 + 0.4 * random())) end as retry_at,
-           case when scheduled and (s.after_parents or s.on_change)
-                     and (e.status in ('failed', 'timed_out', 'cancelled', 'abandoned') or e.reason = 'lock_busy')
-                then e.ended_at + make_interval(mins => least(60, 2 ^ least(s.consecutive_failures, 6))::integer) end as call_again_at
+           case when scheduled and (s.after_parents or s.on_change) and s.next_run_at is null
+                     and (e.status in ('failed', 'timed_out', 'cancelled', 'abandoned') or e.reason in ('lock_busy', 'group_failed'))
+                then e.ended_at + make_interval(mins => least(60, 2 ^ least(failures.most, 6))::integer) end as call_again_at
       from mvsched.materialized_view_refresh_schedule s
       left join mvsched.materialized_view_refresh_schedule_execution e on e.id = s.open_execution_id
      -- A schedule that was changed meanwhile counts anew.
      cross join lateral (select e.trigger <> 'manual' and coalesce(s.spec_changed_at <= e.started_at, true)) of (scheduled)
+     -- Of a group, those of the member that fails: what fails with it is no failure of its own.
+     cross join lateral (
+            select greatest(s.consecutive_failures, (select max(x.consecutive_failures)
+                                                       from mvsched.materialized_view_refresh_schedule x
+                                                      where x.refresh_group = s.refresh_group)) as most) failures
      where s.id = any (schedules) and s.open_execution_id is not null
        and coalesce(e.status, '') not in ('running', 'succeeded')
      order by s.open_execution_id
@@ -2421,7 +2429,10 @@ begin
            end,
            next_run_reason = case when judged.next_reason = 'retry' then 'retry'
                                   when judged.next_reason = 'again' and judged.request then 'request'
-                                  when judged.next_at is null then s.next_run_reason end
+                                  when judged.next_at is null then s.next_run_reason end,
+           slot_after_retry = case when judged.next_at is null then s.slot_after_retry
+                                   when s.refresh_interval is not null and not (judged.next_reason = 'again' and judged.request)
+                                     then s.next_run_at - s.next_run_offset end
       from judged
      where s.id = judged.id
     returning case when judged.next_at is not null then s.next_run_at end as next_run_at
@@ -2869,6 +2880,7 @@ begin
 
     m.requested_at := coalesce(case when failed is null and not by_hand then mvsched.answer_requests(m.id) end, m.requested_at);
     m.last_attempted_at := instant;
+    clock_slot := coalesce(m.slot_after_retry, clock_slot);
     clock_slot := case
       when clock_slot > horizon and num_nonnulls(m.refresh_interval, m.cron) > 0 then clock_slot
       when failed is not null and (m.after_parents or m.on_change) then instant + interval '1 minute'
@@ -2886,7 +2898,8 @@ begin
            requested_at = m.requested_at,
            next_run_at = case when by_hand then x.next_run_at else m.next_run_at end,
            next_run_offset = case when by_hand then x.next_run_offset else m.next_run_offset end,
-           next_run_reason = case when by_hand then x.next_run_reason end
+           next_run_reason = case when by_hand then x.next_run_reason end,
+           slot_after_retry = case when by_hand then x.slot_after_retry end
      where x.id = m.id;
 
     claims := claims || mvsched.claim_of(m, v, execution, claimed_at, view_name, slot, attempt,
@@ -2999,6 +3012,7 @@ declare
   served      text[];
   capped      boolean;
   here        text;
+  clock_slot  timestamptz; -- what the next slot is counted from
   depth       integer;
   seen        integer;
   taken       integer := 0;
@@ -3083,12 +3097,13 @@ begin
       continue when not found and s.view_oid is not null;
 
       if s.window_start is not null and mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) > instant then
+        clock_slot := coalesce(s.slot_after_retry, s.next_run_at - s.next_run_offset);
         s := mvsched.planned(s, case when s.refresh_interval is null then instant else
-               s.next_run_at - s.next_run_offset + make_interval(secs =>
-                 ceil(extract(epoch from instant - (s.next_run_at - s.next_run_offset)) / extract(epoch from s.refresh_interval))::float8
+               clock_slot + make_interval(secs =>
+                 ceil(extract(epoch from instant - clock_slot) / extract(epoch from s.refresh_interval))::float8
                  * extract(epoch from s.refresh_interval)::float8) end);
         update mvsched.materialized_view_refresh_schedule x
-           set next_run_at = s.next_run_at, next_run_offset = s.next_run_offset, next_run_reason = s.next_run_reason
+           set next_run_at = s.next_run_at, next_run_offset = s.next_run_offset, next_run_reason = s.next_run_reason, slot_after_retry = null
          where x.id = s.id;
         continue;
       end if;
@@ -3179,13 +3194,15 @@ begin
           s.requested_at := coalesce(mvsched.answer_requests(s.id), s.requested_at);
         end if;
 
+        clock_slot := coalesce(s.slot_after_retry, s.next_run_at - s.next_run_offset);
         next_slot := case
           when reason = 'upstream_failed' and (s.after_parents or s.on_change)
             then instant + interval '1 minute' -- without a clock nobody else would call again
-          when s.next_run_reason = 'request' and s.next_run_at - s.next_run_offset > instant and num_nonnulls(s.refresh_interval, s.cron) > 0
-            then s.next_run_at - s.next_run_offset -- a request leaves the clock alone
-          else s.next_run_at - s.next_run_offset + make_interval(secs =>
-                 greatest(1, floor(extract(epoch from instant - (s.next_run_at - s.next_run_offset)) / extract(epoch from s.refresh_interval)) + 1)::float8
+          when (s.next_run_reason = 'request' or s.slot_after_retry is not null) and clock_slot > instant
+               and num_nonnulls(s.refresh_interval, s.cron) > 0
+            then clock_slot -- a request leaves the clock alone, and so does what is tried again for one
+          else clock_slot + make_interval(secs =>
+                 greatest(1, floor(extract(epoch from instant - clock_slot) / extract(epoch from s.refresh_interval)) + 1)::float8
                  * extract(epoch from s.refresh_interval)::float8) end;
         if next_slot > '9999-12-31 00:00+00' then
           next_slot := '9999-12-31 00:00+00';
@@ -3203,7 +3220,8 @@ begin
                requested_at = s.requested_at,
                next_run_at = next_slot,
                next_run_offset = next_offset,
-               next_run_reason = null
+               next_run_reason = null,
+               slot_after_retry = null
          where x.id = s.id;
 
         return next mvsched.claim_of(

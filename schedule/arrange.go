@@ -19,7 +19,7 @@ import (
 func (s *Store) Arrange(ctx context.Context) error {
 	ctx, cancel := withDeadline(ctx, "reading what depends on what")
 	defer cancel()
-	_, err := s.arrange(ctx, false)
+	_, _, err := s.arrange(ctx, false)
 	return err
 }
 
@@ -90,8 +90,8 @@ const goneSQL = `delete from mvsched.materialized_view_graph g where g.view_oid:
 const arrangedStateSQL = `update mvsched.catalog_state c set sign = $1, read_at = now()`
 
 // arrange reports whether it was left undone because somebody holds the row. When the catalog has changed, it waits for
-// whoever is at it already.
-func (s *Store) arrange(ctx context.Context, changed bool) (held bool, err error) {
+// whoever is at it already, and finds what has moved.
+func (s *Store) arrange(ctx context.Context, changed bool) (moved []Moved, held bool, err error) {
 	err = s.transaction(ctx, func(tx pgx.Tx) error {
 		lock := catalogLockSQL
 		if changed {
@@ -120,6 +120,15 @@ func (s *Store) arrange(ctx context.Context, changed bool) (held bool, err error
 		if err := tx.QueryRow(ctx, catalogSignSQL).Scan(&sign); err != nil || changed && sign == known {
 			return err
 		}
+		if changed {
+			var lost bool
+			if moved, lost, err = locateIdle(ctx, tx); err != nil {
+				return err
+			}
+			if lost {
+				sign = known // so that the next look tries again
+			}
+		}
 		for _, setting := range edgesSettings {
 			if _, err := tx.Exec(ctx, setting); err != nil {
 				return err
@@ -137,11 +146,20 @@ func (s *Store) arrange(ctx context.Context, changed bool) (held bool, err error
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows), sqlState(err) == pgerrcode.LockNotAvailable:
-		return true, nil
+		return nil, true, nil
 	case err != nil:
-		return false, fmt.Errorf("reading what depends on what: %w", err)
+		return nil, false, fmt.Errorf("reading what depends on what: %w", err)
 	}
-	return false, nil
+	return moved, false, nil
+}
+
+// locateIdle reports whether some are still lost.
+func locateIdle(ctx context.Context, tx pgx.Tx) (moved []Moved, lost bool, err error) {
+	if moved, err = rowsOf(ctx, tx, scanMoved, locateIdleSQL); err != nil {
+		return nil, false, err
+	}
+	err = tx.QueryRow(ctx, idleLostSQL).Scan(&lost)
+	return moved, lost, err
 }
 
 // storeNodes writes what differs from what is stored.

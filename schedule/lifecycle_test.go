@@ -3,6 +3,7 @@ package schedule_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -310,6 +311,63 @@ func TestWhereTheViewIs(t *testing.T) {
 		if claim := b.claim(1)[0]; claim.OID == 0 || claim.Name != "a" {
 			t.Errorf("%+v", claim)
 		}
+	})
+
+	t.Run("a_recreated_view_is_found_before_it_is_due_where_that_matters", func(t *testing.T) {
+		recreate := func(b *bundle) {
+			b.Exec(`drop materialized view public.v`)
+			b.Exec(`create materialized view public.v as select id from public.parent`)
+		}
+		const located = `select view_oid = 'public.v'::regclass from mvsched.materialized_view_refresh_schedule
+			where materialized_view_name = 'public.v'`
+		for name, settings := range map[string]schedule.Settings{
+			"after_parents": {AfterParents: ptr(true)}, "on_change": {OnChange: ptr(true)}, "group": {Group: ptr("g")},
+		} {
+			t.Run(name, func(t *testing.T) {
+				b := setup(t)
+				b.chain("parent", "v")
+				b.set("v", settings)
+				b.tend()
+				for _, claim := range b.claimAll() {
+					b.succeed(claim)
+					for _, reader := range b.claimAll() {
+						b.succeed(reader)
+					}
+				}
+				b.tend()
+				release := b.Hold(`select from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v' for update`)
+				recreate(b)
+				if outlook := b.tend(); len(outlook.Moved) != 0 {
+					t.Errorf("although somebody holds its row: %+v", outlook.Moved)
+				}
+				b.Check("false", located)
+				release()
+				if outlook := b.tend(); len(outlook.Moved) != 1 || !outlook.Moved[0].Found || outlook.Moved[0].Restored {
+					t.Errorf("%+v", outlook.Moved)
+				}
+				b.Check("true", located)
+				if outlook := b.tend(); len(outlook.Moved) != 0 {
+					t.Errorf("again: %+v", outlook.Moved)
+				}
+			})
+		}
+		t.Run("so_it_gets_what_its_parent_has_got", func(t *testing.T) {
+			b := setup(t)
+			b.chain("parent", "v")
+			b.set("v", schedule.Settings{AfterParents: ptr(true)})
+			b.tend()
+			for range 2 {
+				for _, claim := range b.claimAll() {
+					b.succeed(claim)
+				}
+				b.tend()
+			}
+			recreate(b)
+			b.tend()
+			if got := views(b.claim(1)); !slices.Equal(got, []string{"public.v"}) {
+				t.Errorf("claimed %v", got)
+			}
+		})
 	})
 
 	t.Run("a_missing_view_is_claimed_as_such", func(t *testing.T) {

@@ -200,21 +200,38 @@ func (o *Outlook) notice(row pgx.Row) error {
 }
 
 // locateSQL finds the views of due schedules whose stored OID does not count: it was stored in another database (a
-// restore), or its view has been dropped and created again. Only due ones: nobody else is going to use the OID.
-const locateSQL = `
+// restore), or its view has been dropped and created again. Where the catalog has changed, locateIdleSQL finds those whose OID is used
+// before they are due: to see that something that they read has changed, and to refresh them with their group.
+const (
+	locateSQL = lostSQL + `
+     and s.next_run_at <= coalesce($1::timestamptz, now()) and s.next_run_at >= coalesce($2::timestamptz, '-infinity')
+     and s.paused_at is null and s.suspended_at is null` + foundSQL
+
+	locateIdleSQL = lostSQL + idleSQL + foundSQL
+
+	idleSQL = `
+     and (s.next_run_at is null or s.refresh_group is not null)`
+
+	// Somebody held their rows.
+	idleLostSQL = lostSQL + idleSQL + `
+)
+select exists (select from lost)`
+
+	lostSQL = `
 with here as materialized (
   select mvsched.database_identity() as identity
 ), lost as materialized (
   select s.id, s.database_identity, s.view_oid
     from mvsched.materialized_view_refresh_schedule s, here
-   where s.next_run_at <= coalesce($1::timestamptz, now()) and s.next_run_at >= coalesce($2::timestamptz, '-infinity')
-     and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
+   where s.open_execution_id is null
      and (s.database_identity is distinct from here.identity
           or s.view_oid is not null
              and not exists (select from pg_catalog.pg_class c where c.oid = s.view_oid and mvsched.can_be(c.relkind, s.kind))
           or s.view_oid is null
              and mvsched.resolve_view(null, null, s.materialized_view_name, here.identity) is not null
-          or s.kind = 'merge' and s.merge_source_oid is distinct from mvsched.resolve_source(s.merge_source_oid, s.merge_source))
+          or s.kind = 'merge' and s.merge_source_oid is distinct from mvsched.resolve_source(s.merge_source_oid, s.merge_source))`
+
+	foundSQL = `
    limit 10000
      for no key update of s skip locked
 )
@@ -228,6 +245,7 @@ update mvsched.materialized_view_refresh_schedule s
 returning case when s.kind = 'merge' and s.view_oid = lost.view_oid then s.merge_source else s.materialized_view_name end,
           s.view_oid is not null and (s.kind <> 'merge' or s.merge_source_oid is not null),
           lost.database_identity is not null and lost.database_identity <> here.identity`
+)
 
 // outlookSQL counts without a lock: a row that somebody holds counts as due, and the claim will skip it. An execution
 // whose row no transaction ever locked (xmax 0) has not begun; one that will be given up within seconds is worth
@@ -401,7 +419,9 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			return outlook, nil
 		}
 		if err == nil && stale {
-			held, err = s.arrange(ctx, true)
+			var moved []Moved
+			moved, held, err = s.arrange(ctx, true)
+			outlook.Moved = append(outlook.Moved, moved...)
 		}
 		if err == nil && unplanned {
 			var suspended []Suspended

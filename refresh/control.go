@@ -47,8 +47,8 @@ func (r *run) control(ctx context.Context) (err error) {
 	var arranged, limited time.Time
 	var next next
 	for ctx.Err() == nil {
-		r.looked.Store(time.Now().UnixNano())
-		r.expected.Store(time.Now().Add(stuckAfter).UnixNano())
+		r.looked.store(time.Now())
+		r.expected.store(time.Now().Add(stuckAfter))
 		if r.endless && time.Since(limited) > connectionPatience {
 			maxSlots = full
 		}
@@ -115,6 +115,9 @@ func (r *run) control(ctx context.Context) (err error) {
 	return nil
 }
 
+// aloneFor is longer than any refreshes take.
+const aloneFor = 10 * 365 * 24 * time.Hour
+
 // slotOverControl claims and refreshes over the control connection, the only one that is left.
 func (r *run) slotOverControl(ctx context.Context) slotEnd {
 	conn, giveBack, err := r.conn.connect(ctx, r.Pool)
@@ -122,6 +125,7 @@ func (r *run) slotOverControl(ctx context.Context) slotEnd {
 		return slotEnd{err: err}
 	}
 	defer giveBack()
+	r.expected.store(time.Now().Add(aloneFor)) // a refresh has its own time limit, and the next turn comes behind it
 	return r.slot(ctx, conn, turn{})
 }
 
@@ -236,7 +240,7 @@ func (r *run) lookAround(ctx context.Context, next *next, slots *int, maxSlots i
 
 // paced is when a server may look again.
 func (r *run) paced() time.Time {
-	looked := time.Unix(0, r.looked.Load())
+	looked := r.looked.load()
 	if r.holds() || r.madeDue.Load() {
 		return looked.Add(wakeInterval)
 	}
@@ -329,7 +333,7 @@ const (
 
 // await waits for a slot to end, until it is told to look, or until that time.
 func (r *run) await(ctx context.Context, until time.Time) (slotEnd, event) {
-	r.expected.Store(until.Add(stuckAfter).UnixNano())
+	r.expected.store(until.Add(stuckAfter))
 	if len(r.failed) > 0 {
 		end := r.failed[0]
 		r.failed = r.failed[1:]

@@ -15,3 +15,10 @@ func SetPatience(patience time.Duration) (back func()) {
 	sharePatience, lendPatience = patience, patience
 	return func() { sharePatience, lendPatience = shared, lent }
 }
+
+// SetStuckAfter sets how long a control loop may be late, until it is taken back.
+func SetStuckAfter(late time.Duration) (back func()) {
+	was := stuckAfter
+	stuckAfter = late
+	return func() { stuckAfter = was }
+}

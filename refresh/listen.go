@@ -37,7 +37,9 @@ var errPooled = errors.New("a pooler is in between")
 func (l *listener) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.hear(ctx)
-		l.hears.Store(false)
+		if l.hears.Swap(false) {
+			l.wakeAll() // who sleeps until it is told has to ask from now on
+		}
 		l.tellOthers(false, nil)
 		if errors.Is(err, errPooled) {
 			l.log.Debug("cannot listen behind a pooler, and asks instead")
@@ -74,9 +76,7 @@ func (l *listener) hear(ctx context.Context) (err error) {
 		err = errors.Join(err, conn.Close(closing))
 	}()
 	l.hears.Store(true)
-	for _, r := range l.tell {
-		r.wake() // for what was missed
-	}
+	l.wakeAll() // for what was missed
 	l.tellOthers(true, nil)
 	for {
 		notification, err := conn.WaitForNotification(ctx)
@@ -99,6 +99,12 @@ func (l *listener) hear(ctx context.Context) (err error) {
 				}
 			}
 		}
+	}
+}
+
+func (l *listener) wakeAll() {
+	for _, r := range l.tell {
+		r.wake()
 	}
 }
 

@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -53,5 +54,28 @@ func TestSlotsComeBackEmptyTogether(t *testing.T) {
 	views.claimed(1)
 	if !views.looked(due) {
 		t.Error("gives up although one was claimed")
+	}
+}
+
+// How long nothing could be done but wait is counted from the end of what could.
+func TestOwnWorkIsNoWaiting(t *testing.T) {
+	views := &dueViews{worker: &Worker{}}
+	waits := schedule.Outlook{Now: time.Now(), Waiting: true}
+	views.waiting = time.Now().Add(-2 * waitForOthers)
+	if next := views.ready(waits); next.look != 0 {
+		t.Errorf("looks again in %v", next.look)
+	}
+	views.over(1, nil)
+	if next := views.ready(waits); next.look == 0 {
+		t.Error("does not look again")
+	}
+}
+
+// Somebody who sets the machine's clock does not change how far away it is.
+func TestAMomentIsByAClockThatNobodySets(t *testing.T) {
+	var r run
+	r.looked.store(time.Now())
+	if at := r.paced(); !strings.Contains(at.String(), " m=") {
+		t.Errorf("by the clock on the wall: %s", at)
 	}
 }

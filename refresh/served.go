@@ -103,7 +103,6 @@ func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 			v.waiting = time.Now()
 		}
 		sooner(min(max(time.Since(v.waiting)/20, waitAtLeast), waitAtMost))
-		v.vain.looks = vainLooks - 1 // one claim a look
 	}
 	return next
 }

@@ -9,8 +9,10 @@ import (
 )
 
 // sharePatience is how long a slot waits for somebody else's claim before it makes its own: a claim is a matter of a few
-// milliseconds, and one that hangs, with its connection or with its server process, is to hold nobody else up. More in a test.
-var sharePatience = 100 * time.Millisecond
+// milliseconds, and one that hangs, with its connection or with its server process, is to hold nobody else up. Sooner would do
+// harm: what was claimed for a slot that has begun something else is left over, and is nobody's when its start grace is over. More in
+// a test.
+var sharePatience = time.Second
 
 // gatherPatience is how long who claims waits for those slots that were opened together with its own, and are not there yet.
 const gatherPatience = 3 * time.Millisecond

@@ -226,9 +226,9 @@ func (r *run) keep(execution schedule.Execution) {
 	r.executions = append(r.executions, execution)
 }
 
-// wakeForHeld wakes the control loop where due views wait for other ones: there may be work for more slots.
+// wakeForHeld wakes the control loop where due views wait for other ones, or have just been made due: there may be work for more slots.
 func (r *run) wakeForHeld() {
-	if r.holds() {
+	if r.holds() || r.madeDue.Load() {
 		r.wake()
 	}
 }

@@ -18,6 +18,7 @@ type dueViews struct {
 	claimed int
 	vain    vain
 	waiting time.Time // since when there is nothing to do but wait for other views
+	others  time.Time // until when it is waited for what other workers have claimed, or plan
 }
 
 // vainLooks is how many looks in a row may find something due of which nobody can claim anything, before what is left is
@@ -48,7 +49,11 @@ func (v *vain) looked(outlook schedule.Outlook) bool {
 		v.looks++
 		v.empty = false
 	}
-	return outlook.Due > 0 && v.looks < vainLooks
+	if v.looks >= vainLooks {
+		v.looks = vainLooks - 1 // from now on one claim a look, and only for as long as there are looks for another reason
+		return false
+	}
+	return outlook.Due > 0
 }
 
 // How long to wait between two looks at what waits for other views, which may be in other workers' hands: a twentieth of
@@ -73,12 +78,15 @@ func (d *dueViews) ready(outlook schedule.Outlook) (next next) {
 	if d.spent() {
 		return next
 	}
-	switch {
-	case claimable:
-		d.waiting = time.Time{}
+	if claimable {
+		d.waiting, d.others = time.Time{}, time.Time{}
 		next.claims, next.look = outlook.Due, unbegunInterval
 		return next
-	case outlook.Unbegun != nil:
+	}
+	switch {
+	case outlook.Unplanned && d.waitsForOthers(plannedWithin): // who does may not serve the queue
+		next.look = waitAtLeast
+	case outlook.Unbegun != nil && d.waitsForOthers(*outlook.Unbegun+plannedWithin): // it is to be given up then
 		next.look = unbegunInterval
 	}
 	if outlook.Waiting || outlook.LookAgain != nil {
@@ -95,6 +103,18 @@ func (d *dueViews) ready(outlook schedule.Outlook) (next next) {
 		next.look = min(max(*outlook.LookAgain, waitAtLeast), waitAtMost)
 	}
 	return next
+}
+
+// plannedWithin is how long a look at the schedules takes.
+const plannedWithin = time.Second
+
+// waitsForOthers reports whether it is still waited for what other workers are at, so long after that was seen first: behind
+// one that is at it for hours, runs must not pile up.
+func (d *dueViews) waitsForOthers(patience time.Duration) bool {
+	if d.others.IsZero() {
+		d.others = time.Now().Add(patience)
+	}
+	return time.Now().Before(d.others)
 }
 
 func (d *dueViews) look() schedule.TendOptions {
@@ -134,8 +154,13 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) 
 	return claims, nil
 }
 
-// over has nothing to do: the database knows what an end is good for.
-func (d *dueViews) over(int64, *schedule.Execution) bool { return false }
+// over has nothing to tell: the database knows what an end is good for.
+func (d *dueViews) over(int64, *schedule.Execution) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waiting = time.Time{} // until now there was something to do
+	return false
+}
 
 // namedViews claims the given views, each once, and each after those among them that it reads.
 type namedViews struct {
@@ -148,6 +173,7 @@ type namedViews struct {
 	mu     sync.Mutex
 	views  []string          // not taken yet, each after its ancestors
 	groups map[string]string // those that are refreshed with others
+	busy   map[string]bool   // groups that a slot is claiming
 	taken  map[int64]string  // by execution; a view may be renamed meanwhile
 	ended  map[string]bool   // have ended
 	failed map[string]string // have failed, or been skipped for one that has: which one that was
@@ -166,18 +192,19 @@ func (n *namedViews) ready(schedule.Outlook) (next next) {
 
 func (n *namedViews) look() schedule.TendOptions { return schedule.TendOptions{} }
 
-// free reports whether a view waits for no other one.
+// free reports whether a view waits for no other one, and no slot is claiming its group.
 func (n *namedViews) free(view string) bool {
-	return !slices.ContainsFunc(n.above[view], func(ancestor string) bool { return !n.ended[ancestor] })
+	return !n.busy[n.groups[view]] && !slices.ContainsFunc(n.above[view], func(ancestor string) bool { return !n.ended[ancestor] })
 }
 
-// take returns the next view that waits for no other one, and which of its ancestors has failed; "" for none.
-func (n *namedViews) take() (view, failed string) {
+// take returns the next view that waits for no other one, and which of its ancestors has failed; "" for none. Who takes one of a group
+// is claiming all of it.
+func (n *namedViews) take() (view, group, failed string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	i := slices.IndexFunc(n.views, n.free)
 	if i < 0 {
-		return "", ""
+		return "", "", ""
 	}
 	view = n.views[i]
 	n.views = slices.Delete(n.views, i, i+1)
@@ -186,17 +213,28 @@ func (n *namedViews) take() (view, failed string) {
 			failed = n.failed[ancestor]
 		}
 	}
-	return view, failed
+	if group = n.groups[view]; group != "" {
+		n.busy[group] = true
+	}
+	return view, group, failed
+}
+
+// left is told that a group is not being claimed any more.
+func (n *namedViews) left(group string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.busy, group)
 }
 
 // shares: who waits for a view holds nobody else up.
 func (n *namedViews) shares() bool { return false }
 
 func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn) ([]schedule.Claim, error) {
-	view, failed := n.take()
+	view, group, failed := n.take()
 	if view == "" {
 		return nil, nil
 	}
+	defer n.left(group)
 	name, err := schedule.ParseViewName(view)
 	if err != nil {
 		return nil, err
@@ -205,13 +243,14 @@ func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn
 	if failed != "" {
 		execution, err := store.SkipView(ctx, name, failed, options)
 		if err != nil {
+			n.putBack(view)
 			return nil, err
 		}
 		n.took(execution.ID, view)
 		return []schedule.Claim{{ExecutionID: execution.ID, View: view, Skipped: *execution.Reason}}, nil
 	}
 	for {
-		claims, err := n.claimNow(ctx, store, name, n.groups[view], options)
+		claims, err := n.claimNow(ctx, store, name, group, options)
 		if err != nil {
 			n.putBack(view)
 			return nil, err
@@ -233,7 +272,22 @@ func (n *namedViews) claim(ctx context.Context, store *schedule.Store, turn turn
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+		if group != "" { // it may not be one any more
+			if group, err = groupOf(ctx, store, name); err != nil {
+				n.putBack(view)
+				return nil, err
+			}
+		}
 	}
+}
+
+// groupOf is the group that a view is refreshed with; "": it is refreshed by itself.
+func groupOf(ctx context.Context, store *schedule.Store, view schedule.ViewName) (string, error) {
+	group, members, err := store.Group(ctx, view)
+	if len(members) < 2 {
+		group = ""
+	}
+	return group, err
 }
 
 // claimNow claims a view, with its group if it has one; none when somebody is at it.

@@ -88,7 +88,7 @@ func (w *Worker) Refresh(ctx context.Context, views []schedule.ViewName, options
 	}
 	r := w.newRun(ctx, &namedViews{
 		worker: w, settings: options.Settings, force: options.Force, whole: options.Whole,
-		views: ordered, above: above, groups: groups, taken: map[int64]string{}, ended: map[string]bool{}, failed: map[string]string{},
+		views: ordered, above: above, groups: groups, busy: map[string]bool{}, taken: map[int64]string{}, ended: map[string]bool{}, failed: map[string]string{},
 	})
 	return r.result(ctx, r.once(ctx))
 }
@@ -168,9 +168,9 @@ type run struct {
 	failed     []slotEnd     // those that came during a look at the schedules; they count as open until they are seen to
 	progress   chan struct{} // a refresh has ended that other views may have waited for, or something else calls for a look
 	requests   chan struct{} // somebody may want a refresh cancelled
-	looked     atomic.Int64  // when the control loop last looked at the schedules, as nanoseconds since 1970
+	looked     moment        // when the control loop last looked at the schedules
 	madeDue    atomic.Bool   // since then, the end of a refresh has made others due, of which its slot takes one
-	expected   atomic.Int64  // when it is stuck should it not have taken another turn, the same way
+	expected   moment        // when it is stuck should it not have taken another turn
 
 	mu         sync.Mutex
 	held       bool // something due waits for other views
@@ -184,6 +184,17 @@ type activeRefresh struct {
 	since   time.Time
 	blocker string
 	cancel  context.CancelCauseFunc
+}
+
+// moment is a time that several goroutines share. It keeps what a number of nanoseconds would lose: how far away it is does not change
+// when somebody sets the machine's clock.
+type moment struct{ atomic.Value }
+
+func (m *moment) store(at time.Time) { m.Store(at) }
+
+func (m *moment) load() time.Time {
+	at, _ := m.Load().(time.Time)
+	return at
 }
 
 // once runs to the end of what there is to do.

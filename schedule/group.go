@@ -9,10 +9,11 @@ import (
 
 const groupOfSQL = `
 select s.refresh_group,
-       array(select mvsched.view_name(x.view_oid)
+       array(select found.name
                from mvsched.materialized_view_refresh_schedule x
-              where x.refresh_group = s.refresh_group and x.paused_at is null and x.suspended_at is null
-                and mvsched.view_name(x.view_oid) is not null)
+              cross join lateral mvsched.view_name(
+                     mvsched.resolve_view(x.view_oid, x.database_identity, x.materialized_view_name, mvsched.database_identity())) found (name)
+              where x.refresh_group = s.refresh_group and x.paused_at is null and x.suspended_at is null and found.name is not null)
   from mvsched.materialized_view_refresh_schedule s
  where s.id = $1 and s.refresh_group is not null and s.paused_at is null and s.suspended_at is null`
 

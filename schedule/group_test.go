@@ -304,6 +304,22 @@ func TestGroup(t *testing.T) {
 		}
 	})
 
+	t.Run("waits_as_a_whole_for_what_one_of_it_reads", func(t *testing.T) {
+		b := setup(t)
+		b.chain("parent", "a")
+		b.view("other", "1 hour")
+		b.group("g", "a", "other")
+		b.tend()
+		b.notDue("parent")
+		b.notDue("a")
+		if b.claimView("parent") == nil {
+			t.Fatal("the parent is not claimed")
+		}
+		if outlook := b.tend(); outlook.Due != 0 || !outlook.Waiting {
+			t.Errorf("%+v", outlook)
+		}
+	})
+
 	t.Run("answers_the_requests_for_its_members", func(t *testing.T) {
 		b := abc(t)
 		b.notDue("b")

@@ -150,6 +150,7 @@ with watched as materialized (
         ) known on true
    where s.on_change and s.next_run_at is null and s.open_execution_id is null
      and s.paused_at is null and s.suspended_at is null
+     and ($2::text[] is null or s.queue = any ($2)) -- what another run notices may be too late for the round of the one that serves it
      and s.last_attempted_at + coalesce(s.at_most_every, case
            when s.kind <> 'columns' then interval '10 seconds'
            when (select e.rows_inserted
@@ -185,14 +186,18 @@ with watched as materialized (
    where s.id = watched.id
   returning noticed.now, s.next_run_at <= noticed.now as due
 )
-select count(*), count(*) filter (where changed.due), max(changed.now) from changed`
+select count(*), count(*) filter (where changed.due), max(changed.now), coalesce($1::timestamptz, clock_timestamp()) from changed`
 
 // notice adds to a look what has been found to be changed behind it.
 func (o *Outlook) notice(row pgx.Row) error {
 	var due int
 	var now *time.Time
-	err := row.Scan(&o.Changed, &due, &now)
+	var over time.Time
+	err := row.Scan(&o.Changed, &due, &now, &over)
 	o.Due += due
+	for i := range o.Next { // they were counted before that look, which may have taken a while
+		o.Next[i] -= over.Sub(o.Now)
+	}
 	if now != nil {
 		o.Now = *now
 	}
@@ -261,7 +266,7 @@ with clock as materialized (
     from clock, served
    cross join lateral (
           select s.id, s.kind, s.view_oid, s.database_identity, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) as slot,
-                 s.next_run_at
+                 s.next_run_at, s.refresh_group
             from mvsched.materialized_view_refresh_schedule s
            where s.queue = served.queue and s.next_run_at <= clock.now
              and (s.next_run_at, s.id) >= (coalesce($5::timestamptz, '-infinity'), coalesce($6::bigint, 0))
@@ -274,9 +279,20 @@ with clock as materialized (
 ), waiting as materialized (
   select due.id, bool_or(a.because <> 'due') as for_an_end
     from due
-    join mvsched.materialized_view_graph g on g.view_oid = due.view_oid
-   cross join lateral mvsched.awaited(due.view_oid, due.slot, $1::timestamptz, (select now from clock), $4::text[]) a
+   cross join lateral ( -- of a group, all wait for what one of them reads
+          select array_agg(s.view_oid) as views
+            from mvsched.materialized_view_refresh_schedule s
+           where s.refresh_group = due.refresh_group and s.paused_at is null and s.suspended_at is null
+        ) grouped
+   cross join lateral unnest(coalesce(grouped.views, array[due.view_oid])) member (view_oid)
+    join mvsched.materialized_view_graph g on g.view_oid = member.view_oid
+   cross join lateral mvsched.awaited(member.view_oid, due.slot, $1::timestamptz, (select now from clock), $4::text[]) a
    where cardinality(g.ancestors) > 0
+     and (grouped.views is null
+          or a.view_oid <> all (grouped.views)
+             and not exists (select
+                               from mvsched.materialized_view_graph above
+                              where above.view_oid = a.view_oid and above.ancestors && grouped.views))
    group by due.id
 ), running as materialized (
   select count(*) as executions,
@@ -406,7 +422,7 @@ func (s *Store) Tend(ctx context.Context, opts TendOptions) (Outlook, error) {
 			})
 			if opts.Look { // last, and by itself: what it makes due can begin at once
 				commitSoFar(batch)
-				batch.Queue(changesSQL, s.now()).QueryRow(outlook.notice)
+				batch.Queue(changesSQL, s.now(), opts.Queues).QueryRow(outlook.notice)
 			}
 		})
 		outlook.Unplanned = outlook.Unplanned || unplanned

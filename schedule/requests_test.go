@@ -415,3 +415,58 @@ func TestManyRequestsAreAnsweredByTheirKeys(t *testing.T) {
 		t.Errorf("%d index entries were read for 2000 requests", entries)
 	}
 }
+
+// What somebody else notices may be too late for the round of who refreshes it.
+func TestChangesAreLookedForInOwnQueues(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.view("v", "1 hour")
+	b.set("v", schedule.Settings{OnChange: ptr(true), MaxStaleness: ptr(time.Second), Queue: ptr("heavy")})
+	b.tend()
+	b.succeed(b.claim(1)[0])
+	b.tend()
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set last_attempted_at = now() - interval '1 day'`)
+	b.Exec(`select pg_sleep(1)`)
+	for _, queue := range []string{"default", "heavy"} {
+		outlook, err := b.store.Tend(t.Context(), schedule.TendOptions{Limit: 10, Look: true, Queues: []string{queue}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := queue == "heavy"; outlook.Changed > 0 != want {
+			t.Errorf("who serves %s notices %d", queue, outlook.Changed)
+		}
+	}
+}
+
+func TestALongLookForChangesPutsNoSlotOff(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.view("v", "1 hour")
+	b.view("later", "1 hour")
+	b.set("v", schedule.Settings{OnChange: ptr(true)})
+	b.tend()
+	for _, claim := range b.claimAll() {
+		b.succeed(claim)
+	}
+	b.tend()
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set last_attempted_at = now() - interval '1 day'`)
+	b.Exec(`alter function mvsched.fingerprint(oid, oid[]) rename to print_it`)
+	b.Exec(`create function mvsched.fingerprint(view oid, besides oid[] default '{}') returns text language plpgsql as $$
+		begin
+			perform pg_sleep(1);
+			return mvsched.print_it(view, besides);
+		end $$`)
+	const until = `select extract(epoch from next_run_at - clock_timestamp())::float8 from mvsched.materialized_view_refresh_schedule
+		where materialized_view_name = 'public.later'`
+	outlook, err := b.store.Tend(t.Context(), schedule.TendOptions{Limit: 10, Look: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left float64
+	if err := b.Pool.QueryRow(t.Context(), until).Scan(&left); err != nil {
+		t.Fatal(err)
+	}
+	if len(outlook.Next) != 1 || outlook.Next[0].Seconds() > left+0.5 {
+		t.Errorf("next in %v, and it is %v s", outlook.Next, left)
+	}
+}

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -61,7 +62,7 @@ select n.nspname::text, c.relname::text,
   join mvsched.refreshable v on v.oid = c.oid
  cross join lateral (select pg_catalog.pg_get_userbyid(c.relowner)::text as name) owner
   left join mvsched.materialized_view_refresh_schedule s on s.id = $3::bigint
- where c.oid = $1::bigint::oid`
+ where c.oid = $1::bigint::oid and c.relkind = 'm'`
 
 // The limits hold for the copying; a refresh is given what is left of the time. A client that is gone ends it all, unlike a
 // refresh that somebody waits for.
@@ -89,6 +90,10 @@ func (m *measuring) prepare(ctx context.Context, found description) error {
 			&m.uniqueIndex, &m.ownerTemp, &m.mayBeOwner, &m.mayCreate, &m.strategy, &m.searchPath, &m.parameters, &m.bytes,
 			&m.query, &m.with, &m.tablespace, &m.indexes)
 	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return &InvalidError{
+			What: "view", Value: m.view, Problem: "it is no materialized view", Hint: "only the refresh of a materialized view can be measured on a copy",
+		}
 	case err != nil:
 		return fmt.Errorf("measuring %q: %w", m.view, err)
 	case !m.mayBeOwner:

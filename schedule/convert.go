@@ -72,6 +72,9 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, opts ConvertO
 	if err != nil {
 		return Conversion{}, fmt.Errorf("looking up %q: %w", view, err)
 	}
+	if found.problem != nil {
+		return Conversion{}, found.problem
+	}
 	if err := found.needSchedule(view); err != nil {
 		return Conversion{}, err
 	}

@@ -386,7 +386,7 @@ func (s *Store) scheduleIDs(ctx context.Context, views []ViewName) ([]int64, err
 	for _, view := range views {
 		found, err := s.describe(ctx, view)
 		if err != nil {
-			return nil, fmt.Errorf("looking up %q: %w", view, err)
+			return nil, fmt.Errorf("looking up %s: %w", view, err)
 		}
 		if err := found.needSchedule(view); err != nil {
 			return nil, err
@@ -404,7 +404,7 @@ func (s *Store) Resolve(ctx context.Context, views []ViewName) ([]string, error)
 	for _, view := range views {
 		found, err := s.describe(ctx, view)
 		if err != nil {
-			return nil, fmt.Errorf("looking up %q: %w", view, err)
+			return nil, fmt.Errorf("looking up %s: %w", view, err)
 		}
 		if found.problem != nil {
 			return nil, found.problem

@@ -78,11 +78,11 @@ func (m *measuring) prepare(ctx context.Context, found description) error {
 	m.view = *found.name
 	var sessionPath string
 	if err := m.tx.QueryRow(ctx, `select pg_catalog.current_setting('search_path')`).Scan(&sessionPath); err != nil {
-		return fmt.Errorf("measuring %q: %w", m.view, err)
+		return fmt.Errorf("measuring %s: %w", m.view, err)
 	}
 	for _, sql := range []string{safePathSQL, measureLimitsSQL} {
 		if err := m.exec(ctx, sql); err != nil {
-			return fmt.Errorf("measuring %q: %w", m.view, err)
+			return fmt.Errorf("measuring %s: %w", m.view, err)
 		}
 	}
 	err := m.tx.QueryRow(ctx, originalSQL, *found.oid, sessionPath, found.scheduleID, measuredCopy, m.view).
@@ -95,7 +95,7 @@ func (m *measuring) prepare(ctx context.Context, found description) error {
 			What: "view", Value: m.view, Problem: "it is no materialized view", Hint: "only the refresh of a materialized view can be measured on a copy",
 		}
 	case err != nil:
-		return fmt.Errorf("measuring %q: %w", m.view, err)
+		return fmt.Errorf("measuring %s: %w", m.view, err)
 	case !m.mayBeOwner:
 		return &InvalidError{
 			What: "view", Value: m.view, Problem: fmt.Sprintf("only its owner, role %q, can make a copy of it", m.owner),
@@ -108,10 +108,10 @@ func (m *measuring) prepare(ctx context.Context, found description) error {
 		}
 	}
 	if err := m.readWorkMem(ctx); err != nil {
-		return fmt.Errorf("measuring %q: %w", m.view, err)
+		return fmt.Errorf("measuring %s: %w", m.view, err)
 	}
 	if err := m.exec(ctx, `set local role `+pgx.Identifier{m.owner}.Sanitize()); err != nil {
-		return fmt.Errorf("measuring %q: %w", m.view, err)
+		return fmt.Errorf("measuring %s: %w", m.view, err)
 	}
 	return nil
 }

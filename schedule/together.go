@@ -76,7 +76,7 @@ func (s *Store) CheckRefresh(ctx context.Context, views []ViewName, settings Set
 	for _, view := range views {
 		found, err := s.describe(ctx, view)
 		if err != nil {
-			return fmt.Errorf("looking up %q: %w", view, err)
+			return fmt.Errorf("looking up %s: %w", view, err)
 		}
 		if found.problem != nil {
 			return found.problem

@@ -109,7 +109,7 @@ func flagError(_ *cobra.Command, err error) error {
 	if !errors.As(err, &invalid) {
 		return err
 	}
-	problem := map[string]string{"int": "it is no whole number", "bool": "it is neither true nor false"}[invalid.GetFlag().Value.Type()]
+	problem := map[string]string{"int": "it is no whole number", "float64": "it is no number", "bool": "it is neither true nor false"}[invalid.GetFlag().Value.Type()]
 	switch {
 	case errors.Is(err, strconv.ErrRange):
 		problem = "it is out of range"

@@ -122,7 +122,7 @@ func (s *Store) requestCancel(ctx context.Context, views []ViewName) (running []
 		found, err := s.describe(ctx, view)
 		switch {
 		case err != nil:
-			return nil, nil, fmt.Errorf("cancelling %q: %w", view, err)
+			return nil, nil, fmt.Errorf("cancelling %s: %w", view, err)
 		case found.problem != nil:
 			return nil, nil, found.problem
 		}

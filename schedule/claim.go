@@ -205,7 +205,7 @@ func (s *Store) ClaimView(ctx context.Context, view ViewName, settings Settings,
 	found, err := s.describe(ctx, view)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("claiming %q: %w", view, err)
+		return nil, fmt.Errorf("claiming %s: %w", view, err)
 	case found.problem != nil:
 		return nil, found.problem
 	}
@@ -216,7 +216,7 @@ func (s *Store) ClaimView(ctx context.Context, view ViewName, settings Settings,
 			opts.Usual, settings.Strategy, settings.SearchPath, found.scheduleID, opts.Force, opts.Whole).Query(collect(&claims, scanClaim))
 	})
 	if err != nil {
-		return nil, fmt.Errorf("claiming %q: %w", view, err)
+		return nil, fmt.Errorf("claiming %s: %w", view, err)
 	}
 	if len(claims) == 0 {
 		return nil, nil //nolint:nilnil // documented: busy is no error
@@ -284,7 +284,7 @@ func (s *Store) SkipView(ctx context.Context, view ViewName, failed string, opts
 	found, err := s.describe(ctx, view)
 	switch {
 	case err != nil:
-		return Execution{}, fmt.Errorf("recording the skip of %q: %w", view, err)
+		return Execution{}, fmt.Errorf("recording the skip of %s: %w", view, err)
 	case found.problem != nil:
 		return Execution{}, found.problem
 	}

@@ -219,7 +219,7 @@ func (s *Store) columnsSchedule(ctx context.Context, table ViewName, columns []s
 	defer cancel()
 	found, err := s.describe(ctx, table)
 	if err != nil {
-		return 0, "", fmt.Errorf("looking up %q: %w", table, err)
+		return 0, "", fmt.Errorf("looking up %s: %w", table, err)
 	}
 	if err := found.needSchedule(table); err != nil {
 		return 0, "", err
@@ -227,7 +227,7 @@ func (s *Store) columnsSchedule(ctx context.Context, table ViewName, columns []s
 	var ofColumns bool
 	var known []string
 	if err := s.readInSessionPath(ctx, []any{&id, &ofColumns, &known, &path}, columnsTargetSQL, found.scheduleID); err != nil {
-		return 0, "", fmt.Errorf("looking up %q: %w", table, err)
+		return 0, "", fmt.Errorf("looking up %s: %w", table, err)
 	}
 	if !ofColumns {
 		return 0, "", &ViewError{View: table.String(), Err: ErrNoColumns}

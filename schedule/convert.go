@@ -70,7 +70,10 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, opts ConvertO
 	defer cancel()
 	found, err := s.describe(ctx, view)
 	if err != nil {
-		return Conversion{}, fmt.Errorf("looking up %q: %w", view, err)
+		return Conversion{}, fmt.Errorf("looking up %s: %w", view, err)
+	}
+	if found.problem != nil {
+		return Conversion{}, found.problem
 	}
 	if err := found.needSchedule(view); err != nil {
 		return Conversion{}, err

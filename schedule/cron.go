@@ -233,7 +233,7 @@ func loadZone(name string) (*time.Location, error) {
 			}
 		}
 	}
-	return nil, &InvalidError{What: "--timezone", Value: shorten(name), Problem: problem, Hint: hint}
+	return nil, &InvalidError{What: "timezone", Value: shorten(name), Problem: problem, Hint: hint}
 }
 
 // capitalized guesses how the name of a zone is written: America/New_York, and UTC.

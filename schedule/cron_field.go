@@ -178,7 +178,7 @@ func (f cronField) list(set uint64) string {
 func isDigits(text string) bool { return text != "" && strings.Trim(text, "0123456789") == "" }
 
 func invalidCron(written, problem, hint string) *InvalidError {
-	return &InvalidError{What: "--cron", Value: shorten(written), Problem: problem, Hint: hint}
+	return &InvalidError{What: "cron", Value: shorten(written), Problem: problem, Hint: hint}
 }
 
 // shorten keeps an error message readable, whatever was handed in.

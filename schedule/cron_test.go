@@ -153,7 +153,7 @@ func TestParseCronRefuses(t *testing.T) {
 	} {
 		c, err := schedule.ParseCron(in, "UTC")
 		var invalid *schedule.InvalidError
-		if !errors.As(err, &invalid) || invalid.What != "--cron" || c != (schedule.Cron{}) {
+		if !errors.As(err, &invalid) || invalid.What != "cron" || c != (schedule.Cron{}) {
 			t.Errorf("ParseCron(%.80q) = %v, %v; want an InvalidError and nothing else", in, c, err)
 			continue
 		}
@@ -172,7 +172,7 @@ func TestParseCronRefuses(t *testing.T) {
 	} {
 		c, err := schedule.ParseCron("@daily", in)
 		var invalid *schedule.InvalidError
-		if !errors.As(err, &invalid) || invalid.What != "--timezone" || c != (schedule.Cron{}) {
+		if !errors.As(err, &invalid) || invalid.What != "timezone" || c != (schedule.Cron{}) {
 			t.Errorf("ParseCron in the zone %.80q = %v, %v; want an InvalidError and nothing else", in, c, err)
 			continue
 		}

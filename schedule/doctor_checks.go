@@ -103,14 +103,12 @@ select 'error', s.name, 'there is no such view: create it, or remove the schedul
            join pg_catalog.pg_namespace n on n.oid = c.relnamespace
           where format('%I.%I', n.nspname, c.relname) = s.materialized_view_name)`
 
-// mvsched remove refuses the name of a table, so the fix is SQL.
 const notAViewSQL = `
 select 'error', s.name,
        case c.relkind when 'v' then 'the name stands for a plain view now' when 'i' then 'the name stands for an index now'
                       when 'S' then 'the name stands for a sequence now' else 'the name stands for a table now' end
        || ': nothing can be refreshed',
-       format('delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = %L;',
-              s.materialized_view_name)
+       'mvsched remove ' || s.word
   from scheduled s
   join (pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace)
     on format('%I.%I', n.nspname, c.relname) = s.materialized_view_name

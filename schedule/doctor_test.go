@@ -74,7 +74,7 @@ func TestDoctorFindings(t *testing.T) {
 		{
 			check: "not_a_materialized_view", severity: "error", message: "stands for a table now",
 			arrange: plain + `; {v every 1h}; drop materialized view public.v; create table public.v ()`,
-			fix:     `delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v';`,
+			fix:     "mvsched remove public.v",
 		},
 		{
 			check: "scheduled_twice", severity: "warning", message: "has 2 schedules", view: "public.w",

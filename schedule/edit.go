@@ -13,9 +13,12 @@ import (
 )
 
 // In the session's own search_path, which says what an unqualified name stands for: so there is no operator and no type in
-// it that could be looked up there.
+// it that could be looked up there. Where the name stands for something else by now, its schedule is still to be had.
 const describeSQL = `
-select mvsched.find_schedule($1, relation.oid, pg_catalog.current_schemas(true)), relation.oid::pg_catalog.int8,
+select coalesce(mvsched.find_schedule($1, relation.oid, pg_catalog.current_schemas(true)),
+                case when relation.oid is not null and mvsched.view_name(relation.oid) is null
+                     then mvsched.find_schedule(mvsched.relation_name(relation.oid), null, pg_catalog.current_schemas(true)) end),
+       relation.oid::pg_catalog.int8,
        mvsched.view_name(relation.oid), mvsched.relation_name(relation.oid), mvsched.names_in(pg_catalog.current_schemas(true), $1)
   from (select mvsched.find_relation($1) as oid) relation`
 
@@ -248,7 +251,10 @@ update mvsched.materialized_view_refresh_schedule s
        after_parents = coalesce(@kind::text = 'after_parents', s.after_parents),
        on_change = coalesce(@kind::text = 'on_change', s.on_change),
        max_lag = case when @kind::text is null then s.max_lag else make_interval(secs => @max_lag::float8) end,
-       timezone = coalesce(@timezone::text, s.timezone),
+       timezone = coalesce(@timezone::text,
+                           case when @kind::text is null or @kind::text = 'cron' and s.cron is not null
+                                  or s.window_start is not null and not (@window::boolean and @window_start::text is null)
+                                then s.timezone else 'UTC' end),
        debounce = case when @kind::text <> 'on_change' then null
                        else make_interval(secs => nullif(coalesce(@debounce::float8, extract(epoch from s.debounce)::float8), 0)) end,
        at_most_every = case when @kind::text <> 'on_change' then null
@@ -380,7 +386,7 @@ func (s *Store) scheduleIDs(ctx context.Context, views []ViewName) ([]int64, err
 	for _, view := range views {
 		found, err := s.describe(ctx, view)
 		if err != nil {
-			return nil, fmt.Errorf("looking up %q: %w", view, err)
+			return nil, fmt.Errorf("looking up %s: %w", view, err)
 		}
 		if err := found.needSchedule(view); err != nil {
 			return nil, err
@@ -398,7 +404,7 @@ func (s *Store) Resolve(ctx context.Context, views []ViewName) ([]string, error)
 	for _, view := range views {
 		found, err := s.describe(ctx, view)
 		if err != nil {
-			return nil, fmt.Errorf("looking up %q: %w", view, err)
+			return nil, fmt.Errorf("looking up %s: %w", view, err)
 		}
 		if found.problem != nil {
 			return nil, found.problem

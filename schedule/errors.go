@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strconv"
+	"strings"
 )
 
 // InvalidError is a value that a person wrote and that cannot be taken. Hint, which may be empty, says what to write
@@ -16,7 +18,11 @@ type InvalidError struct {
 }
 
 func (e *InvalidError) Error() string {
-	return fmt.Sprintf("invalid %s %q: %s", e.What, e.Value, e.Problem)
+	value := strconv.Quote(e.Value)
+	if strings.Contains(e.Value, `"`) { // as of a name in SQL; it stays readable in other quotes
+		value = "'" + strings.ReplaceAll(value[1:len(value)-1], `\"`, `"`) + "'"
+	}
+	return fmt.Sprintf("invalid %s %s: %s", e.What, value, e.Problem)
 }
 
 // Identities of what can be wrong with a view or a schedule; a *ViewError carries the view.
@@ -35,7 +41,13 @@ type ViewError struct {
 	Err  error
 }
 
-func (e *ViewError) Error() string { return fmt.Sprintf("%q %v", e.View, e.Err) }
+// A name that has quotes, as SQL has them, needs no others.
+func (e *ViewError) Error() string {
+	if strings.Contains(e.View, `"`) {
+		return e.View + " " + e.Err.Error()
+	}
+	return fmt.Sprintf("%q %v", e.View, e.Err)
+}
 
 func (e *ViewError) Unwrap() error { return e.Err }
 

@@ -33,7 +33,7 @@ func (s *Store) Group(ctx context.Context, view ViewName) (group string, members
 		})
 	})
 	if err != nil {
-		return "", nil, fmt.Errorf("looking up the group of %q: %w", view, err)
+		return "", nil, fmt.Errorf("looking up the group of %s: %w", view, err)
 	}
 	return group, members, nil
 }

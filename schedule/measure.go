@@ -71,13 +71,13 @@ func (s *Store) Measure(ctx context.Context, view ViewName, limit time.Duration,
 	found, err := s.describe(ctx, view)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("measuring %q: %w", view, err)
+		return nil, fmt.Errorf("measuring %s: %w", view, err)
 	case found.problem != nil:
 		return nil, found.problem
 	}
 	tx, err := s.db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
-		return nil, fmt.Errorf("measuring %q: %w", view, err)
+		return nil, fmt.Errorf("measuring %s: %w", view, err)
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), controlTimeout)
@@ -93,7 +93,7 @@ func (s *Store) Measure(ctx context.Context, view ViewName, limit time.Duration,
 		begin(MeasuredView{View: m.view, Bytes: m.bytes, Ways: len(ways)})
 	}
 	if err := m.rounds(ctx, ways); err != nil {
-		return nil, fmt.Errorf("measuring %q: %w", view, err)
+		return nil, fmt.Errorf("measuring %s: %w", view, err)
 	}
 	return m.measurements(ways)
 }

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -61,7 +62,7 @@ select n.nspname::text, c.relname::text,
   join mvsched.refreshable v on v.oid = c.oid
  cross join lateral (select pg_catalog.pg_get_userbyid(c.relowner)::text as name) owner
   left join mvsched.materialized_view_refresh_schedule s on s.id = $3::bigint
- where c.oid = $1::bigint::oid`
+ where c.oid = $1::bigint::oid and c.relkind = 'm'`
 
 // The limits hold for the copying; a refresh is given what is left of the time. A client that is gone ends it all, unlike a
 // refresh that somebody waits for.
@@ -77,11 +78,11 @@ func (m *measuring) prepare(ctx context.Context, found description) error {
 	m.view = *found.name
 	var sessionPath string
 	if err := m.tx.QueryRow(ctx, `select pg_catalog.current_setting('search_path')`).Scan(&sessionPath); err != nil {
-		return fmt.Errorf("measuring %q: %w", m.view, err)
+		return fmt.Errorf("measuring %s: %w", m.view, err)
 	}
 	for _, sql := range []string{safePathSQL, measureLimitsSQL} {
 		if err := m.exec(ctx, sql); err != nil {
-			return fmt.Errorf("measuring %q: %w", m.view, err)
+			return fmt.Errorf("measuring %s: %w", m.view, err)
 		}
 	}
 	err := m.tx.QueryRow(ctx, originalSQL, *found.oid, sessionPath, found.scheduleID, measuredCopy, m.view).
@@ -89,8 +90,12 @@ func (m *measuring) prepare(ctx context.Context, found description) error {
 			&m.uniqueIndex, &m.ownerTemp, &m.mayBeOwner, &m.mayCreate, &m.strategy, &m.searchPath, &m.parameters, &m.bytes,
 			&m.query, &m.with, &m.tablespace, &m.indexes)
 	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return &InvalidError{
+			What: "view", Value: m.view, Problem: "it is no materialized view", Hint: "only the refresh of a materialized view can be measured on a copy",
+		}
 	case err != nil:
-		return fmt.Errorf("measuring %q: %w", m.view, err)
+		return fmt.Errorf("measuring %s: %w", m.view, err)
 	case !m.mayBeOwner:
 		return &InvalidError{
 			What: "view", Value: m.view, Problem: fmt.Sprintf("only its owner, role %q, can make a copy of it", m.owner),
@@ -103,10 +108,10 @@ func (m *measuring) prepare(ctx context.Context, found description) error {
 		}
 	}
 	if err := m.readWorkMem(ctx); err != nil {
-		return fmt.Errorf("measuring %q: %w", m.view, err)
+		return fmt.Errorf("measuring %s: %w", m.view, err)
 	}
 	if err := m.exec(ctx, `set local role `+pgx.Identifier{m.owner}.Sanitize()); err != nil {
-		return fmt.Errorf("measuring %q: %w", m.view, err)
+		return fmt.Errorf("measuring %s: %w", m.view, err)
 	}
 	return nil
 }

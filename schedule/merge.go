@@ -160,7 +160,7 @@ func refusedMerge(err error, settings Settings) error {
 func refusedDefinition(err error) *DefinitionError {
 	var pgErr *pgconn.PgError
 	refusals := []string{
-		pgerrcode.UndefinedColumn, pgerrcode.UndefinedTable, pgerrcode.UndefinedFunction, pgerrcode.UndefinedObject,
+		pgerrcode.InvalidSchemaName, pgerrcode.UndefinedColumn, pgerrcode.UndefinedTable, pgerrcode.UndefinedFunction, pgerrcode.UndefinedObject,
 		pgerrcode.DatatypeMismatch, pgerrcode.SyntaxError, pgerrcode.WrongObjectType, pgerrcode.DuplicateColumn,
 		pgerrcode.DuplicateTable, pgerrcode.InvalidTableDefinition, pgerrcode.NotNullViolation, pgerrcode.UniqueViolation,
 	}

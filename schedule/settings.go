@@ -163,6 +163,8 @@ func refusedSetting(err error, settings Settings) error {
 		return shorterThanJitter("--every", *settings.Every)
 	case pgErr.ConstraintName == "jitter_fits_the_interval" && settings.MaxLag != nil:
 		return shorterThanJitter("--max-lag", *settings.MaxLag)
+	case pgErr.Code == pgerrcode.FeatureNotSupported || pgErr.Code == pgerrcode.InvalidParameterValue:
+		return &DefinitionError{Problem: pgErr.Message, Hint: pgErr.Hint} // what the triggers refuse of any kind of schedule
 	}
 	return err
 }

@@ -2,6 +2,8 @@ package schedule
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -52,7 +54,43 @@ func (s Settings) goesWith(c combination) error {
 		}
 	}
 	if s.Strategy != nil && !c.view {
-		return &DefinitionError{Problem: "--strategy is for materialized views", Hint: "leave it out: tables are never locked against readers"}
+		return strategyOfTables()
+	}
+	return nil
+}
+
+func strategyOfTables() error {
+	return &DefinitionError{Problem: "--strategy is for materialized views", Hint: "leave it out: tables are never locked against readers"}
+}
+
+const kindsSQL = `select distinct m.kind from mvsched.materialization m where m.oid = any ($1::bigint[]::oid[])`
+
+// CheckRefresh refuses what a refresh of these views is asked for and none of them has a use for.
+func (s *Store) CheckRefresh(ctx context.Context, views []ViewName, settings Settings, whole bool) error {
+	if settings.Strategy == nil && !whole {
+		return nil
+	}
+	ctx, cancel := withDeadline(ctx, "looking up a view")
+	defer cancel()
+	var oids []int64
+	for _, view := range views {
+		found, err := s.describe(ctx, view)
+		if err != nil {
+			return fmt.Errorf("looking up %s: %w", view, err)
+		}
+		if found.problem != nil {
+			return found.problem
+		}
+		oids = append(oids, *found.oid)
+	}
+	kinds, err := read(ctx, s, "looking up a view", pgx.RowTo[Materialization], kindsSQL, oids)
+	switch {
+	case err != nil:
+		return err
+	case settings.Strategy != nil && !slices.Contains(kinds, MaterializedView):
+		return strategyOfTables()
+	case whole && !slices.Contains(kinds, MergeTable):
+		return &DefinitionError{Problem: "--full is for merge tables", Hint: "leave it out: what has no window is always refreshed in full"}
 	}
 	return nil
 }

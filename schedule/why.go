@@ -231,7 +231,7 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 	defer cancel()
 	found, err := s.describe(ctx, view)
 	if err != nil {
-		return Explanation{}, fmt.Errorf("looking up %q: %w", view, err)
+		return Explanation{}, fmt.Errorf("looking up %s: %w", view, err)
 	}
 	if found.scheduleID == nil && found.problem != nil {
 		return Explanation{}, found.problem

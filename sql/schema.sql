@@ -2103,7 +2103,7 @@ begin
     raise exception 'columns are materialized by a query or by a function: one of the two' using errcode = 'invalid_parameter_value';
   elsif new.columns_call is not null and new.lanes > 1 then
     raise exception 'a function chooses its rows itself, and two calls at the same time may choose the same ones'
-      using errcode = 'invalid_parameter_value', hint = 'Leave out --parallel (lanes is 1), or use a query: --from.';
+      using errcode = 'invalid_parameter_value', hint = 'Leave out --parallel, or use a query: --from.';
   elsif new.skip_unchanged then
     raise exception 'columns are never skipped as unchanged: where nothing is to be done, nothing is'
       using errcode = 'invalid_parameter_value';

@@ -25,12 +25,12 @@ func newAddCmd(a *app) *cobra.Command {
 	var all bool
 	var schema string
 	cmd := &cobra.Command{
-		Use:     "add {VIEW... | --all [--schema S] | TABLE --merge-from VIEW --key COLUMNS} {--every D | --after D | --cron EXPR | --after-parents | --on-change | --max-lag D}",
+		Use:     "add {{VIEW... | --all [--schema S] | TABLE --merge-from VIEW --key COLUMNS} WHEN | TABLE --columns {--from FILE | --call FN} [WHEN]}",
 		Short:   "Schedule materialized views",
 		GroupID: groupSchedule,
 		Long: `Schedules materialized views. All of them are added, or none.
 
-When is one of these:
+WHEN is one of these:
   --every D         from slot to slot, anchored at the first run: no drift, and after an outage one run, not many
   --after D         so long after the end of the last run
   --cron EXPR       five fields as in crontab, or @daily and the like, in --timezone

@@ -121,16 +121,28 @@ func (o *output) Write(p []byte) (int, error) {
 
 // command wraps what a command does: what goes wrong before it is wrong use, what goes wrong in it is not.
 func (a *app) command(cmd *cobra.Command, do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
-	return a.commandIn(cmd, []report.Format{report.Table, report.JSON}, do)
+	return a.inFormats(cmd, []report.Format{report.Table, report.JSON}, do)
 }
 
 // listCommand is command for one that prints rows.
 func (a *app) listCommand(cmd *cobra.Command, do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
-	return a.commandIn(cmd, report.ListFormats(), do)
+	return a.inFormats(cmd, report.ListFormats(), do)
 }
 
-// commandIn is command for one that has output formats of its own; the first one is its default.
+// commandIn is command for one that has output formats of its own, which its help names; the first one is its default.
 func (a *app) commandIn(cmd *cobra.Command, formats []report.Format, do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	names := make([]string, len(formats))
+	for i, format := range formats {
+		names[i] = string(format)
+	}
+	last := len(names) - 1
+	usage := strings.TrimPrefix(strings.Join(names[:last], ", ")+" or "+names[last], " or ")
+	cmd.Flags().StringVarP(&a.format, "output", "o", names[0], "output format: "+usage)
+	register(cmd, "output", a.completeFormats)
+	return a.inFormats(cmd, formats, do)
+}
+
+func (a *app) inFormats(cmd *cobra.Command, formats []report.Format, do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	a.formats[cmd] = formats
 	return func(cmd *cobra.Command, args []string) error {
 		a.began = true

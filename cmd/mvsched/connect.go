@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +30,9 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interv
 func parseURL(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
+		if problem := brokenEnvironment(); problem != "" {
+			return nil, &connectError{err: errors.New(problem), hint: "set it right or unset it; what a connection string says comes before it"}
+		}
 		// The error quotes the string, and what it redacts is its best effort.
 		return nil, &connectError{
 			err:  errors.New("the connection string cannot be parsed (it is not shown here)"),
@@ -35,6 +40,46 @@ func parseURL(url string) (*pgxpool.Config, error) {
 		}
 	}
 	return config, nil
+}
+
+// environmentFlaws are what may be wrong with libpq's own variables, and what to say in a connection string in place of them.
+var environmentFlaws = []struct {
+	variables        []string
+	instead, problem string
+}{
+	{[]string{"PGPORT"}, "port=5432", "PGPORT is no port number, nor one for each host"},
+	{[]string{"PGCONNECT_TIMEOUT"}, "connect_timeout=1", "PGCONNECT_TIMEOUT is no number of seconds"},
+	{[]string{"PGTARGETSESSIONATTRS"}, "target_session_attrs=any", "PGTARGETSESSIONATTRS is none of any, read-write, read-only, primary, standby and prefer-standby"},
+	{[]string{"PGSSLMODE"}, "sslmode=prefer", "PGSSLMODE is none of disable, allow, prefer, require, verify-ca and verify-full"},
+	{[]string{"PGSSLROOTCERT"}, "sslrootcert=''", "PGSSLROOTCERT names no file with certificates that can be read"},
+	{[]string{"PGSSLCERT", "PGSSLKEY"}, "sslcert='' sslkey=''", "PGSSLCERT and PGSSLKEY do not name a certificate and its key that can be read"},
+	{[]string{"PGSSLCERTMODE"}, "sslcertmode=allow", "PGSSLCERTMODE is none of disable, allow and require"},
+	{[]string{"PGMINPROTOCOLVERSION", "PGMAXPROTOCOLVERSION"}, "min_protocol_version='' max_protocol_version=''", "PGMINPROTOCOLVERSION and PGMAXPROTOCOLVERSION are no versions from 3.0 to latest"},
+	{[]string{"PGCHANNELBINDING"}, "channel_binding=prefer", "PGCHANNELBINDING is none of disable, prefer and require"},
+	{[]string{"PGREQUIREAUTH"}, "require_auth=''", "PGREQUIREAUTH names a way to log in that there is not"},
+}
+
+// brokenEnvironment says what of it cannot be read, without its value: what makes the difference when it is replaced, whatever
+// the words of the error are. A service is looked up first, and cannot be replaced.
+func brokenEnvironment() string {
+	isSet := func(variable string) bool { return os.Getenv(variable) != "" }
+	settings := ""
+	if !isSet("PGHOST") {
+		settings = "host=127.0.0.1" // for a socket, which is the default, nothing of TLS is read
+	}
+	if _, err := pgxpool.ParseConfig(settings); err == nil {
+		return ""
+	}
+	for _, flaw := range environmentFlaws {
+		settings += " " + flaw.instead
+		if _, err := pgxpool.ParseConfig(settings); err == nil && slices.ContainsFunc(flaw.variables, isSet) {
+			return flaw.problem
+		}
+	}
+	if isSet("PGSERVICE") {
+		return "PGSERVICE names no service in ~/.pg_service.conf (else PGSERVICEFILE), or one that cannot be read"
+	}
+	return "libpq's own variables and files (PGHOST, ~/.postgresql …) cannot be read"
 }
 
 // configure says how to connect, for a worker with so many jobs (0: no worker).

@@ -217,6 +217,9 @@ func (f *settingsFlags) clock(given func(string) bool, s *schedule.Settings) (er
 			timezone = "UTC"
 		}
 		cron, err := schedule.ParseCron(expression, timezone)
+		if invalid := (*schedule.InvalidError)(nil); errors.As(err, &invalid) {
+			invalid.What = "--" + invalid.What
+		}
 		if err != nil {
 			return err
 		}

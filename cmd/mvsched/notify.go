@@ -95,6 +95,11 @@ func (f *notifyFlags) read(getenv func(string) string) (n notices, err error) {
 			return n, urlError("ping-url", err)
 		}
 	}
+	for _, flag := range []string{"notify-format", "notify-secret-file", "notify-interval"} {
+		if f.cmd.Flags().Changed(flag) && len(urls) == 0 {
+			return n, &usageError{problem: "--" + flag + " is for --notify-url", hint: "name the URL with it or in " + envNotifyURL + ", or leave it out"}
+		}
+	}
 	return n, nil
 }
 

@@ -59,6 +59,11 @@ func runRefresh(ctx context.Context, a *app, opts refreshOptions) error {
 	if err := a.checkSuperuser(ctx, store, opts.views, opts.allowSuperuser); err != nil {
 		return err
 	}
+	if !opts.how.Ancestors { // which may be of another kind
+		if err := store.CheckRefresh(ctx, opts.views, opts.how.Settings, opts.how.Whole); err != nil {
+			return err
+		}
+	}
 	return a.work(pool, store, opts.jobs, func(w *refresh.Worker) ([]schedule.Execution, error) {
 		return w.Refresh(ctx, opts.views, opts.how)
 	})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -39,11 +40,14 @@ func newRootCmd(a *app) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			a.began = true
-			return cmd.Help()
-		},
 	}
+	version := root.Flags().Bool("version", false, "the same as the command version")
+	root.RunE = a.command(root, func(context.Context, []string) error {
+		if *version {
+			return a.printVersion()
+		}
+		return root.Help()
+	})
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
@@ -54,7 +58,7 @@ func newRootCmd(a *app) *cobra.Command {
 	register(root, "output", a.completeFormats)
 	flags.StringVar(&a.color, "color", colorAuto, "colours in tables: auto, always or never (auto: on a terminal, and NO_COLOR is not set)")
 	completeWith(root, "color", colorAuto, colorAlways, colorNever)
-	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing unless something failed")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no results of run and refresh, and no notes; errors are printed all the same")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more about what happens (stderr)")
 	root.AddGroup(
 		&cobra.Group{ID: groupSchedule, Title: "Schedules:"},
@@ -105,7 +109,7 @@ func flagError(_ *cobra.Command, err error) error {
 	if !errors.As(err, &invalid) {
 		return err
 	}
-	problem := map[string]string{"int": "it is no whole number", "bool": "it is neither true nor false"}[invalid.GetFlag().Value.Type()]
+	problem := map[string]string{"int": "it is no whole number", "float64": "it is no number", "bool": "it is neither true nor false"}[invalid.GetFlag().Value.Type()]
 	switch {
 	case errors.Is(err, strconv.ErrRange):
 		problem = "it is out of range"

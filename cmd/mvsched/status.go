@@ -26,7 +26,7 @@ func newStatusCmd(a *app) *cobra.Command {
   failing     the last run was neither a success nor a skip
   blocked     the last run could not get its lock, or it waits for what it reads
   never       mvsched has not refreshed it yet
-  late        the data is older than two intervals
+  late        the data is older than --max-lag, else than two intervals of --every; else a slot was missed for a minute
   due         it is waiting for a worker
   fresh       all is well
 

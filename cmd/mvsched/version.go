@@ -19,16 +19,18 @@ func newVersionCmd(a *app) *cobra.Command {
 		GroupID: groupInstall,
 		Args:    noArguments,
 	}
-	cmd.RunE = a.command(cmd, func(context.Context, []string) error {
-		version := programVersion()
-		if a.format == string(report.JSON) {
-			return a.write(fmt.Sprintf("{\"version\": %q, \"schema_version\": %d, \"go_version\": %q}\n",
-				version, sql.Version, runtime.Version()))
-		}
-		return a.write(fmt.Sprintf("mvsched %s, schema version %d, %s %s/%s\n",
-			version, sql.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH))
-	})
+	cmd.RunE = a.command(cmd, func(context.Context, []string) error { return a.printVersion() })
 	return cmd
+}
+
+func (a *app) printVersion() error {
+	version := programVersion()
+	if a.format == string(report.JSON) {
+		return a.write(fmt.Sprintf("{\"version\": %q, \"schema_version\": %d, \"go_version\": %q}\n",
+			version, sql.Version, runtime.Version()))
+	}
+	return a.write(fmt.Sprintf("mvsched %s, schema version %d, %s %s/%s\n",
+		version, sql.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH))
 }
 
 // programVersion is what the Go toolchain knows: the tag that was installed, or the commit that was built.

@@ -103,6 +103,7 @@ func (v *servedViews) ready(outlook schedule.Outlook) (next next) {
 			v.waiting = time.Now()
 		}
 		sooner(min(max(time.Since(v.waiting)/20, waitAtLeast), waitAtMost))
+		v.vain.onceMore()
 	}
 	return next
 }

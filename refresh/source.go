@@ -19,6 +19,7 @@ type dueViews struct {
 	vain    vain
 	waiting time.Time // since when there is nothing to do but wait for other views
 	others  time.Time // until when it is waited for what other workers have claimed, or plan
+	held    time.Time // when it was last decided to try once more what was in other hands
 }
 
 // vainLooks is how many looks in a row may find something due of which nobody can claim anything, before what is left is
@@ -49,12 +50,11 @@ func (v *vain) looked(outlook schedule.Outlook) bool {
 		v.looks++
 		v.empty = false
 	}
-	if v.looks >= vainLooks {
-		v.looks = vainLooks - 1 // from now on one claim a look, and only for as long as there are looks for another reason
-		return false
-	}
-	return outlook.Due > 0
+	return outlook.Due > 0 && v.looks < vainLooks
 }
+
+// onceMore has the next look claim, and only that one.
+func (v *vain) onceMore() { v.looks = vainLooks - 1 }
 
 // How long to wait between two looks at what waits for other views, which may be in other workers' hands: a twentieth of
 // the time it has been waiting, within these.
@@ -82,6 +82,10 @@ func (d *dueViews) ready(outlook schedule.Outlook) (next next) {
 		d.waiting, d.others = time.Time{}, time.Time{}
 		next.claims, next.look = outlook.Due, unbegunInterval
 		return next
+	}
+	if outlook.Due > 0 && time.Since(d.held) >= rescueInterval { // should something run until there is another look
+		d.held = time.Now()
+		d.vain.onceMore()
 	}
 	switch {
 	case outlook.Unplanned && d.waitsForOthers(plannedWithin): // who does may not serve the queue

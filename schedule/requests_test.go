@@ -208,6 +208,22 @@ func TestWhoMayRequest(t *testing.T) {
 		}
 	}
 
+	// In the caller's own schema, and not in the owner's.
+	if _, err := conn.Exec(t.Context(), `set search_path = "$user", public`); err != nil {
+		t.Fatal(err)
+	}
+	b.Exec("create schema if not exists authorization " + role)
+	b.Exec("create materialized view " + role + ".mine as select 1 as id")
+	b.Schedule(role+".mine", "1 hour")
+	if code := request("mine"); code != "" {
+		t.Errorf("its own: %s", code)
+	}
+	b.Exec("delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = $1", role+".mine")
+	if code := request("mine"); code != pgerrcode.UndefinedObject {
+		t.Errorf("its own, without a schedule: %q", code)
+	}
+	b.Exec("drop materialized view " + role + ".mine")
+
 	// It runs with its owner's rights: nothing that a caller puts into the search_path is to be called in it.
 	b.Exec("create schema evil")
 	b.Exec(`create function evil.strike() returns text language plpgsql as $$begin raise exception 'as %', current_user using errcode = 'XX666'; end$$`)

@@ -850,14 +850,21 @@ create function mvsched.request_refresh(view pg_catalog.text) returns pg_catalog
   language plpgsql security definer as $$
 declare
   path     pg_catalog.text := pg_catalog.current_setting('search_path');
-  relation pg_catalog.oid  := case when view is not null then mvsched.find_relation(view) end;
-  schemas  pg_catalog.name[] := pg_catalog.current_schemas(true);
+  caller   pg_catalog.text;
+  relation pg_catalog.oid;
+  schemas  pg_catalog.name[];
   schedule pg_catalog.int8;
 begin
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   if view is null then
     raise exception 'name the materialized view' using errcode = 'null_value_not_allowed';
   end if;
+  -- In here, "$user" would be the owner.
+  caller := case current_setting('role') when 'none' then session_user::text else current_setting('role') end;
+  perform set_config('search_path', replace(path, '"$user"', quote_ident(caller)), true);
+  relation := mvsched.find_relation(view);
+  schemas := pg_catalog.current_schemas(true);
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   schedule := mvsched.find_schedule(view, relation, schemas);
   if schedule is null and mvsched.view_name(relation) is null then
     raise exception 'there is no materialized view %', view using errcode = 'undefined_table';

@@ -66,9 +66,10 @@ func (s *Store) Doctor(ctx context.Context) ([]Finding, error) {
 			server.answeredAt = time.Now()
 			return row.Scan(&server.version, &server.versionName, &server.inRecovery, &server.pid, &server.clock)
 		})
-		for _, check := range checks {
-			batch.Queue(viewsSQL + check.sql).Query(collect(&findings, check.scan))
+		for _, setting := range edgesSettings {
+			batch.Queue(setting)
 		}
+		batch.Queue(checksSQL()).Query(collect(&findings, scanFinding))
 		reads.queue(batch)
 	})
 	if err != nil {
@@ -76,8 +77,9 @@ func (s *Store) Doctor(ctx context.Context) ([]Finding, error) {
 	}
 	server.connectedTo = s.backendPID()
 	findings = slices.Concat(findings, server.findings(), cycleFindings(reads.graph()))
-	slices.SortStableFunc(findings, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.Severity.rank(), b.Severity.rank()), cmp.Compare(a.View, b.View), cmp.Compare(a.Check, b.Check))
+	slices.SortFunc(findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Severity.rank(), b.Severity.rank()), cmp.Compare(a.View, b.View), cmp.Compare(a.Check, b.Check),
+			cmp.Compare(a.Message, b.Message))
 	})
 	return findings, nil
 }
@@ -89,9 +91,8 @@ type check struct {
 	sql  string
 }
 
-func (c check) scan(row pgx.CollectableRow) (Finding, error) {
-	f := Finding{Check: c.name}
-	err := row.Scan(&f.Severity, &f.View, &f.Message, &f.Fix)
+func scanFinding(row pgx.CollectableRow) (f Finding, err error) {
+	err = row.Scan(&f.Check, &f.Severity, &f.View, &f.Message, &f.Fix)
 	f.Message = writeDurations(f.Message)
 	if f.Fix != nil {
 		fix := writeDurations(*f.Fix)

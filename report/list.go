@@ -32,7 +32,7 @@ func (p Printer) Schedules(schedules []schedule.Schedule) error {
 // when says when a view is refreshed, and how old its data gets at best where its target cannot be kept.
 func when(s schedule.Schedule) string {
 	if s.Unreachable() {
-		return s.When() + " (" + age(s.ReachableLag) + " at best)"
+		return s.When() + " (" + schedule.FormatBeyond(*s.ReachableLag) + " at best)"
 	}
 	return s.When()
 }

@@ -73,9 +73,9 @@ func (p Printer) viewForecasts(f schedule.Forecast) error {
 		{head: "FIRST", cell: func(v schedule.ViewForecast) string { return firstRun(v, f.From) }, right: true},
 		{head: "USUAL", cell: usual, right: true},
 		{head: "BUSY", cell: func(v schedule.ViewForecast) string { return share(v.Busy, f.Until.Sub(f.From)) }, right: true},
-		{head: "MAX AGE", cell: func(v schedule.ViewForecast) string { return age(v.MaxAge) }, right: true},
+		{head: "MAX AGE", cell: maxAge, right: true},
 		{
-			head: "TARGET", cell: func(v schedule.ViewForecast) string { return age(v.MaxLag) }, right: true,
+			head: "TARGET", cell: func(v schedule.ViewForecast) string { return target(v.MaxLag, nil, false) }, right: true,
 			when: func(v schedule.ViewForecast) bool { return v.MaxLag != nil },
 		},
 		{
@@ -139,6 +139,18 @@ func firstRun(v schedule.ViewForecast, now time.Time) string {
 		return "now"
 	}
 	return age(&in)
+}
+
+// maxAge is how old the data gets, and looks older than its target where it does not keep it.
+func maxAge(v schedule.ViewForecast) string {
+	switch {
+	case v.MaxAge == nil:
+		return "-"
+	case v.MaxLag != nil && *v.MaxAge > *v.MaxLag:
+		return schedule.FormatBeyond(*v.MaxAge)
+	default:
+		return schedule.FormatSpan(*v.MaxAge)
+	}
 }
 
 func usual(v schedule.ViewForecast) string {

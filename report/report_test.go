@@ -91,14 +91,17 @@ cinema.last_week_even...  running  12s    now  1.2s      1m15s, usually 1m40s,
 // A target that cannot be kept is said beside it, and a table without targets has no column for them.
 func TestTargets(t *testing.T) {
 	kept, missed := standing("cinema.sales_view"), standing("cinema.top_view")
+	narrow := standing("cinema.hour_view") // by less than a second
+	narrow.MaxLag, narrow.ReachableLag, narrow.State = ptr(time.Second), ptr(1450*time.Millisecond), schedule.StateLate
 	kept.MaxLag, kept.ReachableLag = ptr(10*time.Minute), ptr(8450*time.Millisecond)
 	missed.MaxLag, missed.ReachableLag, missed.State = ptr(time.Minute), ptr(90*time.Second), schedule.StateLate
 	var buf bytes.Buffer
-	err := report.Printer{W: &buf, Format: report.Table}.Status([]schedule.Standing{standing("cinema.venue_view"), kept, missed})
+	err := report.Printer{W: &buf, Format: report.Table}.Status([]schedule.Standing{standing("cinema.venue_view"), kept, missed, narrow})
 	const want = `VIEW               STATE  AGE  TARGET               NEXT  LAST RUN
 cinema.venue_view  fresh  12s  -                   4m48s  1.2s
 cinema.sales_view  fresh  12s  10m                 4m48s  1.2s
 cinema.top_view    late   12s  1m (1m30s at best)  4m48s  1.2s
+cinema.hour_view   late   12s  1s (1.5s at best)   4m48s  1.2s
 `
 	if err != nil || buf.String() != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), want)
@@ -108,10 +111,12 @@ cinema.top_view    late   12s  1m (1m30s at best)  4m48s  1.2s
 	err = report.Printer{W: &buf, Format: report.Table}.Schedules([]schedule.Schedule{
 		{View: "cinema.sales_view", Kind: schedule.KindMaxLag, MaxLag: kept.MaxLag, ReachableLag: kept.ReachableLag, Timeout: time.Minute, Strategy: "auto", Retries: 3},
 		{View: "cinema.top_view", Kind: schedule.KindMaxLag, MaxLag: missed.MaxLag, ReachableLag: missed.ReachableLag, Timeout: time.Minute, Strategy: "auto", Retries: 3},
+		{View: "cinema.hour_view", Kind: schedule.KindMaxLag, MaxLag: narrow.MaxLag, ReachableLag: narrow.ReachableLag, Timeout: time.Minute, Strategy: "auto", Retries: 3},
 	})
 	const list = `VIEW               WHEN                              TIMEOUT  STRATEGY
 cinema.sales_view  no older than 10m                      1m  auto
 cinema.top_view    no older than 1m (1m30s at best)       1m  auto
+cinema.hour_view   no older than 1s (1.5s at best)        1m  auto
 `
 	if err != nil || buf.String() != list {
 		t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), list)

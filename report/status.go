@@ -56,7 +56,7 @@ func target(maxLag, reachable *time.Duration, unreachable bool) string {
 	case maxLag == nil:
 		return "-"
 	case unreachable:
-		return fmt.Sprintf("%s (%s at best)", schedule.FormatDuration(*maxLag), age(reachable))
+		return fmt.Sprintf("%s (%s at best)", schedule.FormatDuration(*maxLag), schedule.FormatBeyond(*reachable))
 	default:
 		return schedule.FormatDuration(*maxLag)
 	}

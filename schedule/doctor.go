@@ -101,8 +101,9 @@ func scanFinding(row pgx.CollectableRow) (f Finding, err error) {
 	return f, err
 }
 
-// markedSeconds are those of a setting, or after a tilde those that were measured. No name of a view has such marks.
-var markedSeconds = regexp.MustCompile(`\x02(~?)([0-9.e+-]+)\x03`)
+// markedSeconds are those of a setting, or after a tilde those that were measured, after a > beyond a limit. No name of a view has
+// such marks.
+var markedSeconds = regexp.MustCompile(`\x02([~>]?)([0-9.e+-]+)\x03`)
 
 // writeDurations writes the durations of a finding as they are written elsewhere, which SQL does not know.
 func writeDurations(text string) string {
@@ -112,8 +113,10 @@ func writeDurations(text string) string {
 		switch {
 		case err != nil:
 			return parts[2]
-		case parts[1] != "":
+		case parts[1] == "~":
 			return FormatSpan(duration(seconds))
+		case parts[1] == ">":
+			return FormatBeyond(duration(seconds))
 		default:
 			return FormatDuration(duration(seconds))
 		}

@@ -286,7 +286,7 @@ select case when current_setting('server_version_num')::integer >= 170000 then '
 // The new interval leaves room: half as much again, in whole minutes from two minutes on.
 const intervalTooShortSQL = `
 select 'warning', s.name,
-       format(e'a refresh takes up to \x02~%s\x03, longer than the interval of \x02%s\x03: slots are missed', usual.p95,
+       format(e'a refresh takes up to \x02>%s\x03, longer than the interval of \x02%s\x03: slots are missed', usual.p95,
               extract(epoch from s.refresh_interval)),
        format('mvsched set %s --every %s', s.word,
               format(e'\x02%s\x03', case when usual.p95 < 80 then ceil(usual.p95 * 1.5) else 60 * ceil(usual.p95 * 1.5 / 60) end))
@@ -389,8 +389,8 @@ select 'error', s.name,
 // A fiftieth of max_lag is margin, so the new one leaves room.
 const lagOutOfReachSQL = `
 select 'warning', s.name,
-       format(e'its data gets up to \x02%s\x03 old, not \x02%s\x03 as max_lag says: its refresh and those of what it reads take so long. '
-              'Make them quicker, or allow it', round(extract(epoch from s.reachable_lag)::numeric, 1),
+       format(e'its data gets up to \x02>%s\x03 old, not \x02%s\x03 as max_lag says: its refresh and those of what it reads take so long. '
+              'Make them quicker, or allow it', extract(epoch from s.reachable_lag),
               extract(epoch from s.max_lag)),
        format(e'mvsched set %s --max-lag \x02%s\x03', s.word, ceil(extract(epoch from s.reachable_lag) * 1.25))
   from scheduled s

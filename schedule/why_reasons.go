@@ -240,7 +240,7 @@ func (c circumstances) lag() Reason {
 		return Reason{
 			Code: WhyOutOfReach,
 			Message: fmt.Sprintf("its data gets up to %s old, not %s as it is to: its refresh and those of what it reads take so long",
-				FormatDuration(reachable.Round(time.Second/10)), FormatDuration(maxLag)),
+				FormatBeyond(reachable), FormatDuration(maxLag)),
 		}
 	}
 	return Reason{

@@ -64,7 +64,8 @@ func (s *Store) Doctor(ctx context.Context) ([]Finding, error) {
 		batch.Queue(`set local quote_all_identifiers = off`) // format('%I') heeds it
 		batch.Queue(serverSQL).QueryRow(func(row pgx.Row) error {
 			server.answeredAt = time.Now()
-			return row.Scan(&server.version, &server.versionName, &server.inRecovery, &server.pid, &server.clock)
+			return row.Scan(&server.version, &server.versionName, &server.inRecovery, &server.pid, &server.clock,
+				&server.readOnly, &server.writeAgain)
 		})
 		for _, setting := range edgesSettings {
 			batch.Queue(setting)
@@ -137,13 +138,21 @@ func (s *Store) backendPID() uint32 {
 
 const serverSQL = `
 select current_setting('server_version_num')::integer, split_part(current_setting('server_version'), ' ', 1),
-       pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(), clock_timestamp()`
+       pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(), clock_timestamp(), s.setting = 'on',
+       case s.source when 'user' then format('alter role %I reset default_transaction_read_only;', session_user)
+                     when 'database' then format('alter database %I reset default_transaction_read_only;', current_database())
+                     when 'database user'
+                     then format('alter role %I in database %I reset default_transaction_read_only;', session_user, current_database()) end
+  from pg_catalog.pg_settings s
+ where s.name = 'default_transaction_read_only'`
 
 // serverFacts are what there is to know about server and connection.
 type serverFacts struct {
 	version     int
 	versionName string
 	inRecovery  bool
+	readOnly    bool    // transactions may not write unless they ask to
+	writeAgain  *string // SQL that changes that; nil: it is set elsewhere
 	pid         uint32 // of the backend that answered
 	connectedTo uint32 // of the backend that the connection was told; 0: not known
 	clock       time.Time
@@ -156,8 +165,12 @@ func (f serverFacts) findings() []Finding {
 	add := func(severity Severity, check, format string, args ...any) {
 		found = append(found, Finding{Severity: severity, Check: check, Message: fmt.Sprintf(format, args...)})
 	}
-	if f.inRecovery {
+	switch {
+	case f.inRecovery:
 		add(SeverityError, "standby", "this server is a standby, which refreshes nothing; connect to the primary")
+	case f.readOnly:
+		add(SeverityError, "standby", "default_transaction_read_only is on for this role here: nothing can be refreshed or recorded; reset it, or connect as another role")
+		found[0].Fix = f.writeAgain
 	}
 	if cve := refreshEscalation(f.version); cve != "" {
 		add(SeverityWarning, "known_cve", "PostgreSQL %s has %s: REFRESH lets a view's owner act as the role that refreshes; "+

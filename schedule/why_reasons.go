@@ -262,6 +262,9 @@ func (c circumstances) method() Reason {
 		BecauseWhole:         "of all rows",
 		BecauseWindow:        "of the rows in its window",
 	}[chosen.Because]
+	if chosen.Method == MethodColumns {
+		because = "rows whose materialized_at is null, and columns that are asked for again, in batches"
+	}
 	if chosen.Impossible != nil {
 		because += ", and will fail: " + chosen.Impossible.ErrorMessage
 	}

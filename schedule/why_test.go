@@ -363,6 +363,16 @@ func TestWhyGrounds(t *testing.T) {
 		}
 	})
 
+	t.Run("columns", func(t *testing.T) {
+		b := setup(t)
+		b.Exec(itemTable)
+		b.add("item", columnsOf("select id, 1 as y from batch"))
+		const want = "the next refresh is columns: rows whose materialized_at is null, and columns that are asked for again, in batches"
+		if got := reason(t, b.why("public.item"), "method").Message; got != want {
+			t.Error(got)
+		}
+	})
+
 	t.Run("no_view_at_all", func(t *testing.T) {
 		b := setup(t)
 		b.Exec("create table public.t (id int)")

@@ -87,7 +87,7 @@ func lastRun(s schedule.Standing) string {
 	}
 }
 
-// rowsLeft is how many rows of a table are to be materialized, and how many could not be.
+// rowsLeft is how many rows of a table are to be materialized, of which columns alone besides, and how many could not be.
 func rowsLeft(s schedule.Standing) string {
 	text := "-"
 	if s.RowsLeft != nil {
@@ -95,6 +95,9 @@ func rowsLeft(s schedule.Standing) string {
 	}
 	if s.RowsSetAside != nil && *s.RowsSetAside > 0 {
 		text += fmt.Sprintf(" (%d set aside)", *s.RowsSetAside)
+	}
+	if len(s.ColumnsQueued) > 0 {
+		text += ", and column " + strings.Join(s.ColumnsQueued, ", ")
 	}
 	return text
 }

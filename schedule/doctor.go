@@ -153,8 +153,8 @@ type serverFacts struct {
 	inRecovery  bool
 	readOnly    bool    // transactions may not write unless they ask to
 	writeAgain  *string // SQL that changes that; nil: it is set elsewhere
-	pid         uint32 // of the backend that answered
-	connectedTo uint32 // of the backend that the connection was told; 0: not known
+	pid         uint32  // of the backend that answered
+	connectedTo uint32  // of the backend that the connection was told; 0: not known
 	clock       time.Time
 	askedAt     time.Time // by our own clock
 	answeredAt  time.Time

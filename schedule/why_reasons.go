@@ -156,6 +156,11 @@ func (c circumstances) unplanned(parents []parentView) Reason {
 	switch {
 	case newer:
 		return Reason{Code: WhyUnplanned, Message: "its slot is still to be planned, by the next worker that looks"}
+	case c.OnChange && c.FillQueued != nil:
+		return Reason{
+			Code: WhyUnplanned, Since: c.FillQueued,
+			Message: "some of its columns are to be computed again: its slot is planned by the next worker that looks",
+		}
 	case c.OnChange:
 		return Reason{
 			Code: WhyAwaitsChange, Since: c.LastAttemptedAt,

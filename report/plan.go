@@ -68,7 +68,7 @@ func share(part, whole time.Duration) string {
 
 func (p Printer) viewForecasts(f schedule.Forecast) error {
 	columns := []column[schedule.ViewForecast]{
-		{head: "VIEW", cell: func(v schedule.ViewForecast) string { return v.View }, gives: true},
+		{head: "VIEW", cell: func(v schedule.ViewForecast) string { return v.View }, name: true},
 		{head: "RUNS", cell: func(v schedule.ViewForecast) string { return itoa(v.Runs) }, right: true},
 		{head: "FIRST", cell: func(v schedule.ViewForecast) string { return firstRun(v, f.From) }, right: true},
 		{head: "USUAL", cell: usual, right: true},
@@ -170,7 +170,7 @@ func problem(v schedule.ViewForecast) string {
 func (p Printer) predictedRuns(f schedule.Forecast) error {
 	return table(p, f.Runs, []column[schedule.PredictedRun]{
 		{head: "START", cell: func(r schedule.PredictedRun) string { return clockTime(r.StartsAt) }},
-		{head: "VIEW", cell: func(r schedule.PredictedRun) string { return r.View }, gives: true},
+		{head: "VIEW", cell: func(r schedule.PredictedRun) string { return r.View }, name: true},
 		{head: "TOOK", cell: func(r schedule.PredictedRun) string { return schedule.FormatSpan(r.EndsAt.Sub(r.StartsAt)) }, right: true},
 		{head: "WAITS", cell: waits, gives: true},
 	})
@@ -210,7 +210,7 @@ func (p Printer) problems(f schedule.Forecast) error {
 		return err
 	}
 	return table(p, rows, []column[viewProblem]{
-		{head: "VIEW", cell: func(r viewProblem) string { return r.view }, gives: true},
+		{head: "VIEW", cell: func(r viewProblem) string { return r.view }, name: true},
 		{head: "PROBLEM", cell: func(r viewProblem) string { return r.message }, wraps: true, least: 30},
 	})
 }

@@ -20,7 +20,11 @@ func TestStatusOfColumns(t *testing.T) {
 	if err := p.Status([]schedule.Standing{running, standing("public.v")}); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"ROWS LEFT", "30000 (3 set aside)", "██████████░░░░░░░░░░ 1m, 500 rows/s, 1m to go"} {
+	running.ColumnsQueued, running.RowsSetAside = []string{"n", "total"}, nil
+	if err := p.Status([]schedule.Standing{running}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"30000, and column n, total", "ROWS LEFT", "30000 (3 set aside)", "██████████░░░░░░░░░░ 1m, 500 rows/s, 1m to go"} {
 		if !strings.Contains(buf.String(), want) {
 			t.Errorf("there is no %q in\n%s", want, buf.String())
 		}

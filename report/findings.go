@@ -1,7 +1,6 @@
 package report
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/mvsched/mvsched/schedule"
@@ -22,24 +21,43 @@ func (p Printer) Findings(findings []schedule.Finding) error {
 	return list(p, findings, toFindingJSON, columns)
 }
 
-// findingBlocks is for a terminal that is too narrow for a table: a paragraph a finding, its fix alone on a line.
+// findingBlocks is for a terminal that is too narrow for a table.
 func (p Printer) findingBlocks(findings []schedule.Finding) error {
+	var blocks []paragraph
+	for _, f := range findings {
+		head := p.paint(string(f.Severity)) + ": " + f.Check
+		if f.View != "" {
+			head += " " + OneLine(clean(f.View))
+		}
+		blocks = append(blocks, paragraph{head: head, text: []string{f.Message}, pasted: "fix", paste: f.Fix})
+	}
+	return p.paragraphs(blocks)
+}
+
+// paragraph is a row for a terminal that is too narrow for a table whose cells nobody may shorten.
+type paragraph struct {
+	head   string // as it is written
+	text   []string
+	pasted string // what there is to paste
+	paste  *string
+}
+
+// paragraphs writes them with what is to be pasted alone on a line, and whole.
+func (p Printer) paragraphs(all []paragraph) error {
 	const indent = "  "
 	var b strings.Builder
-	for i, f := range findings {
+	for i, one := range all {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		fmt.Fprintf(&b, "%s: %s", p.paint(string(f.Severity)), f.Check)
-		if f.View != "" {
-			b.WriteString(" " + OneLine(clean(f.View)))
+		b.WriteString(one.head + "\n")
+		for _, text := range one.text {
+			for _, line := range wrap(OneLine(clean(text)), max(p.Width-len(indent), minShortened)) {
+				b.WriteString(indent + line + "\n")
+			}
 		}
-		b.WriteByte('\n')
-		for _, line := range wrap(OneLine(clean(f.Message)), max(p.Width-len(indent), minShortened)) {
-			b.WriteString(indent + line + "\n")
-		}
-		if f.Fix != nil {
-			b.WriteString(indent + "fix: " + OneLine(clean(*f.Fix)) + "\n")
+		if one.paste != nil {
+			b.WriteString(indent + one.pasted + ": " + OneLine(clean(*one.paste)) + "\n")
 		}
 	}
 	_, err := p.W.Write([]byte(b.String()))

@@ -70,7 +70,7 @@ func (p Printer) trends(executions []schedule.Execution) error {
 		slices.Reverse(t.took)
 	}
 	err := writeTable(p, []column[*trend]{
-		{head: "VIEW", cell: func(t *trend) string { return t.view }, gives: true, least: 20},
+		{head: "VIEW", cell: func(t *trend) string { return t.view }, name: true, least: 20},
 		{head: "USUALLY", cell: func(t *trend) string { return schedule.FormatSpan(t.usual()) }, right: true},
 		{head: "AT MOST", cell: func(t *trend) string { return schedule.FormatSpan(t.longest) }, right: true},
 		{head: "TREND", cell: p.sparkline},

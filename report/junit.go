@@ -106,7 +106,7 @@ func trouble(s schedule.Standing, state schedule.State) string {
 	case schedule.StateNever:
 		return text + ": it has a schedule, and has not been refreshed yet"
 	case schedule.StateUnreachable:
-		return text + ": its data gets up to " + age(s.ReachableLag) + " old, and may be " + schedule.FormatDuration(*s.MaxLag)
+		return text + ": its data gets up to " + schedule.FormatBeyond(*s.ReachableLag) + " old, and may be " + schedule.FormatDuration(*s.MaxLag)
 	case schedule.StateSuspended:
 		text += fmt.Sprintf(" after %d failed slots", s.ConsecutiveFailures)
 	default: // the last run says it

@@ -10,7 +10,7 @@ import (
 // Schedules writes what is configured. What is as it is by default goes without saying.
 func (p Printer) Schedules(schedules []schedule.Schedule) error {
 	return list(p, schedules, toScheduleJSON, []column[schedule.Schedule]{
-		{head: "VIEW", cell: func(s schedule.Schedule) string { return s.View }, gives: true, least: 24},
+		{head: "VIEW", cell: func(s schedule.Schedule) string { return s.View }, name: true, least: 24},
 		{
 			head: "KIND", cell: func(s schedule.Schedule) string { return kindOf(s.Materialization) },
 			when: func(s schedule.Schedule) bool { return kindOf(s.Materialization) != string(schedule.MaterializedView) },
@@ -32,7 +32,7 @@ func (p Printer) Schedules(schedules []schedule.Schedule) error {
 // when says when a view is refreshed, and how old its data gets at best where its target cannot be kept.
 func when(s schedule.Schedule) string {
 	if s.Unreachable() {
-		return s.When() + " (" + age(s.ReachableLag) + " at best)"
+		return s.When() + " (" + schedule.FormatBeyond(*s.ReachableLag) + " at best)"
 	}
 	return s.When()
 }

@@ -13,20 +13,46 @@ const noise = 1.1
 
 // Measurements writes what refreshes of a copy of a view took. Nothing is shortened: it is to be weighed, and pasted.
 func (p Printer) Measurements(measured []schedule.Measurement) error {
-	return list(p, measured, toMeasurementJSON, []column[schedule.Measurement]{
-		{head: "REFRESH", cell: way, wraps: true},
+	columns := []column[schedule.Measurement]{
+		{head: "REFRESH", cell: way},
 		{head: "RUNS", cell: func(m schedule.Measurement) string { return itoa(m.Runs) }, right: true},
 		{head: "TAKES", cell: takes, right: true},
 		{head: "AGAINST NOW", cell: againstNow},
 		{head: "INSERTED", cell: func(m schedule.Measurement) string { return countOrDash(m.RowsInserted) }, right: true},
 		{head: "DELETED", cell: func(m schedule.Measurement) string { return countOrDash(m.RowsDeleted) }, right: true},
 		{head: "HOW", cell: func(m schedule.Measurement) string { return orDash(m.Fix) }},
-		{head: "PRICE", cell: func(m schedule.Measurement) string { return orNone(m.Price) }, wraps: true},
+		{head: "PRICE", cell: func(m schedule.Measurement) string { return orNone(m.Price) }},
 		{
-			head: "PROBLEM", cell: func(m schedule.Measurement) string { return orNone(m.Problem) }, wraps: true,
+			head: "PROBLEM", cell: func(m schedule.Measurement) string { return orNone(m.Problem) },
 			when: func(m schedule.Measurement) bool { return m.Problem != "" },
 		},
-	})
+	}
+	if p.Format == Table && tooWide(p, columns, measured) {
+		return p.measurementBlocks(measured)
+	}
+	return list(p, measured, toMeasurementJSON, columns)
+}
+
+// measurementBlocks is for a terminal that is too narrow for a table.
+func (p Printer) measurementBlocks(measured []schedule.Measurement) error {
+	var blocks []paragraph
+	for _, m := range measured {
+		text := []string{againstNow(m)}
+		if m.Runs > 0 {
+			text[0] = fmt.Sprintf("%s, %s, runs: %d", takes(m), againstNow(m), m.Runs)
+		}
+		if m.RowsInserted != nil && m.RowsDeleted != nil {
+			text[0] += fmt.Sprintf(", inserted: %d, deleted: %d", *m.RowsInserted, *m.RowsDeleted)
+		}
+		if m.Price != "" {
+			text = append(text, "price: "+m.Price)
+		}
+		if m.Problem != "" {
+			text = append(text, "problem: "+m.Problem)
+		}
+		blocks = append(blocks, paragraph{head: OneLine(clean(way(m))), text: text, pasted: "how", paste: m.Fix})
+	}
+	return p.paragraphs(blocks)
 }
 
 func way(m schedule.Measurement) string {

@@ -32,4 +32,27 @@ concurrently                                        0       -  fails            
 	if err := (report.Printer{W: &buf, Format: report.Table}).Measurements(measured); err != nil || buf.String() != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), want)
 	}
+
+	const narrow = `concurrently
+  3.8 s, as it is, runs: 3, inserted: 7, deleted: 5
+
+plain
+  770 ms, 4.9 times as fast, runs: 3
+  price: readers
+  how: mvsched set v
+
+concurrently, with a column that is always NULL
+  2.0 s, about the same, runs: 1
+
+concurrently, work_mem=64MB
+  7.6 s, takes 2.0 times as long, runs: 3
+
+concurrently
+  fails
+  problem: division by zero
+`
+	buf.Reset()
+	if err := (report.Printer{W: &buf, Format: report.Table, Width: 80}).Measurements(measured); err != nil || buf.String() != narrow {
+		t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), narrow)
+	}
 }

@@ -68,14 +68,14 @@ func share(part, whole time.Duration) string {
 
 func (p Printer) viewForecasts(f schedule.Forecast) error {
 	columns := []column[schedule.ViewForecast]{
-		{head: "VIEW", cell: func(v schedule.ViewForecast) string { return v.View }, gives: true},
+		{head: "VIEW", cell: func(v schedule.ViewForecast) string { return v.View }, name: true},
 		{head: "RUNS", cell: func(v schedule.ViewForecast) string { return itoa(v.Runs) }, right: true},
 		{head: "FIRST", cell: func(v schedule.ViewForecast) string { return firstRun(v, f.From) }, right: true},
 		{head: "USUAL", cell: usual, right: true},
 		{head: "BUSY", cell: func(v schedule.ViewForecast) string { return share(v.Busy, f.Until.Sub(f.From)) }, right: true},
-		{head: "MAX AGE", cell: func(v schedule.ViewForecast) string { return age(v.MaxAge) }, right: true},
+		{head: "MAX AGE", cell: maxAge, right: true},
 		{
-			head: "TARGET", cell: func(v schedule.ViewForecast) string { return age(v.MaxLag) }, right: true,
+			head: "TARGET", cell: func(v schedule.ViewForecast) string { return target(v.MaxLag, nil, false) }, right: true,
 			when: func(v schedule.ViewForecast) bool { return v.MaxLag != nil },
 		},
 		{
@@ -141,6 +141,18 @@ func firstRun(v schedule.ViewForecast, now time.Time) string {
 	return age(&in)
 }
 
+// maxAge is how old the data gets, and looks older than its target where it does not keep it.
+func maxAge(v schedule.ViewForecast) string {
+	switch {
+	case v.MaxAge == nil:
+		return "-"
+	case v.MaxLag != nil && *v.MaxAge > *v.MaxLag:
+		return schedule.FormatBeyond(*v.MaxAge)
+	default:
+		return schedule.FormatSpan(*v.MaxAge)
+	}
+}
+
 func usual(v schedule.ViewForecast) string {
 	if v.Usual == nil {
 		return "-"
@@ -158,7 +170,7 @@ func problem(v schedule.ViewForecast) string {
 func (p Printer) predictedRuns(f schedule.Forecast) error {
 	return table(p, f.Runs, []column[schedule.PredictedRun]{
 		{head: "START", cell: func(r schedule.PredictedRun) string { return clockTime(r.StartsAt) }},
-		{head: "VIEW", cell: func(r schedule.PredictedRun) string { return r.View }, gives: true},
+		{head: "VIEW", cell: func(r schedule.PredictedRun) string { return r.View }, name: true},
 		{head: "TOOK", cell: func(r schedule.PredictedRun) string { return schedule.FormatSpan(r.EndsAt.Sub(r.StartsAt)) }, right: true},
 		{head: "WAITS", cell: waits, gives: true},
 	})
@@ -198,7 +210,7 @@ func (p Printer) problems(f schedule.Forecast) error {
 		return err
 	}
 	return table(p, rows, []column[viewProblem]{
-		{head: "VIEW", cell: func(r viewProblem) string { return r.view }, gives: true},
+		{head: "VIEW", cell: func(r viewProblem) string { return r.view }, name: true},
 		{head: "PROBLEM", cell: func(r viewProblem) string { return r.message }, wraps: true, least: 30},
 	})
 }

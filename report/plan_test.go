@@ -64,6 +64,21 @@ public.a  too old
 			}
 		})
 	}
+	t.Run("what_is_less_than_a_second", func(t *testing.T) {
+		defer func(views []schedule.ViewForecast) { forecast.Views = views }(forecast.Views)
+		quick, over, within, lag := 406*time.Millisecond, 2*time.Second+time.Millisecond, 800*time.Millisecond, 2*time.Second
+		forecast.Views = []schedule.ViewForecast{
+			{View: "public.a", Usual: &quick, Busy: 2 * time.Hour, MaxAge: &within},
+			{View: "public.b", Usual: &quick, MaxAge: &over, MaxLag: &lag, Problems: []schedule.Remark{{Code: "target"}}},
+		}
+		const want = `VIEW      RUNS  FIRST  USUAL  BUSY  MAX AGE  TARGET  PROBLEM
+public.a     0      -  406ms  100%    800ms       -  -
+public.b     0      -  406ms    0%     2.1s      2s  target
+`
+		if got := written(0, report.Table, false); !strings.HasPrefix(got, want) {
+			t.Errorf("got:\n%s\nwant:\n%s", got, want)
+		}
+	})
 	t.Run("what_a_run_waits_for", func(t *testing.T) {
 		got := written(0, report.Table, true)
 		if want := "public.a          1h  2m for its last run, 3.0s for what it reads, 5m for a worker behind public.b\n"; !strings.Contains(got, want) {

@@ -76,7 +76,7 @@ func (p Printer) Run(executions []schedule.Execution) error {
 
 func executionColumns(detail func(schedule.Execution) string) []column[schedule.Execution] {
 	return []column[schedule.Execution]{
-		{head: "VIEW", cell: func(e schedule.Execution) string { return e.View }, gives: true},
+		{head: "VIEW", cell: func(e schedule.Execution) string { return e.View }, name: true},
 		{head: "STATUS", cell: func(e schedule.Execution) string { return string(e.Status) }, word: true},
 		{head: "TOOK", cell: took, right: true},
 		{head: "DETAIL", cell: detail, gives: true, least: 22},
@@ -86,7 +86,7 @@ func executionColumns(detail func(schedule.Execution) string) []column[schedule.
 // Due writes what a run would do.
 func (p Printer) Due(due []schedule.Due) error {
 	return list(p, due, toDueJSON, []column[schedule.Due]{
-		{head: "VIEW", cell: func(d schedule.Due) string { return d.View }, gives: true},
+		{head: "VIEW", cell: func(d schedule.Due) string { return d.View }, name: true},
 		{head: "DUE SINCE", cell: dueSince},
 	})
 }

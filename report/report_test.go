@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,7 +66,7 @@ cinema.ticket_count_by_country_view  fresh    12s  4m48s  1.2s      -
 cinema.last_week_event_view          running  12s    now  1.2s      1m15s, usually 1m40s
 `},
 		{report.Printer{Width: 80}, nil, `VIEW                         STATE    AGE   NEXT  LAST RUN  RUNNING
-cinema.ticket_count_by_cou…  fresh    12s  4m48s  1.2s      -
+cinema.t…nt_by_country_view  fresh    12s  4m48s  1.2s      -
 cinema.last_week_event_view  running  12s    now  1.2s      1m15s, usually 1m40s
 `},
 		{report.Printer{Width: 100}, nil, `VIEW                                 STATE    AGE   NEXT  LAST RUN  RUNNING
@@ -73,8 +74,8 @@ cinema.ticket_count_by_country_view  fresh    12s  4m48s  1.2s      -
 cinema.last_week_event_view          running  12s    now  1.2s      ███████░░░ 1m15s, usually 1m40s
 `},
 		{report.Printer{Width: 80, ASCII: true}, []schedule.Blocker{{PID: 4711, User: "alice"}, {PID: 0}}, `VIEW                      STATE    AGE   NEXT  LAST RUN  RUNNING
-cinema.ticket_count_b...  fresh    12s  4m48s  1.2s      -
-cinema.last_week_even...  running  12s    now  1.2s      1m15s, usually 1m40s,
+cinema....y_country_view  fresh    12s  4m48s  1.2s      -
+cinema....eek_event_view  running  12s    now  1.2s      1m15s, usually 1m40s,
                                                          waits for alice (pid
                                                          4711), a prepared
                                                          transaction
@@ -91,14 +92,17 @@ cinema.last_week_even...  running  12s    now  1.2s      1m15s, usually 1m40s,
 // A target that cannot be kept is said beside it, and a table without targets has no column for them.
 func TestTargets(t *testing.T) {
 	kept, missed := standing("cinema.sales_view"), standing("cinema.top_view")
+	narrow := standing("cinema.hour_view") // by less than a second
+	narrow.MaxLag, narrow.ReachableLag, narrow.State = ptr(time.Second), ptr(1450*time.Millisecond), schedule.StateLate
 	kept.MaxLag, kept.ReachableLag = ptr(10*time.Minute), ptr(8450*time.Millisecond)
 	missed.MaxLag, missed.ReachableLag, missed.State = ptr(time.Minute), ptr(90*time.Second), schedule.StateLate
 	var buf bytes.Buffer
-	err := report.Printer{W: &buf, Format: report.Table}.Status([]schedule.Standing{standing("cinema.venue_view"), kept, missed})
+	err := report.Printer{W: &buf, Format: report.Table}.Status([]schedule.Standing{standing("cinema.venue_view"), kept, missed, narrow})
 	const want = `VIEW               STATE  AGE  TARGET               NEXT  LAST RUN
 cinema.venue_view  fresh  12s  -                   4m48s  1.2s
 cinema.sales_view  fresh  12s  10m                 4m48s  1.2s
 cinema.top_view    late   12s  1m (1m30s at best)  4m48s  1.2s
+cinema.hour_view   late   12s  1s (1.5s at best)   4m48s  1.2s
 `
 	if err != nil || buf.String() != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), want)
@@ -108,10 +112,12 @@ cinema.top_view    late   12s  1m (1m30s at best)  4m48s  1.2s
 	err = report.Printer{W: &buf, Format: report.Table}.Schedules([]schedule.Schedule{
 		{View: "cinema.sales_view", Kind: schedule.KindMaxLag, MaxLag: kept.MaxLag, ReachableLag: kept.ReachableLag, Timeout: time.Minute, Strategy: "auto", Retries: 3},
 		{View: "cinema.top_view", Kind: schedule.KindMaxLag, MaxLag: missed.MaxLag, ReachableLag: missed.ReachableLag, Timeout: time.Minute, Strategy: "auto", Retries: 3},
+		{View: "cinema.hour_view", Kind: schedule.KindMaxLag, MaxLag: narrow.MaxLag, ReachableLag: narrow.ReachableLag, Timeout: time.Minute, Strategy: "auto", Retries: 3},
 	})
 	const list = `VIEW               WHEN                              TIMEOUT  STRATEGY
 cinema.sales_view  no older than 10m                      1m  auto
 cinema.top_view    no older than 1m (1m30s at best)       1m  auto
+cinema.hour_view   no older than 1s (1.5s at best)        1m  auto
 `
 	if err != nil || buf.String() != list {
 		t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), list)
@@ -137,6 +143,64 @@ func TestTablesGiveWayToTheTerminal(t *testing.T) {
 	var buf bytes.Buffer
 	if err := (report.Printer{W: &buf}).Run([]schedule.Execution{failed}); err != nil || !strings.Contains(buf.String(), long) {
 		t.Errorf("piped, nothing is shortened: %v %s", err, buf.String())
+	}
+}
+
+// Names of one table can be told apart at any width, and what matters least makes room for them.
+func TestNamesStayApart(t *testing.T) {
+	for _, names := range [][]string{
+		{"public.sales_merge_by_day", "public.sales_merge_by_week", "public.sales_merge_by_month"},
+		{"public.daily_2024_report_of_all_sales", "public.daily_2025_report_of_all_sales"},
+		{"public.daily_a_report_of_all_sales_b", "public.daily_b_report_of_all_sales_b", "public.daily_a_report_of_all_sales_a"}, // at both ends
+		{"a_schema.events_of_the_year", "b_schema.events_of_the_year"},
+	} {
+		var standings []schedule.Standing
+		for _, name := range names {
+			s := standing(name)
+			s.Materialization, s.RowsLeft, s.RowsSetAside = schedule.MaterializedColumns, ptr(int64(30_000)), ptr(int64(12))
+			s.MaxLag, s.ReachableLag, s.State = ptr(time.Second), ptr(1500*time.Millisecond), schedule.StateLate
+			standings = append(standings, s)
+		}
+		for width := 60; width <= 120; width += 10 {
+			var buf bytes.Buffer
+			if err := (report.Printer{W: &buf, Format: report.Table, Width: width}).Status(standings); err != nil {
+				t.Fatal(err)
+			}
+			var shown []string // a name that goes on in the next line is put together again
+			for line := range strings.Lines(buf.String()) {
+				if n := columns(line); n > width {
+					t.Errorf("%d columns on a terminal of %d: %s", n, width, line)
+				}
+				switch first, rest, _ := strings.Cut(line, "  "); {
+				case strings.Contains(rest, "late"):
+					shown = append(shown, first)
+				case len(shown) > 0:
+					shown[len(shown)-1] += strings.TrimSpace(first)
+				}
+			}
+			if unique := slices.Compact(slices.Sorted(slices.Values(shown))); len(unique) != len(names) {
+				t.Errorf("%d names of %d at %d:\n%s", len(unique), len(names), width, buf.String())
+			}
+		}
+	}
+}
+
+// What goes on in the next line breaks between words, and in a long one where it has a joint.
+func TestListBreaksBetweenWords(t *testing.T) {
+	var buf bytes.Buffer
+	err := report.Printer{W: &buf, Format: report.Table, Width: 80}.Schedules([]schedule.Schedule{{
+		View: "public.sales_by_day", Materialization: schedule.MergeTable, Kind: schedule.KindCron, Cron: ptr("30 4 * * 1-5"), Timezone: "Europe/Berlin",
+		Timeout: 30 * time.Minute, Strategy: "auto", Retries: 3, MergeSource: ptr("public.sales_by_day_source"), MergeKey: []string{"day"},
+		Parameters: schedule.Parameters{"work_mem": "256MB"},
+	}})
+	const want = `VIEW                 KIND   WHEN           TIMEOUT  STRATEGY  OPTIONS
+public.sales_by_day  merge  cron 30 4 * *      30m  auto      from
+                            1-5                               public.sales_by_
+                            Europe/Berlin                     day_source by day,
+                                                              work_mem=256MB
+`
+	if err != nil || buf.String() != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, buf.String(), want)
 	}
 }
 

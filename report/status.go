@@ -26,21 +26,21 @@ func (p Printer) standings(standings []schedule.Standing) error {
 // standingColumns has bars of so many cells for what is running; 0: none.
 func (p Printer) standingColumns(cells int) []column[schedule.Standing] {
 	return []column[schedule.Standing]{
-		{head: "VIEW", cell: func(s schedule.Standing) string { return s.View }, gives: true},
+		{head: "VIEW", cell: func(s schedule.Standing) string { return s.View }, name: true, least: 24},
 		{
-			head: "KIND", cell: func(s schedule.Standing) string { return kindOf(s.Materialization) },
+			head: "KIND", cell: func(s schedule.Standing) string { return kindOf(s.Materialization) }, spare: 2,
 			when: func(s schedule.Standing) bool { return kindOf(s.Materialization) != string(schedule.MaterializedView) },
 		},
 		{head: "STATE", cell: func(s schedule.Standing) string { return string(s.State) }, word: true},
 		{head: "AGE", cell: func(s schedule.Standing) string { return age(s.Age) }, right: true},
 		{
-			head: "TARGET", cell: func(s schedule.Standing) string { return target(s.MaxLag, s.ReachableLag, s.Unreachable()) },
+			head: "TARGET", cell: func(s schedule.Standing) string { return target(s.MaxLag, s.ReachableLag, s.Unreachable()) }, wraps: true, least: 6,
 			when: func(s schedule.Standing) bool { return s.MaxLag != nil },
 		},
 		{head: "NEXT", cell: nextRun, right: true},
-		{head: "LAST RUN", cell: lastRun, word: true},
+		{head: "LAST RUN", cell: lastRun, word: true, spare: 1},
 		{
-			head: "ROWS LEFT", cell: rowsLeft, right: true,
+			head: "ROWS LEFT", cell: rowsLeft, right: true, wraps: true, least: 9,
 			when: func(s schedule.Standing) bool { return s.Materialization == schedule.MaterializedColumns },
 		},
 		{
@@ -56,7 +56,7 @@ func target(maxLag, reachable *time.Duration, unreachable bool) string {
 	case maxLag == nil:
 		return "-"
 	case unreachable:
-		return fmt.Sprintf("%s (%s at best)", schedule.FormatDuration(*maxLag), age(reachable))
+		return fmt.Sprintf("%s (%s at best)", schedule.FormatDuration(*maxLag), schedule.FormatBeyond(*reachable))
 	default:
 		return schedule.FormatDuration(*maxLag)
 	}
@@ -87,7 +87,7 @@ func lastRun(s schedule.Standing) string {
 	}
 }
 
-// rowsLeft is how many rows of a table are to be materialized, and how many could not be.
+// rowsLeft is how many rows of a table are to be materialized, of which columns alone besides, and how many could not be.
 func rowsLeft(s schedule.Standing) string {
 	text := "-"
 	if s.RowsLeft != nil {
@@ -95,6 +95,9 @@ func rowsLeft(s schedule.Standing) string {
 	}
 	if s.RowsSetAside != nil && *s.RowsSetAside > 0 {
 		text += fmt.Sprintf(" (%d set aside)", *s.RowsSetAside)
+	}
+	if len(s.ColumnsQueued) > 0 {
+		text += ", and column " + strings.Join(s.ColumnsQueued, ", ")
 	}
 	return text
 }

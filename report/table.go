@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -20,6 +21,8 @@ type column[T any] struct {
 	right bool         // aligned right
 	when  func(T) bool // leave the column out when this holds for no row; nil: never leave it out
 	gives bool         // gives way, shortened with …, where the table is wider than the terminal
+	name  bool         // gives way as a name does: shortened in its middle, and only as far as the names of a table can be told apart
+	spare int          // is left out where the others would have too little room, the highest first; 0: never
 	wraps bool         // gives way by going on in the next line, so that nothing is lost
 	word  bool         // it is one of the words that have a colour
 	least int          // how many characters it keeps when it gives way; 0: minShortened
@@ -30,7 +33,8 @@ const minShortened = 12
 
 // writeTable writes rows as aligned text without frames, made to fit the terminal's width if there is one.
 func writeTable[T any](p Printer, all []column[T], rows []T) error {
-	columns := shown(all, rows)
+	columns, cells, to := fitted(p, shown(all, rows), rows)
+	cells = p.squeeze(cells, to)
 	head := make([]string, len(columns))
 	align := make(tw.Alignment, len(columns))
 	for i, c := range columns {
@@ -38,10 +42,6 @@ func writeTable[T any](p Printer, all []column[T], rows []T) error {
 		if c.right {
 			align[i] = tw.AlignRight
 		}
-	}
-	cells, widths := measured(columns, rows)
-	if p.Width > 0 {
-		cells = p.squeeze(cells, yielding(columns, widths, p.Width))
 	}
 	for i, c := range columns {
 		for _, row := range cells {
@@ -145,35 +145,122 @@ func tableWidth(widths []int) int {
 type squeezed struct {
 	width int
 	wraps bool
+	front int // of a name: how much of its beginning is kept; 0: it is cut at its end
+}
+
+// fitted makes a table fit the terminal's width, if there is one. It leaves columns out where the others would have less than
+// they want to keep, or two names would look the same.
+func fitted[T any](p Printer, columns []column[T], rows []T) ([]column[T], [][]string, []squeezed) {
+	for {
+		cells, widths := measured(columns, rows)
+		if p.Width <= 0 {
+			return columns, cells, make([]squeezed, len(columns))
+		}
+		to, pressed := yielding(columns, cells, widths, p.Width)
+		for i, c := range columns {
+			if !c.name || to[i].width == 0 {
+				continue
+			}
+			names := make([]string, len(cells))
+			for n, row := range cells {
+				names[n] = row[i]
+			}
+			to[i].front = apart(names, to[i].width, p.ellipsis())
+			to[i].wraps = to[i].front == 0
+			pressed = pressed || to[i].wraps
+		}
+		left := -1
+		for i, c := range columns {
+			if c.spare > 0 && (left < 0 || c.spare > columns[left].spare) {
+				left = i
+			}
+		}
+		if !pressed || left < 0 {
+			return columns, cells, to
+		}
+		columns = slices.Delete(slices.Clone(columns), left, left+1)
+	}
 }
 
 // yielding takes what the table is wider than the terminal from the columns that give way, always from the widest: at first
-// no more than they want to keep, and on a very narrow terminal all but their heads.
-func yielding[T any](columns []column[T], widths []int, width int) []squeezed {
-	to := make([]squeezed, len(columns))
-	for excess, pressed := tableWidth(widths)-width, false; excess > 0; {
-		widest := -1
-		for i, c := range columns {
-			least := twwidth.Width(c.head)
-			if !pressed {
-				least = max(least, cmp.Or(c.least, minShortened))
+// no more than they want to keep and what would break no word, then no more than they want to keep, and on a very narrow
+// terminal all but their heads, which pressed says.
+func yielding[T any](columns []column[T], cells [][]string, widths []int, width int) (to []squeezed, pressed bool) {
+	to = make([]squeezed, len(columns))
+	least := make([]int, len(columns))
+	for i, c := range columns {
+		least[i] = max(twwidth.Width(c.head), cmp.Or(c.least, minShortened))
+	}
+	words := slices.Clone(least)
+	for i, c := range columns {
+		for _, row := range cells {
+			for word := range strings.FieldsSeq(row[i]) {
+				if c.wraps {
+					words[i] = max(words[i], twwidth.Width(word))
+				}
 			}
-			if (c.gives || c.wraps) && widths[i] > least && (widest < 0 || widths[i] >= widths[widest]) {
-				widest = i
-			}
-		}
-		switch {
-		case widest >= 0:
-			excess--
-			widths[widest]--
-			to[widest] = squeezed{widths[widest], columns[widest].wraps}
-		case pressed:
-			return to
-		default:
-			pressed = true
 		}
 	}
-	return to
+	heads := make([]int, len(columns))
+	for i, c := range columns {
+		heads[i] = twwidth.Width(c.head)
+	}
+	excess := tableWidth(widths) - width
+	for stage, keep := range [][]int{words, least, heads} {
+		for excess > 0 {
+			widest := -1
+			for i, c := range columns {
+				if (c.gives || c.name || c.wraps) && widths[i] > keep[i] && (widest < 0 || widths[i] >= widths[widest]) {
+					widest = i
+				}
+			}
+			if widest < 0 {
+				break
+			}
+			pressed = stage == 2
+			excess--
+			widths[widest]--
+			to[widest] = squeezed{width: widths[widest], wraps: columns[widest].wraps}
+		}
+	}
+	return to, pressed || excess > 0
+}
+
+// apart gives names that are shortened a width at which they can be told apart: how much of the beginning is to be kept; 0: at
+// none.
+func apart(names []string, width int, ellipsis string) int {
+	room := width - twwidth.Width(ellipsis)
+	for off := range 2 * room { // from a third, where a schema is known and most of the name's end, to both sides
+		front := room/3 + (off+1)/2*(1-off%2*2)
+		if front < 1 || front >= room {
+			continue
+		}
+		seen := map[string]string{}
+		same := slices.ContainsFunc(names, func(name string) bool {
+			short := shorten(name, width, front, ellipsis)
+			other, known := seen[short]
+			seen[short] = name
+			return known && other != name
+		})
+		if !same {
+			return front
+		}
+	}
+	return 0
+}
+
+// shorten cuts out the middle of s.
+func shorten(s string, width, front int, ellipsis string) string {
+	if twwidth.Width(s) <= width {
+		return s
+	}
+	head := cutAt(s, front)
+	tail := s
+	for twwidth.Width(tail) > width-twwidth.Width(head)-twwidth.Width(ellipsis) {
+		_, size := utf8.DecodeRuneInString(tail)
+		tail = tail[size:]
+	}
+	return head + ellipsis + tail
 }
 
 // squeeze makes the cells as narrow as their columns have become. A row that goes on takes several.
@@ -184,9 +271,14 @@ func (p Printer) squeeze(rows [][]string, columns []squeezed) (squeezed [][]stri
 			if c.width == 0 {
 				continue
 			}
-			parts := []string{p.fit(row[i], c.width)}
-			if c.wraps {
+			var parts []string
+			switch {
+			case c.wraps:
 				parts = wrap(row[i], c.width)
+			case c.front > 0:
+				parts = []string{shorten(row[i], c.width, c.front, p.ellipsis())}
+			default:
+				parts = []string{p.fit(row[i], c.width)}
 			}
 			for len(lines) < len(parts) {
 				lines = append(lines, make([]string, len(columns)))
@@ -225,7 +317,7 @@ func wrap(s string, width int) (lines []string) {
 		word = clean(word)
 		for line != "" && twwidth.Width(word) >= room || twwidth.Width(word) > width {
 			if line == "" { // longer than a line
-				line = cutAt(word, width)
+				line = breakAt(word, width)
 				word = clean(word[len(line):])
 			}
 			lines, line, room = append(lines, line), "", width
@@ -237,6 +329,15 @@ func wrap(s string, width int) (lines []string) {
 		room = width - twwidth.Width(line)
 	}
 	return append(lines, line)
+}
+
+// breakAt is as much of the beginning of a word as fits, up to where it has a joint.
+func breakAt(word string, width int) string {
+	part := cutAt(word, width)
+	if end := strings.LastIndexAny(part, "/=.,_-"); end > len(part)/3 {
+		return part[:end+1]
+	}
+	return part
 }
 
 // cutAt is as much of the beginning of s as fits, a character at the least.

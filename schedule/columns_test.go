@@ -101,6 +101,36 @@ func TestInvalidate(t *testing.T) {
 	b.Check("4000", `select count(*) from public.item where materialized_at is null`)
 }
 
+// Columns that are asked for again are work, though no row is.
+func TestColumnsQueued(t *testing.T) {
+	b := setup(t)
+	b.Exec(itemTable)
+	b.Exec(`insert into public.item (id, materialized_at) values (1, now())`)
+	b.add("item", columnsOf(`select id, 1 as y, 2 as z from batch`))
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
+		(materialized_view_refresh_schedule_id, view_name, view_oid, status, started_at, ended_at, method, data_as_of)
+		select id, materialized_view_name, view_oid, 'succeeded', now(), now(), 'columns', now() from mvsched.materialized_view_refresh_schedule`)
+	b.change("item", "next_run_at = null, last_attempted_at = now()")
+	check := func(state schedule.State, queued, why string) {
+		t.Helper()
+		standings, err := b.store.Status(t.Context(), nil)
+		if err != nil || len(standings) != 1 {
+			t.Fatal(standings, err)
+		}
+		st, e := standings[0], b.why("public.item")
+		if st.State != state || *st.RowsLeft != 0 || strings.Join(st.ColumnsQueued, ", ") != queued || e.State != state || e.Reasons[0].Code != why {
+			t.Errorf("%+v, %+v", st, e)
+		}
+	}
+	check(schedule.StateFresh, "", schedule.WhyAwaitsChange)
+	for _, columns := range [][]string{{"z"}, {"z", "y"}} {
+		if _, err := b.store.Invalidate(t.Context(), schedule.ViewName{Schema: "public", Name: "item"}, "true", columns, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(schedule.StateDue, "y, z", schedule.WhyUnplanned)
+}
+
 func TestDoctorOnColumns(t *testing.T) {
 	b := setup(t)
 	b.Exec(itemTable)

@@ -64,11 +64,13 @@ func (s *Store) Doctor(ctx context.Context) ([]Finding, error) {
 		batch.Queue(`set local quote_all_identifiers = off`) // format('%I') heeds it
 		batch.Queue(serverSQL).QueryRow(func(row pgx.Row) error {
 			server.answeredAt = time.Now()
-			return row.Scan(&server.version, &server.versionName, &server.inRecovery, &server.pid, &server.clock)
+			return row.Scan(&server.version, &server.versionName, &server.inRecovery, &server.pid, &server.clock,
+				&server.readOnly, &server.writeAgain)
 		})
-		for _, check := range checks {
-			batch.Queue(viewsSQL + check.sql).Query(collect(&findings, check.scan))
+		for _, setting := range edgesSettings {
+			batch.Queue(setting)
 		}
+		batch.Queue(checksSQL()).Query(collect(&findings, scanFinding))
 		reads.queue(batch)
 	})
 	if err != nil {
@@ -76,8 +78,9 @@ func (s *Store) Doctor(ctx context.Context) ([]Finding, error) {
 	}
 	server.connectedTo = s.backendPID()
 	findings = slices.Concat(findings, server.findings(), cycleFindings(reads.graph()))
-	slices.SortStableFunc(findings, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.Severity.rank(), b.Severity.rank()), cmp.Compare(a.View, b.View), cmp.Compare(a.Check, b.Check))
+	slices.SortFunc(findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Severity.rank(), b.Severity.rank()), cmp.Compare(a.View, b.View), cmp.Compare(a.Check, b.Check),
+			cmp.Compare(a.Message, b.Message))
 	})
 	return findings, nil
 }
@@ -89,9 +92,8 @@ type check struct {
 	sql  string
 }
 
-func (c check) scan(row pgx.CollectableRow) (Finding, error) {
-	f := Finding{Check: c.name}
-	err := row.Scan(&f.Severity, &f.View, &f.Message, &f.Fix)
+func scanFinding(row pgx.CollectableRow) (f Finding, err error) {
+	err = row.Scan(&f.Check, &f.Severity, &f.View, &f.Message, &f.Fix)
 	f.Message = writeDurations(f.Message)
 	if f.Fix != nil {
 		fix := writeDurations(*f.Fix)
@@ -100,8 +102,9 @@ func (c check) scan(row pgx.CollectableRow) (Finding, error) {
 	return f, err
 }
 
-// markedSeconds are those of a setting, or after a tilde those that were measured. No name of a view has such marks.
-var markedSeconds = regexp.MustCompile(`\x02(~?)([0-9.e+-]+)\x03`)
+// markedSeconds are those of a setting, or after a tilde those that were measured, after a > beyond a limit. No name of a view has
+// such marks.
+var markedSeconds = regexp.MustCompile(`\x02([~>]?)([0-9.e+-]+)\x03`)
 
 // writeDurations writes the durations of a finding as they are written elsewhere, which SQL does not know.
 func writeDurations(text string) string {
@@ -111,8 +114,10 @@ func writeDurations(text string) string {
 		switch {
 		case err != nil:
 			return parts[2]
-		case parts[1] != "":
+		case parts[1] == "~":
 			return FormatSpan(duration(seconds))
+		case parts[1] == ">":
+			return FormatBeyond(duration(seconds))
 		default:
 			return FormatDuration(duration(seconds))
 		}
@@ -133,15 +138,23 @@ func (s *Store) backendPID() uint32 {
 
 const serverSQL = `
 select current_setting('server_version_num')::integer, split_part(current_setting('server_version'), ' ', 1),
-       pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(), clock_timestamp()`
+       pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(), clock_timestamp(), s.setting = 'on',
+       case s.source when 'user' then format('alter role %I reset default_transaction_read_only;', session_user)
+                     when 'database' then format('alter database %I reset default_transaction_read_only;', current_database())
+                     when 'database user'
+                     then format('alter role %I in database %I reset default_transaction_read_only;', session_user, current_database()) end
+  from pg_catalog.pg_settings s
+ where s.name = 'default_transaction_read_only'`
 
 // serverFacts are what there is to know about server and connection.
 type serverFacts struct {
 	version     int
 	versionName string
 	inRecovery  bool
-	pid         uint32 // of the backend that answered
-	connectedTo uint32 // of the backend that the connection was told; 0: not known
+	readOnly    bool    // transactions may not write unless they ask to
+	writeAgain  *string // SQL that changes that; nil: it is set elsewhere
+	pid         uint32  // of the backend that answered
+	connectedTo uint32  // of the backend that the connection was told; 0: not known
 	clock       time.Time
 	askedAt     time.Time // by our own clock
 	answeredAt  time.Time
@@ -152,8 +165,12 @@ func (f serverFacts) findings() []Finding {
 	add := func(severity Severity, check, format string, args ...any) {
 		found = append(found, Finding{Severity: severity, Check: check, Message: fmt.Sprintf(format, args...)})
 	}
-	if f.inRecovery {
+	switch {
+	case f.inRecovery:
 		add(SeverityError, "standby", "this server is a standby, which refreshes nothing; connect to the primary")
+	case f.readOnly:
+		add(SeverityError, "standby", "default_transaction_read_only is on for this role here: nothing can be refreshed or recorded; reset it, or connect as another role")
+		found[0].Fix = f.writeAgain
 	}
 	if cve := refreshEscalation(f.version); cve != "" {
 		add(SeverityWarning, "known_cve", "PostgreSQL %s has %s: REFRESH lets a view's owner act as the role that refreshes; "+

@@ -1,6 +1,11 @@
 package schedule
 
-// checks are what Doctor asks, each behind viewsSQL.
+import (
+	"fmt"
+	"strings"
+)
+
+// checks are what Doctor asks, behind viewsSQL.
 var checks = []check{
 	{"missing", missingSQL},
 	{"not_a_materialized_view", notAViewSQL},
@@ -39,34 +44,60 @@ var checks = []check{
 	{"may_not_merge", mergeRightsSQL},
 }
 
-// viewsSQL is what the checks begin with. What a check does not mention, the server does not compute.
+// checksSQL is one statement for all of them, so that the server works out once what they have in common.
+func checksSQL() string {
+	var b strings.Builder
+	b.WriteString(viewsSQL)
+	for i, check := range checks {
+		if i > 0 {
+			b.WriteString(" union all")
+		}
+		fmt.Fprintf(&b, "\nselect '%s', found.* from (%s) found (severity, view, message, fix)", check.name, check.sql)
+	}
+	return b.String()
+}
+
+// viewsSQL is what the checks have in common.
 //
-//	views      all materializations but tables with materialized columns, whose checks are their own (columnsSQL); word is the name as a shell takes it
+//	views      all materializations but tables with materialized columns, whose checks are their own; word is the name as a shell takes it
 //	scheduled  schedules with their views, null where there is none
+//	tables     schedules of tables with materialized columns; the table is null where it is gone
 //	usable     the unique indexes that CONCURRENTLY can use, and whether a NULL has been seen in their keys
-//	lately     the last 50 successes of each schedule
+//	usual      what the last 50 successes of each schedule took, in seconds, and wrote
 const viewsSQL = `
-with recursive views as (
+with views as materialized (
   select c.oid, c.relname, c.relnamespace, c.relowner, c.relispopulated, c.reltuples, n.nspname, m.source,
          mvsched.view_name(c.oid, n.nspname, c.relname) collate pg_catalog."default" as name
     from mvsched.materialization m
     join pg_catalog.pg_class c on c.oid = m.oid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
    where m.kind <> 'columns'
+), found as materialized (
+  select s.id, mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity) as oid
+    from mvsched.materialized_view_refresh_schedule s
+   cross join (select mvsched.database_identity() as identity offset 0) here
 ), scheduled as materialized (
   select s.id, s.kind, s.merge_source, s.merge_key, v.source, s.strategy, s.refresh_interval, s.refresh_delay, s.cron, s.on_change, s.max_lag, s.reachable_lag, s.skip_unchanged,
          s.max_staleness, s.requested_at, s.paused_at, s.suspended_at, s.suspended_reason, s.materialized_view_name, s.refresh_group,
+         count(*) over (partition by s.refresh_group) as group_members,
+         min(s.refresh_interval) filter (where s.paused_at is null and s.suspended_at is null) over (partition by s.refresh_group) as group_interval,
          v.oid, v.relname, v.nspname, v.relnamespace, v.relowner, v.relispopulated, v.reltuples, named.name,
          case when named.name ~ '^[a-z0-9_.]+$' then named.name
               else '''' || replace(named.name, '''', '''\''''') || '''' end as word
     from mvsched.materialized_view_refresh_schedule s
-   cross join (select mvsched.database_identity() as identity offset 0) here
-   cross join lateral (
-          select mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity) as oid offset 0) found
+    join found on found.id = s.id
     left join views v on v.oid = found.oid
    cross join lateral (select coalesce(v.name, s.materialized_view_name) as name) named
    where s.kind <> 'columns'
-), usable as (
+), tables as materialized (
+  select s.id, s.materialized_view_name as name, c.oid, c.relkind, mvsched.columns_key(c.oid) as key, s.columns_query, s.columns_list,
+         case when s.materialized_view_name ~ '^[a-z0-9_.]+$' then s.materialized_view_name
+              else '''' || replace(s.materialized_view_name, '''', '''\''''') || '''' end as word
+    from mvsched.materialized_view_refresh_schedule s
+    join found on found.id = s.id
+    left join pg_catalog.pg_class c on c.oid = found.oid
+   where s.kind = 'columns'
+), usable as materialized (
   select i.indrelid, i.indexrelid, format('%I.%I', v.nspname, c.relname) as name,
          exists (
            select from unnest(i.indkey::smallint[]) with ordinality as key (attnum, position)
@@ -78,16 +109,25 @@ with recursive views as (
     join pg_catalog.pg_class c on c.oid = i.indexrelid
     join views v on v.oid = i.indrelid
    where i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
-), lately as (
-  select s.id as schedule_id, e.method, e.rows_inserted, e.rows_deleted, ` + changedShare + ` as changed,
-         extract(epoch from e.ended_at - e.started_at)::float8 as seconds
+), usual as materialized (
+  select s.id as schedule_id, lately.*
     from scheduled s
    cross join lateral (
-          select e.*
-            from mvsched.materialized_view_refresh_schedule_execution e
-           where e.materialized_view_refresh_schedule_id = s.id and e.status = 'succeeded'
-           order by e.id desc
-           limit 50) e
+          select count(*) as runs, percentile_cont(0.5) within group (order by e.seconds) as median,
+                 percentile_cont(0.95) within group (order by e.seconds) as p95,
+                 count(*) filter (where e.method = 'concurrently') as concurrent,
+                 percentile_cont(0.5) within group (order by e.seconds) filter (where e.method = 'concurrently') as concurrent_median,
+                 percentile_cont(0.5) within group (order by e.seconds) filter (where e.method = 'plain') as plain_median,
+                 avg(greatest(e.rows_inserted, e.rows_deleted)) filter (where e.method = 'concurrently') as written,
+                 count(e.rows_inserted) filter (where e.method = 'concurrently') as counted,
+                 count(*) filter (where e.method = 'concurrently' and e.rows_inserted = 0 and e.rows_deleted = 0) as idle,
+                 count(e.changed) as shares, percentile_cont(0.5) within group (order by e.changed) as changed
+            from (select e.method, e.rows_inserted, e.rows_deleted, ` + changedShare + ` as changed,
+                         extract(epoch from e.ended_at - e.started_at)::float8 as seconds
+                    from mvsched.materialized_view_refresh_schedule_execution e
+                   where e.materialized_view_refresh_schedule_id = s.id and e.status = 'succeeded'
+                   order by e.id desc
+                   limit 50) e) lately
 )`
 
 // The names are compared as text: one that came past the trigger cannot be parsed, nor given to mvsched remove.
@@ -145,8 +185,8 @@ select case s.strategy when 'concurrently' then 'error' else 'warning' end, s.na
           where a.attrelid = s.oid and st.n_distinct = -1 and st.null_frac = 0 and st.correlation is not null
           order by a.attnum
           limit 1) key on true
- where s.kind = 'view' and s.oid is not null and s.strategy <> 'plain'
-   and not exists (select from usable u where u.indrelid = s.oid)`
+ where s.kind <> 'merge' and s.oid is not null and s.strategy <> 'plain'
+   and s.oid not in (select u.indrelid from usable u)`
 
 // A NULL in the key of any usable index has its row deleted and inserted again by each refresh.
 const nullInUniqueKeySQL = `
@@ -157,10 +197,8 @@ select 'warning', s.name,
        case when other.found then format('drop index %s;', u.name) end
   from scheduled s
   join usable u on u.indrelid = s.oid and u.has_null
- cross join lateral (
-        select exists (select from usable o where o.indrelid = s.oid and not o.has_null) as found) other
- where s.kind = 'view' and s.strategy <> 'plain'
- order by u.name`
+ cross join lateral (select s.oid in (select o.indrelid from usable o where not o.has_null) as found) other
+ where s.kind <> 'merge' and s.strategy <> 'plain'`
 
 // 'MAINTAIN' is no privilege, but an error, before 17.
 const mayNotRefreshSQL = `
@@ -171,7 +209,7 @@ select 'error', s.name,
             else format('grant %I to %I;', owner.name, current_user) end
   from scheduled s
  cross join lateral (select pg_catalog.pg_get_userbyid(s.relowner) as name) owner
- where s.kind = 'view' and s.oid is not null
+ where s.kind <> 'merge' and s.oid is not null
    and not pg_catalog.pg_has_role(s.relowner, 'USAGE')
    and not case when current_setting('server_version_num')::integer >= 170000
                 then pg_catalog.has_table_privilege(s.oid, 'MAINTAIN') else false end`
@@ -183,7 +221,7 @@ select case s.strategy when 'concurrently' then 'error' else 'warning' end, s.na
        format('grant temporary on database %I to %I;', current_database(), owner.name)
   from scheduled s
  cross join lateral (select pg_catalog.pg_get_userbyid(s.relowner) as name) owner
- where s.kind = 'view' and s.oid is not null and s.strategy <> 'plain'
+ where s.kind <> 'merge' and s.oid is not null and s.strategy <> 'plain'
    and not pg_catalog.has_database_privilege(s.relowner, current_database(), 'TEMP')`
 
 const noSchemaUsageSQL = `
@@ -195,7 +233,7 @@ select 'error', s.name, format('role %I has no USAGE on schema %I: every refresh
 // Functions of the view's query, and of the plain views that it reads. An unqualified name after from or join counts when there is a relation of that name, so that a CTE or
 // extract(… from …) does not. From 17 on, REFRESH empties the search_path; before, it is the worker's.
 const searchPathTrapSQL = `
-, reads (name, relation) as (
+with recursive reads (name, relation) as (
   select s.name, coalesce(s.source, s.oid)
     from scheduled s
    where s.oid is not null
@@ -246,30 +284,24 @@ select case when current_setting('server_version_num')::integer >= 170000 then '
 // The new interval leaves room: half as much again, in whole minutes from two minutes on.
 const intervalTooShortSQL = `
 select 'warning', s.name,
-       format(e'a refresh takes up to \x02~%s\x03, longer than the interval of \x02%s\x03: slots are missed', usual.p95,
+       format(e'a refresh takes up to \x02>%s\x03, longer than the interval of \x02%s\x03: slots are missed', usual.p95,
               extract(epoch from s.refresh_interval)),
        format('mvsched set %s --every %s', s.word,
               format(e'\x02%s\x03', case when usual.p95 < 80 then ceil(usual.p95 * 1.5) else 60 * ceil(usual.p95 * 1.5 / 60) end))
   from scheduled s
- cross join lateral (
-        select percentile_cont(0.95) within group (order by e.seconds) as p95, count(*) as runs
-          from lately e
-         where e.schedule_id = s.id) usual
+  join usual on usual.schedule_id = s.id
  where s.oid is not null and usual.runs >= 5 and extract(epoch from s.refresh_interval)::float8 < usual.p95`
 
 // Skipping needs counters that are up to date, which PostgreSQL has from 15 on.
 const nothingChangedSQL = `
 select 'advice', s.name,
-       format('%s of the last %s concurrent refreshes changed nothing: let them be skipped', usual.idle, usual.runs),
+       format('%s of the last %s concurrent refreshes changed nothing: let them be skipped', usual.idle, usual.counted),
        format('mvsched set %s --skip-unchanged', s.word)
   from scheduled s
- cross join lateral (
-        select count(*) as runs, count(*) filter (where e.rows_inserted = 0 and e.rows_deleted = 0) as idle
-          from lately e
-         where e.schedule_id = s.id and e.method = 'concurrently' and e.rows_inserted is not null) usual
+  join usual on usual.schedule_id = s.id
  where s.oid is not null and not s.skip_unchanged
    and current_setting('server_version_num')::integer >= 150000
-   and usual.runs >= 20 and usual.idle >= 0.8 * usual.runs`
+   and usual.counted >= 20 and usual.idle >= 0.8 * usual.counted`
 
 const deadRowsSQL = `
 select 'warning', s.name,
@@ -310,38 +342,31 @@ select 'advice', s.name,
        format(e'a concurrent refresh takes \x02~%s\x03, about half of it to look for duplicate rows. Rows with a NULL are not looked at: '
               'a column that is always NULL in the view''s query (null::boolean as no_duplicate_check) makes it 1.8 to 2.3 times '
               'as fast, and more work_mem may help; mvsched doctor --measure %s tells for this view. The price of the column: exact '
-              'duplicates of stored rows are dropped silently, instead of failing the refresh', usual.median, s.word),
+              'duplicates of stored rows are dropped silently, instead of failing the refresh', usual.concurrent_median, s.word),
        null::text
   from scheduled s
- cross join lateral (
-        select count(*) as runs, percentile_cont(0.5) within group (order by e.seconds) as median,
-               avg(greatest(e.rows_inserted, e.rows_deleted)) as changed
-          from lately e
-         where e.schedule_id = s.id and e.method = 'concurrently') usual
+  join usual on usual.schedule_id = s.id
  cross join lateral (
         select max(st.null_frac) as null_frac
           from pg_catalog.pg_stats st
          where st.schemaname = s.nspname and st.tablename = s.relname) stats
- where s.strategy <> 'plain' and usual.runs >= 5 and usual.median >= 2 and s.reltuples > 0 and usual.changed < 0.5 * s.reltuples
+ where s.strategy <> 'plain' and usual.concurrent >= 5 and usual.concurrent_median >= 2 and s.reltuples > 0
+   and usual.written < 0.5 * s.reltuples
    and stats.null_frac < 0.9`
 
 // Of a view that changes altogether, CONCURRENTLY deletes all rows and inserts them again, ten times the work of a new file.
 const mostlyRewrittenSQL = `
 select 'advice', s.name,
-       format(e'a concurrent refresh takes \x02~%s\x03 and writes %s %% of the view''s rows anew', usual.median,
+       format(e'a concurrent refresh takes \x02~%s\x03 and writes %s %% of the view''s rows anew', usual.concurrent_median,
               round(100 * usual.changed::numeric))
-       || case when usual.plain is null then '; a plain one may take a tenth of that' else format(e'; plain ones took \x02~%s\x03', usual.plain) end
+       || case when usual.plain_median is null then '; a plain one may take a tenth of that'
+               else format(e'; plain ones took \x02~%s\x03', usual.plain_median) end
        || format(', writes each row once and leaves none dead, but its readers wait for the end; mvsched doctor --measure %s tells more', s.word),
        format('mvsched set %s --strategy plain', s.word)
   from scheduled s
- cross join lateral (
-        select count(e.changed) as runs, percentile_cont(0.5) within group (order by e.changed) as changed,
-               percentile_cont(0.5) within group (order by e.seconds) filter (where e.method = 'concurrently') as median,
-               percentile_cont(0.5) within group (order by e.seconds) filter (where e.method = 'plain') as plain
-          from lately e
-         where e.schedule_id = s.id) usual
- where s.strategy <> 'plain' and usual.runs >= 5 and usual.changed >= 0.5 and usual.median >= 1
-   and usual.median > coalesce(usual.plain, 0)`
+  join usual on usual.schedule_id = s.id
+ where s.strategy <> 'plain' and usual.shares >= 5 and usual.changed >= 0.5 and usual.concurrent_median >= 1
+   and usual.concurrent_median > coalesce(usual.plain_median, 0)`
 
 const cannotTellSQL = `
 select 'warning', s.name, 'is always refreshed, since it cannot be told whether what it reads has changed: '
@@ -362,8 +387,8 @@ select 'error', s.name,
 // A fiftieth of max_lag is margin, so the new one leaves room.
 const lagOutOfReachSQL = `
 select 'warning', s.name,
-       format(e'its data gets up to \x02%s\x03 old, not \x02%s\x03 as max_lag says: its refresh and those of what it reads take so long. '
-              'Make them quicker, or allow it', round(extract(epoch from s.reachable_lag)::numeric, 1),
+       format(e'its data gets up to \x02>%s\x03 old, not \x02%s\x03 as max_lag says: its refresh and those of what it reads take so long. '
+              'Make them quicker, or allow it', extract(epoch from s.reachable_lag),
               extract(epoch from s.max_lag)),
        format(e'mvsched set %s --max-lag \x02%s\x03', s.word, ceil(extract(epoch from s.reachable_lag) * 1.25))
   from scheduled s
@@ -390,8 +415,7 @@ select 'warning', child.name,
         select v.name, case when v.name ~ '^[a-z0-9_.]+$' then v.name else '''' || replace(v.name, '''', '''\''''') || '''' end as word) parent
  where child.max_lag is not null
    and (p.id is null or p.paused_at is not null or p.suspended_at is not null or p.cron is not null
-        or coalesce(p.refresh_interval, p.refresh_delay) >= child.max_lag)
- order by parent.name`
+        or coalesce(p.refresh_interval, p.refresh_delay) >= child.max_lag)`
 
 // Who asks for the refreshes knows that they are asked for.
 const changesUnseenSQL = `
@@ -419,5 +443,4 @@ select 'warning', '',
           where r.open_execution_id is not null or r.last_attempted_at > now() - interval '10 minutes')
    and not exists (
          select from mvsched.awaited(s.view_oid, mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason), null, now()))
- group by q.queue
- order by q.queue`
+ group by q.queue`

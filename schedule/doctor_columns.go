@@ -1,20 +1,8 @@
 package schedule
 
-// columnsSQL is what the checks of tables with materialized columns begin with, behind viewsSQL; the table is null where it
-// is gone.
-const columnsSQL = `
-, tables as materialized (
-  select s.id, s.materialized_view_name as name, c.oid, c.relkind, mvsched.columns_key(c.oid) as key, s.columns_query, s.columns_list,
-         case when s.materialized_view_name ~ '^[a-z0-9_.]+$' then s.materialized_view_name
-              else '''' || replace(s.materialized_view_name, '''', '''\''''') || '''' end as word
-    from mvsched.materialized_view_refresh_schedule s
-   cross join (select mvsched.database_identity() as identity offset 0) here
-    left join pg_catalog.pg_class c
-      on c.oid = mvsched.resolve_view(s.view_oid, s.database_identity, s.materialized_view_name, here.identity)
-   where s.kind = 'columns'
-)`
+// What Doctor asks about tables with materialized columns, each behind viewsSQL.
 
-const columnsGoneSQL = columnsSQL + `
+const columnsGoneSQL = `
 select 'error', t.name,
        case when t.oid is null then 'there is no such table: create it, or remove the schedule'
             when t.key is null then 'the table has no primary key of one column any more, by which a batch names its rows'
@@ -30,7 +18,7 @@ select 'error', t.name,
  where t.oid is null or t.key is null or lost.names is not null or mvsched.column_type(t.oid, 'materialized_at') is null`
 
 // A function may look for its rows by another order; but what is left has to be found too, each time.
-const columnsWithoutIndexSQL = columnsSQL + `
+const columnsWithoutIndexSQL = `
 select 'warning', t.name,
        'no index finds the rows that are to be materialized: every batch reads through the table',
        format('create index %son %s (%I) where materialized_at is null;',
@@ -44,7 +32,7 @@ select 'warning', t.name,
           where i.indrelid = t.oid and i.indisvalid and i.indkey[0] = a.attnum
             and pg_catalog.pg_get_expr(i.indpred, i.indrelid) = '(materialized_at IS NULL)')`
 
-const columnsIndexedSQL = columnsSQL + `
+const columnsIndexedSQL = `
 select 'advice', t.name,
        format('index %s has materialized_at among its columns: each row that is materialized gets an entry in it, which finds '
               'nothing that an index "where materialized_at is null" does not find; and no update of that column can be '
@@ -53,10 +41,9 @@ select 'advice', t.name,
   from tables t
   join pg_catalog.pg_index i on i.indrelid = t.oid
   join pg_catalog.pg_attribute a on a.attrelid = t.oid and a.attname = 'materialized_at' and a.attnum = any (i.indkey::smallint[])
- where not i.indisunique and i.indpred is null
- order by i.indexrelid`
+ where not i.indisunique and i.indpred is null`
 
-const rowsSetAsideSQL = columnsSQL + `
+const rowsSetAsideSQL = `
 select 'warning', t.name,
        format('%s rows could not be materialized and are set aside, the last of them %s: %s', poison.rows, poison.last_key, poison.last_message),
        format('mvsched invalidate %s --where "materialized_at = ''-infinity''"', t.word)

@@ -8,27 +8,21 @@ select 'warning', '',
               'anywhere in the database that was deleted meanwhile: make the queries cheaper, or the group smaller',
               grouped.name, grouped.members, grouped.seconds),
        null::text
-  from (select s.refresh_group as name, count(*) as members, max(usual.seconds) as seconds
+  from (select s.refresh_group as name, count(*) as members, max(usual.median) as seconds
           from scheduled s
-         cross join lateral (
-                select percentile_cont(0.5) within group (order by e.seconds) as seconds from lately e where e.schedule_id = s.id) usual
+          join usual on usual.schedule_id = s.id
          where s.refresh_group is not null and s.paused_at is null and s.suspended_at is null
          group by s.refresh_group) grouped
- where grouped.members > 1 and grouped.seconds >= 300
- order by grouped.name`
+ where grouped.members > 1 and grouped.seconds >= 300`
 
 // A group has one clock, the one of its first due member.
 const groupUnevenSQL = `
 select 'advice', s.name,
        format(e'it asks to be refreshed every \x02%s\x03, and is with its group, %s, every \x02%s\x03: give it the same interval, or take it out of the group',
-              extract(epoch from s.refresh_interval), s.refresh_group, extract(epoch from quickest.refresh_interval)),
+              extract(epoch from s.refresh_interval), s.refresh_group, extract(epoch from s.group_interval)),
        'mvsched set ' || s.word || ' --group '''''
   from scheduled s
-  join (select x.refresh_group, min(x.refresh_interval) as refresh_interval
-          from scheduled x
-         where x.paused_at is null and x.suspended_at is null
-         group by x.refresh_group) quickest using (refresh_group)
- where s.refresh_interval >= 4 * quickest.refresh_interval and s.paused_at is null and s.suspended_at is null`
+ where s.refresh_group is not null and s.refresh_interval >= 4 * s.group_interval and s.paused_at is null and s.suspended_at is null`
 
 // Readers wait for the exclusive lock of a plain refresh until its transaction ends.
 const groupPlainSQL = `
@@ -38,8 +32,8 @@ select 'warning', s.name,
               s.refresh_group),
        'mvsched set ' || s.word || ' --group '''''
   from scheduled s
- where s.oid is not null and (s.strategy = 'plain' or not exists (select from usable u where u.indrelid = s.oid))
-   and exists (select from scheduled x where x.refresh_group = s.refresh_group and x.id <> s.id)`
+ where s.oid is not null and s.refresh_group is not null and s.group_members > 1
+   and (s.strategy = 'plain' or s.oid not in (select u.indrelid from usable u))`
 
 // What stands between two members is refreshed after the one and too late for the other.
 const groupOpenSQL = `
@@ -50,8 +44,10 @@ select 'warning', member.name,
               else '''' || replace(member.refresh_group, '''', '''\''''') || '''' end)
   from scheduled member
   join mvsched.materialized_view_graph g on g.view_oid = member.oid
-  join scheduled outside on outside.oid = any (g.ancestors) and outside.refresh_group is distinct from member.refresh_group
+ cross join lateral unnest(g.ancestors) as nearer (oid)
+  join scheduled outside on outside.oid = nearer.oid and outside.refresh_group is distinct from member.refresh_group
   join mvsched.materialized_view_graph og on og.view_oid = outside.oid
-  join scheduled above on above.oid = any (og.ancestors) and above.refresh_group = member.refresh_group
+ cross join lateral unnest(og.ancestors) as farther (oid)
+  join scheduled above on above.oid = farther.oid and above.refresh_group = member.refresh_group
  where above.id <> member.id
  group by member.id, member.name, member.refresh_group, outside.id, outside.name, outside.word`

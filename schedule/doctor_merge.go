@@ -24,8 +24,7 @@ select 'advice', s.name,
        format('alter table %I.%I alter column %I set not null;', s.nspname, s.relname, a.attname)
   from scheduled s
   join pg_catalog.pg_attribute a on a.attrelid = s.oid and a.attname::text = any (s.merge_key)
- where s.kind = 'merge' and not a.attnotnull and not a.attisdropped
- order by a.attnum`
+ where s.kind = 'merge' and not a.attnotnull and not a.attisdropped`
 
 const mergeRightsSQL = `
 select 'error', s.name,

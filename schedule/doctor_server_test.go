@@ -1,6 +1,7 @@
 package schedule_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -71,6 +72,34 @@ func TestDoctorOnStandby(t *testing.T) {
 	defer conn.Close(t.Context())
 	if checks, messages := aboutServer(t, conn); checks != "error standby" || !strings.Contains(messages, "connect to the primary") {
 		t.Errorf("%s: %s", checks, messages)
+	}
+}
+
+// Where it is the default of the role or the database that transactions do not write, nothing can be refreshed there.
+func TestDoctorOnReadOnly(t *testing.T) {
+	b := setup(t)
+	const setting = "default_transaction_read_only"
+	database := b.Value("quote_ident(current_database())")
+	owner := b.Value("quote_ident(session_user)")
+	conn := func() *pgx.Conn {
+		conn, err := pgx.ConnectConfig(b.Context(), b.Pool.Config().ConnConfig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		return conn
+	}
+	for _, of := range []string{"database " + database, "role " + owner + " in database " + database} {
+		b.Exec("alter " + of + " set " + setting + " = on")
+		findings, err := schedule.NewStore(conn()).Doctor(t.Context())
+		want := "alter " + of + " reset " + setting + ";"
+		if err != nil || len(findings) != 1 || findings[0].Check != "standby" || findings[0].Severity != "error" || deref(findings[0].Fix) != want {
+			t.Fatalf("%+v, %v, want %q", findings, err, want)
+		}
+		b.Exec(*findings[0].Fix)
+		if findings, err := schedule.NewStore(conn()).Doctor(t.Context()); err != nil || len(findings) != 0 {
+			t.Errorf("%+v, %v", findings, err)
+		}
 	}
 }
 

@@ -167,6 +167,11 @@ func TestDoctorFindings(t *testing.T) {
 			fix:     "mvsched set public.v --max-lag 1m53s",
 		},
 		{
+			check: "max_lag_out_of_reach", severity: "warning", message: "up to 1m1s old, not 1m as",
+			arrange: plain + `; {v every 1h}; {v no older than 1 minute}; update mvsched.materialized_view_refresh_schedule set reachable_lag = '60.04 s'`,
+			fix:     "mvsched set public.v --max-lag 1m16s",
+		},
+		{
 			check: "max_lag_behind_parent", severity: "warning", message: "public.v, which is refreshed every 1h", view: "public.child",
 			arrange: plain + `; create materialized view public.child as select id from public.v; {child every 1h}; {child no older than 1 minute}; {v every 1h}`,
 			fix:     "mvsched set public.v --max-lag 1m",

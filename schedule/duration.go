@@ -159,14 +159,31 @@ func FormatSpan(d time.Duration) string {
 	case d < time.Second:
 		return fmt.Sprintf("%dms", d.Milliseconds())
 	case d < 10*time.Second:
-		return fmt.Sprintf("%.1fs", d.Truncate(100*time.Millisecond).Seconds())
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < time.Hour:
-		return FormatDuration(d.Truncate(time.Second))
-	case d < Day:
-		return FormatDuration(d.Truncate(time.Minute))
+		return fmt.Sprintf("%.1fs", d.Truncate(spanUnit(d)).Seconds())
 	default:
-		return FormatDuration(d.Truncate(time.Hour))
+		return FormatDuration(d.Truncate(spanUnit(d)))
+	}
+}
+
+// FormatBeyond is FormatSpan of what has passed a limit, rounded up: never does it look as if it had not.
+func FormatBeyond(d time.Duration) string {
+	if d < time.Second {
+		return FormatSpan(d)
+	}
+	unit := spanUnit(d)
+	return FormatDuration((d + unit - 1).Truncate(unit))
+}
+
+// spanUnit is the smaller of the two units of a span from a second on.
+func spanUnit(d time.Duration) time.Duration {
+	switch {
+	case d < 10*time.Second:
+		return 100 * time.Millisecond
+	case d < time.Hour:
+		return time.Second
+	case d < Day:
+		return time.Minute
+	default:
+		return time.Hour
 	}
 }

@@ -37,6 +37,21 @@ func TestParseDuration(t *testing.T) {
 	}
 }
 
+// What has passed a limit looks longer than the limit, however little it has.
+func TestFormatBeyond(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		45 * time.Millisecond: "45ms", time.Second + time.Microsecond: "1.1s", 1500 * time.Millisecond: "1.5s", 9950 * time.Millisecond: "10s",
+		time.Minute + 1: "1m1s", 2 * time.Hour: "2h", 2*time.Hour + time.Millisecond: "2h1m", schedule.Day + time.Second: "1d1h",
+	} {
+		if got := schedule.FormatBeyond(d); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
+		}
+		if limit := d.Truncate(time.Second); limit < d && schedule.FormatBeyond(d) == schedule.FormatDuration(limit) {
+			t.Errorf("%v looks like %v", d, limit)
+		}
+	}
+}
+
 // The law: what is taken is within the bounds, and FormatDuration writes it in a way that reads back the same.
 func FuzzParseDuration(f *testing.F) {
 	for _, s := range []string{"90s", "1 day 02:30:00", "1h30m", "1 month", "-1s", "0.5s", "1d1d", "3650 days", "1.0000001s"} {

@@ -10,6 +10,9 @@ const WeightsSQL = weightsSQL
 
 var EdgesSettings = edgesSettings
 
+// ErrSlow is for the test of what a call says that its deadline has ended, without the wait.
+var ErrSlow = errSlow
+
 // IsAboutBrackets is for the test of messages that no test server has, in other languages.
 func IsAboutBrackets(condition, said string) bool { return isAboutBrackets(condition, said) }
 
@@ -74,3 +77,6 @@ func PlanLag(views []LagView, oid int64, data LagData) (slot time.Time, predicte
 
 // TellsTheTime reports whether the store's statements get an instant from this side.
 func (s *Store) TellsTheTime() bool { return s.now() != nil }
+
+// ChecksSQL is for the test of its plan.
+var ChecksSQL = checksSQL

@@ -55,10 +55,10 @@ func (m *simulation) problems(v *simulated, f ViewForecast) (problems []Remark) 
 	}
 	unreachable := f.ReachableLag != nil && *f.ReachableLag > *v.MaxLag
 	if unreachable {
-		add(ForecastUnreachable, "%s cannot be kept: %s is the least, by how long refreshes take", FormatDuration(*v.MaxLag), roughly(*f.ReachableLag))
+		add(ForecastUnreachable, "%s cannot be kept: %s is the least, by how long refreshes take", FormatDuration(*v.MaxLag), FormatBeyond(*f.ReachableLag))
 	}
 	if v.MaxLag != nil && f.MaxAge != nil && *f.MaxAge > *v.MaxLag && !unreachable {
-		add(ForecastTarget, "its data gets %s old, and its target is %s", roughly(*f.MaxAge), FormatDuration(*v.MaxLag))
+		add(ForecastTarget, "its data gets %s old, and its target is %s", FormatBeyond(*f.MaxAge), FormatDuration(*v.MaxLag))
 	}
 	if t := v.tally.waits; v.serviceable() && t >= v.lateFrom() {
 		add(ForecastStarved, "at the end it has waited for a worker for %s", roughly(t))
@@ -139,12 +139,8 @@ func (m *simulation) notes() (notes []Remark) {
 
 // roughly is a duration to two digits or so.
 func roughly(d time.Duration) string {
-	switch {
-	case d < 10*time.Second:
-		return FormatDuration(d.Round(100 * time.Millisecond))
-	case d < time.Hour:
-		return FormatDuration(d.Round(time.Second))
-	default:
-		return FormatDuration(d.Round(time.Minute))
+	if d < time.Second {
+		return FormatSpan(d)
 	}
+	return FormatDuration(d.Round(spanUnit(d)))
 }

@@ -249,6 +249,7 @@ type Standing struct {
 	RowsLeft            *int64   // of columns: rows to be materialized; nil: of another kind, or it cannot be told at once
 	RowsPerSecond       *float64 // of columns: while they are being materialized
 	RowsSetAside        *int64   // of columns: rows that could not be materialized
+	ColumnsQueued       []string // of columns: those that are to be computed again, or are new, in rows that RowsLeft does not count
 	SizeBytes           int64
 	Parents             []string // canonical names of the materialized views that it reads; nil: the view is gone
 }

@@ -26,6 +26,15 @@ func TestSimulateGroup(t *testing.T) {
 		}
 	})
 
+	t.Run("takes_less_than_a_second", func(t *testing.T) {
+		s := newScene(1, time.Minute)
+		s.view("a", 15*time.Millisecond, all(every(5*time.Minute), inGroup))
+		s.view("b", 45*time.Millisecond, all(every(5*time.Minute), inGroup))
+		if f, _ := s.starts(); !strings.Contains(f.Notes[0].Message, "2 views in one transaction of about 45ms") {
+			t.Errorf("%+v", f.Notes)
+		}
+	})
+
 	t.Run("waits_for_ancestors_outside_of_it_alone", func(t *testing.T) {
 		s := newScene(3, 2*time.Minute)
 		base := s.view("base", 10*time.Second, every(5*time.Minute))

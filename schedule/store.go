@@ -55,7 +55,24 @@ func (s *Store) now() *time.Time {
 }
 
 func withDeadline(ctx context.Context, what string) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, controlTimeout, fmt.Errorf("%s took longer than %s", what, controlTimeout))
+	return context.WithTimeoutCause(ctx, controlTimeout, fmt.Errorf("%s: %w", what, errSlow))
+}
+
+var errSlow = fmt.Errorf("it took longer than %s", controlTimeout)
+
+// slowError stands for what is said of a statement that a deadline of ours has ended: by the server, that the user wished it.
+type slowError struct{ said error }
+
+func (e *slowError) Error() string { return errSlow.Error() }
+
+func (e *slowError) Unwrap() error { return e.said }
+
+// byDeadline is err, or what has become of a call that took too long.
+func byDeadline(ctx context.Context, err error) error {
+	if (sqlState(err) == pgerrcode.QueryCanceled || pgconn.Timeout(err)) && errors.Is(context.Cause(ctx), errSlow) {
+		return &slowError{err}
+	}
+	return err
 }
 
 // The limit keeps it cheap by whatever statistics.
@@ -133,12 +150,12 @@ const notCompiledSQL = `set local jit = off`
 const quickSQL = `select pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('jit', 'off', true)`
 
 func (s *Store) transaction(ctx context.Context, fn func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+	return byDeadline(ctx, pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, quickSQL); err != nil {
 			return err
 		}
 		return fn(tx)
-	})
+	}))
 }
 
 // send runs a batch as one transaction, in one round trip.
@@ -152,7 +169,7 @@ func (s *Store) send(ctx context.Context, queue func(*pgx.Batch)) error {
 	if err != nil {
 		s.rollBack(ctx)
 	}
-	return err
+	return byDeadline(ctx, err)
 }
 
 // commitSoFar ends the transaction of a batch and begins another.
@@ -183,7 +200,7 @@ func (s *Store) readInSessionPath(ctx context.Context, to []any, sql string, arg
 	if err != nil {
 		s.rollBack(ctx)
 	}
-	return err
+	return byDeadline(ctx, err)
 }
 
 // rollBack leaves a connection as it was before a batch that failed; a pool discards such a connection by itself.

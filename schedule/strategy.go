@@ -6,7 +6,7 @@ const (
 	BecauseNoUniqueIndex = "no_unique_index"   // plain: there is none
 	BecauseNoTemp        = "no_temp_privilege" // plain: the owner may not create the temporary table that CONCURRENTLY needs
 	BecauseFirstFill     = "first_fill"        // plain: CONCURRENTLY compares with contents, and there are none
-	BecauseRequested     = "requested"         // the schedule, or the person, asks for it
+	BecauseRequested     = "requested"         // the schedule, or the person, asks for it; columns have no other
 	BecauseWhole         = "whole"             // merge: all rows
 	BecauseWindow        = "window"            // merge: those in the window
 )

@@ -100,6 +100,7 @@ type circumstances struct {
 	SkipUnchanged   bool
 	StaleAt         *time.Time
 	Obstacles       []string
+	FillQueued      *time.Time // since when single columns are to be computed again
 	AskedSince      *time.Time // of the requests that no run has answered yet, the first
 	MaxLag          *float64   // seconds, as the two that follow
 	ReachableLag    *float64
@@ -139,6 +140,7 @@ select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_n
        case when it.on_parent_failure = 'skip' then mvsched.failed_ancestor(it.oid, it.last_attempted_at) end,
        coalesce(it.skip_unchanged, false), known.refreshed_at + it.max_staleness,
        case when (it.skip_unchanged or it.on_change) and v.oid is not null then mvsched.obstacles(mvsched.read_sources(v.oid)) end,
+       (select min(f.requested_at) from mvsched.materialization_fill f where f.materialized_view_refresh_schedule_id = it.id),
        (select min(r.requested_at) from mvsched.materialized_view_refresh_request r where r.materialized_view_refresh_schedule_id = it.id),
        extract(epoch from it.max_lag)::float8, extract(epoch from it.reachable_lag)::float8, extract(epoch from it.predicted_duration)::float8
   from it

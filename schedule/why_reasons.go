@@ -156,6 +156,11 @@ func (c circumstances) unplanned(parents []parentView) Reason {
 	switch {
 	case newer:
 		return Reason{Code: WhyUnplanned, Message: "its slot is still to be planned, by the next worker that looks"}
+	case c.OnChange && c.FillQueued != nil:
+		return Reason{
+			Code: WhyUnplanned, Since: c.FillQueued,
+			Message: "some of its columns are to be computed again: its slot is planned by the next worker that looks",
+		}
 	case c.OnChange:
 		return Reason{
 			Code: WhyAwaitsChange, Since: c.LastAttemptedAt,
@@ -240,7 +245,7 @@ func (c circumstances) lag() Reason {
 		return Reason{
 			Code: WhyOutOfReach,
 			Message: fmt.Sprintf("its data gets up to %s old, not %s as it is to: its refresh and those of what it reads take so long",
-				FormatDuration(reachable.Round(time.Second/10)), FormatDuration(maxLag)),
+				FormatBeyond(reachable), FormatDuration(maxLag)),
 		}
 	}
 	return Reason{
@@ -262,6 +267,9 @@ func (c circumstances) method() Reason {
 		BecauseWhole:         "of all rows",
 		BecauseWindow:        "of the rows in its window",
 	}[chosen.Because]
+	if chosen.Method == MethodColumns {
+		because = "rows whose materialized_at is null, and columns that are asked for again, in batches"
+	}
 	if chosen.Impossible != nil {
 		because += ", and will fail: " + chosen.Impossible.ErrorMessage
 	}

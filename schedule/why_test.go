@@ -355,8 +355,20 @@ func TestWhyGrounds(t *testing.T) {
 		if got := reason(t, b.why("public.a"), "planned_ahead").Message; !strings.Contains(got, "no older than 1m; its refresh is assumed to take up to ") || !strings.HasSuffix(got, "ms") {
 			t.Error(got)
 		}
-		b.change("a", "predicted_duration = '40 s', reachable_lag = '81.45 s'")
-		if got := reason(t, b.why("public.a"), "out_of_reach").Message; !strings.Contains(got, "up to 1m21.5s old, not 1m as") {
+		for reachable, want := range map[string]string{"81.45 s": "up to 1m22s old, not 1m as", "60.04 s": "up to 1m1s old, not 1m as"} {
+			b.change("a", "predicted_duration = '40 s', reachable_lag = '"+reachable+"'")
+			if got := reason(t, b.why("public.a"), "out_of_reach").Message; !strings.Contains(got, want) {
+				t.Error(got)
+			}
+		}
+	})
+
+	t.Run("columns", func(t *testing.T) {
+		b := setup(t)
+		b.Exec(itemTable)
+		b.add("item", columnsOf("select id, 1 as y from batch"))
+		const want = "the next refresh is columns: rows whose materialized_at is null, and columns that are asked for again, in batches"
+		if got := reason(t, b.why("public.item"), "method").Message; got != want {
 			t.Error(got)
 		}
 	})

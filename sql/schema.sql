@@ -3994,7 +3994,8 @@ select s.id                                                as materialized_view_
               and (s.window_start is null or s.next_run_at <= pg_catalog.now()) then 'late'
          when pg_catalog.num_nonnulls(s.max_lag, s.refresh_interval) = 0 and s.next_run_at < pg_catalog.now() - interval '1 minute' then 'late'
          when next_run.at is null and pg_catalog.num_nonnulls(s.refresh_interval, s.cron) > 0 and s.open_execution_id is null
-              or mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) <= pg_catalog.now() then 'due'
+              or mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason) <= pg_catalog.now()
+              or s.on_change and s.next_run_at is null and queued.columns is not null then 'due'
          else 'fresh'
        end                                                 as state,
        data.data_as_of,
@@ -4027,7 +4028,8 @@ select s.id                                                as materialized_view_
        reads.parents,
        (select max(e.ended_at)
           from mvsched.materialized_view_refresh_schedule_execution e
-         where e.view_name = coalesce(v.name, s.materialized_view_name) and e.status = 'succeeded') as succeeded_at
+         where e.view_name = coalesce(v.name, s.materialized_view_name) and e.status = 'succeeded') as succeeded_at,
+       queued.columns                                      as columns_queued
   from mvsched.materialized_view_refresh_schedule s
  cross join (select mvsched.database_identity() as identity offset 0) here
   -- A new one is planned by who looks first, and for no sooner than its window opens.
@@ -4060,6 +4062,12 @@ select s.id                                                as materialized_view_
            from mvsched.materialized_view_refresh_schedule_execution e
           where s.kind = 'columns' and e.status = 'running' and e.view_oid = v.oid and e.batch_at is not null
        ) drain on true
+  left join lateral (
+         select pg_catalog.array_agg(distinct c.name order by c.name) as columns
+           from mvsched.materialization_fill f
+          cross join unnest(f.columns) as c (name)
+          where s.kind = 'columns' and f.materialized_view_refresh_schedule_id = s.id
+       ) queued on true
   left join lateral (
          select e.*
            from mvsched.materialized_view_refresh_schedule_execution e
@@ -4106,6 +4114,7 @@ comment on column mvsched.status.rows_set_aside is 'Of columns: how many rows co
 comment on column mvsched.status.size_bytes is 'The view''s size by the catalog''s page count, as of its last VACUUM, ANALYZE or plain refresh';
 comment on column mvsched.status.parents is 'Canonical names of the materialized views that its query reads, directly or through plain views; null: the view is gone';
 comment on column mvsched.status.succeeded_at is 'The end of the last success under its name; null: none that is kept';
+comment on column mvsched.status.columns_queued is 'Of columns: which of them somebody has asked for again, or are new, in rows that rows_left does not count; null: none';
 
 create view mvsched.materialized_view_refresh_backend as
 select e.id as execution_id, e.xmax as transaction_id, backend.pid

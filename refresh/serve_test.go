@@ -237,6 +237,7 @@ func TestServe(t *testing.T) {
 	// Two views are due at once; the claim for both of them hangs at its commit, so that one slot loses patience, finds
 	// nothing, and ends. Meanwhile the server is told to stop.
 	stopped := func(t *testing.T) (s *serving, release func()) {
+		t.Cleanup(refresh.SetPatience(100 * time.Millisecond))
 		b := setup(t)
 		b.Exec(`create table public.base as select 1 as id`)
 		b.view("a", "select id from public.base")

@@ -31,12 +31,6 @@ func (b *bundle) checkEach(got map[string][]schedule.Execution, want map[string]
 }
 
 func TestRefreshByHand(t *testing.T) {
-	t.Run("a_view_that_is_named_twice_once", func(t *testing.T) {
-		b := setup(t)
-		b.view("a", "select 1 as id")
-		b.checkEach(b.named(time.Minute, "a", "a"), map[string]schedule.Status{"a": schedule.Succeeded})
-	})
-
 	t.Run("a_group_once_however_many_of_it_are_named", func(t *testing.T) {
 		b := setup(t)
 		b.view("a", "select 1 as id, pg_catalog.pg_sleep(0.3)::text as slept")

@@ -396,7 +396,7 @@ func (s *Store) scheduleIDs(ctx context.Context, views []ViewName) ([]int64, err
 	return ids, nil
 }
 
-// Resolve returns the canonical names of views, each once: ErrNoView or ErrNotAView in a *ViewError for the first that is none.
+// Resolve returns the canonical names of views: ErrNoView or ErrNotAView in a *ViewError for the first that is none.
 func (s *Store) Resolve(ctx context.Context, views []ViewName) ([]string, error) {
 	ctx, cancel := withDeadline(ctx, "looking up a view")
 	defer cancel()
@@ -409,9 +409,7 @@ func (s *Store) Resolve(ctx context.Context, views []ViewName) ([]string, error)
 		if found.problem != nil {
 			return nil, found.problem
 		}
-		if !slices.Contains(names, *found.name) {
-			names = append(names, *found.name)
-		}
+		names = append(names, *found.name)
 	}
 	return names, nil
 }

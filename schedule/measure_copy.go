@@ -180,7 +180,8 @@ func (m *measuring) limit(ctx context.Context) error {
 	if left < time.Millisecond {
 		return ErrNotMeasured
 	}
-	return m.exec(ctx, `select pg_catalog.set_config('statement_timeout', $1, true)`, strconv.FormatInt(left.Milliseconds(), 10))
+	limit := left.Milliseconds() + 1 // not before the deadline: then it would be somebody else who has ended it
+	return m.exec(ctx, `select pg_catalog.set_config('statement_timeout', $1, true)`, strconv.FormatInt(limit, 10))
 }
 
 const measureSettingsSQL = `

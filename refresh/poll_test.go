@@ -3,6 +3,7 @@ package refresh
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mvsched/mvsched/schedule"
@@ -78,4 +79,52 @@ func TestAMomentIsByAClockThatNobodySets(t *testing.T) {
 	if at := r.paced(); !strings.Contains(at.String(), " m=") {
 		t.Errorf("by the clock on the wall: %s", at)
 	}
+}
+
+// A run waits for what is about to be over, each time that there is such a thing, and not behind what goes on and on.
+func TestRunIsPatientForAWhile(t *testing.T) {
+	views := &dueViews{worker: &Worker{}}
+	look := func(outlook schedule.Outlook) time.Duration {
+		outlook.Now = time.Now()
+		return views.ready(outlook).look
+	}
+	dying := time.Second
+	synctest.Test(t, func(*testing.T) {
+		for range 2 {
+			if look(schedule.Outlook{Unplanned: true}) == 0 {
+				t.Error("does not wait for who plans")
+			}
+			time.Sleep(2 * time.Second) //nolint:forbidigo // not by the real clock
+			if look(schedule.Outlook{Unplanned: true}) != 0 {
+				t.Error("waits on and on for who plans")
+			}
+			if look(schedule.Outlook{Unplanned: true, Unbegun: &dying}) == 0 {
+				t.Error("does not wait for the end of a claim")
+			}
+			time.Sleep(3 * time.Second) //nolint:forbidigo // as above
+			if look(schedule.Outlook{Unplanned: true, Unbegun: &dying}) != 0 {
+				t.Error("waits on and on for the end of a claim")
+			}
+			look(schedule.Outlook{})
+		}
+	})
+}
+
+// What is due and held does not make the time longer that a run waits for what others refresh.
+func TestRunDoesNotWaitLongerForWhatIsHeld(t *testing.T) {
+	views := &dueViews{worker: &Worker{}}
+	held := schedule.Outlook{Now: time.Now(), Due: 1, Waiting: true}
+	synctest.Test(t, func(*testing.T) {
+		for began := time.Now(); ; time.Sleep(time.Second) { //nolint:forbidigo // as above
+			next := views.ready(held)
+			if next.claims == 0 && next.look == 0 {
+				break
+			}
+			if time.Since(began) > 2*waitForOthers {
+				t.Error("it goes on and on")
+				break
+			}
+			views.vain.claimed(0)
+		}
+	})
 }

@@ -18,8 +18,9 @@ type dueViews struct {
 	claimed int
 	vain    vain
 	waiting time.Time // since when there is nothing to do but wait for other views
-	others  time.Time // until when it is waited for what other workers have claimed, or plan
 	held    time.Time // when it was last decided to try once more what was in other hands
+	planned patience  // with what other workers plan, who may not serve the queue
+	begun   patience  // with what they have claimed and not begun, which is to be given up
 }
 
 // vainLooks is how many looks in a row may find something due of which nobody can claim anything, before what is left is
@@ -78,8 +79,8 @@ func (d *dueViews) ready(outlook schedule.Outlook) (next next) {
 	if d.spent() {
 		return next
 	}
+	planned, begun := d.planned.with(outlook.Unplanned, 0), d.begun.with(outlook.Unbegun != nil, value(outlook.Unbegun))
 	if claimable {
-		d.waiting, d.others = time.Time{}, time.Time{}
 		next.claims, next.look = outlook.Due, unbegunInterval
 		return next
 	}
@@ -88,9 +89,9 @@ func (d *dueViews) ready(outlook schedule.Outlook) (next next) {
 		d.vain.onceMore()
 	}
 	switch {
-	case outlook.Unplanned && d.waitsForOthers(plannedWithin): // who does may not serve the queue
+	case planned:
 		next.look = waitAtLeast
-	case outlook.Unbegun != nil && d.waitsForOthers(*outlook.Unbegun+plannedWithin): // it is to be given up then
+	case begun:
 		next.look = unbegunInterval
 	}
 	if outlook.Waiting || outlook.LookAgain != nil {
@@ -109,16 +110,29 @@ func (d *dueViews) ready(outlook schedule.Outlook) (next next) {
 	return next
 }
 
-// plannedWithin is how long a look at the schedules takes.
-const plannedWithin = time.Second
+// patience is until when a run waits for something of other workers; zero while there is no such thing. Behind one that is at it
+// for hours, runs must not pile up.
+type patience struct{ until time.Time }
 
-// waitsForOthers reports whether it is still waited for what other workers are at, so long after that was seen first: behind
-// one that is at it for hours, runs must not pile up.
-func (d *dueViews) waitsForOthers(patience time.Duration) bool {
-	if d.others.IsZero() {
-		d.others = time.Now().Add(patience)
+// aLook is how long a look at the schedules takes.
+const aLook = time.Second
+
+// with reports whether it is still waited for what a look has seen, or not seen, and which should be over then.
+func (p *patience) with(seen bool, over time.Duration) bool {
+	switch {
+	case !seen:
+		p.until = time.Time{}
+	case p.until.IsZero():
+		p.until = time.Now().Add(over + aLook)
 	}
-	return time.Now().Before(d.others)
+	return time.Now().Before(p.until)
+}
+
+func value(d *time.Duration) time.Duration {
+	if d == nil {
+		return 0
+	}
+	return *d
 }
 
 func (d *dueViews) look() schedule.TendOptions {
@@ -155,6 +169,9 @@ func (d *dueViews) claim(ctx context.Context, store *schedule.Store, turn turn) 
 		return nil, err // which tells nothing of what is due
 	}
 	d.vain.claimed(len(claims))
+	if len(claims) > 0 {
+		d.waiting = time.Time{}
+	}
 	return claims, nil
 }
 

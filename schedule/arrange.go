@@ -89,9 +89,10 @@ const goneSQL = `delete from mvsched.materialized_view_graph g where g.view_oid:
 
 const arrangedStateSQL = `update mvsched.catalog_state c set sign = $1, read_at = now()`
 
-// arrange reports whether it was left undone because somebody holds the row. When the catalog has changed, it waits for
+// arrange reports whether it was left undone because somebody holds the row, or that of a view to be found. When the catalog has changed, it waits for
 // whoever is at it already, and finds what has moved.
 func (s *Store) arrange(ctx context.Context, changed bool) (moved []Moved, held bool, err error) {
+	var lost bool
 	err = s.transaction(ctx, func(tx pgx.Tx) error {
 		lock := catalogLockSQL
 		if changed {
@@ -121,7 +122,6 @@ func (s *Store) arrange(ctx context.Context, changed bool) (moved []Moved, held 
 			return err
 		}
 		if changed {
-			var lost bool
 			if moved, lost, err = locateIdle(ctx, tx); err != nil {
 				return err
 			}
@@ -150,13 +150,20 @@ func (s *Store) arrange(ctx context.Context, changed bool) (moved []Moved, held 
 	case err != nil:
 		return nil, false, fmt.Errorf("reading what depends on what: %w", err)
 	}
-	return moved, false, nil
+	return moved, lost, nil
 }
 
 // locateIdle reports whether some are still lost.
 func locateIdle(ctx context.Context, tx pgx.Tx) (moved []Moved, lost bool, err error) {
-	if moved, err = rowsOf(ctx, tx, scanMoved, locateIdleSQL); err != nil {
-		return nil, false, err
+	for range 100 { // a restore may have all of them, and each statement finds 10,000
+		found, err := rowsOf(ctx, tx, scanMoved, locateIdleSQL)
+		if err != nil {
+			return nil, false, err
+		}
+		if len(found) == 0 {
+			break
+		}
+		moved = append(moved, found...)
 	}
 	err = tx.QueryRow(ctx, idleLostSQL).Scan(&lost)
 	return moved, lost, err

@@ -91,7 +91,7 @@ with here as materialized (
 )
 select s.id, coalesce(member.oid, 0)::bigint, coalesce(mvsched.view_name(member.oid), s.materialized_view_name),
        mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason), s.next_run_reason is not distinct from 'retry',
-       case s.next_run_reason when 'request' then s.next_run_at - s.next_run_offset when 'retry' then s.slot_after_retry end,
+       case s.next_run_reason when 'request' then s.next_run_at - s.next_run_offset else s.slot_after_retry end,
        s.next_run_at is null and coalesce(s.after_parents, false) and mvsched.newer_parent(member.oid) is not null,
        s.last_attempted_at, s.spec_changed_at, last.scheduled_at, ended.ended_at,
        case when last.status not in ('succeeded', 'skipped') or last.reason <> 'unchanged' then last.ended_at end,

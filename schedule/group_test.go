@@ -1,6 +1,7 @@
 package schedule_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -318,6 +319,28 @@ func TestGroup(t *testing.T) {
 		if outlook := b.tend(); outlook.Due != 0 || !outlook.Waiting {
 			t.Errorf("%+v", outlook)
 		}
+	})
+
+	t.Run("is_asked_once_what_each_of_it_waits_for", func(t *testing.T) {
+		b := setup(t)
+		b.view("parent", "1 hour")
+		for i := range 12 {
+			name := fmt.Sprint("reader", i)
+			b.Exec("create materialized view public." + name + " as select id from public.parent")
+			b.Schedule("public."+name, "1 hour")
+			b.group("g", name)
+		}
+		b.tend()
+		b.Exec(`create sequence public.asked`)
+		b.Exec(`alter function mvsched.awaited(oid, timestamptz, timestamptz, timestamptz, text[], boolean) rename to awaited_them`)
+		b.Exec(`create function mvsched.awaited(view oid, slot timestamptz, round timestamptz, clock timestamptz, queues text[] default null,
+			one_will_do boolean default false) returns table (view_oid oid, because text) language plpgsql rows 5 as $$
+			begin
+				perform nextval('public.asked');
+				return query select * from mvsched.awaited_them(view, slot, round, clock, queues, one_will_do);
+			end $$`)
+		b.tend()
+		b.Check("12", `select last_value from public.asked`)
 	})
 
 	t.Run("answers_the_requests_for_its_members", func(t *testing.T) {

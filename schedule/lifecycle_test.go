@@ -351,6 +351,24 @@ func TestWhereTheViewIs(t *testing.T) {
 				}
 			})
 		}
+		t.Run("also_while_its_end_is_not_settled", func(t *testing.T) {
+			b := setup(t)
+			b.chain("parent", "v")
+			b.set("v", schedule.Settings{Group: ptr("g")})
+			b.tend()
+			for range 2 {
+				for _, claim := range b.claimAll() {
+					if claim.Name != "v" {
+						b.succeed(claim)
+					}
+				}
+				b.tend()
+			}
+			b.Check("running", `select status from mvsched.materialized_view_refresh_schedule_execution where view_name = 'public.v'`)
+			recreate(b)
+			b.tend()
+			b.Check("true", located)
+		})
 		t.Run("so_it_gets_what_its_parent_has_got", func(t *testing.T) {
 			b := setup(t)
 			b.chain("parent", "v")

@@ -210,7 +210,7 @@ func (o *Outlook) notice(row pgx.Row) error {
 const (
 	locateSQL = lostSQL + `
      and s.next_run_at <= coalesce($1::timestamptz, now()) and s.next_run_at >= coalesce($2::timestamptz, '-infinity')
-     and s.paused_at is null and s.suspended_at is null` + foundSQL
+     and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null` + foundSQL
 
 	locateIdleSQL = lostSQL + idleSQL + foundSQL
 
@@ -228,8 +228,7 @@ with here as materialized (
 ), lost as materialized (
   select s.id, s.database_identity, s.view_oid
     from mvsched.materialized_view_refresh_schedule s, here
-   where s.open_execution_id is null
-     and (s.database_identity is distinct from here.identity
+   where (s.database_identity is distinct from here.identity
           or s.view_oid is not null
              and not exists (select from pg_catalog.pg_class c where c.oid = s.view_oid and mvsched.can_be(c.relkind, s.kind))
           or s.view_oid is null
@@ -277,23 +276,28 @@ with clock as materialized (
            limit 10000
         ) s
 ), waiting as materialized (
-  select due.id, bool_or(a.because <> 'due') as for_an_end
-    from due
-   cross join lateral ( -- of a group, all wait for what one of them reads
+  select asks.id, bool_or(a.because <> 'due') as for_an_end
+    from ( -- a group waits as one, in its first slot, for what any of it reads
+          select array_agg(due.id) as ids, min(due.slot) as slot, due.refresh_group, min(due.view_oid::bigint)::oid as view_oid
+            from due
+           group by due.refresh_group, case when due.refresh_group is null then due.id end
+         ) one
+   cross join lateral (
           select array_agg(s.view_oid) as views
             from mvsched.materialized_view_refresh_schedule s
-           where s.refresh_group = due.refresh_group and s.paused_at is null and s.suspended_at is null
+           where s.refresh_group = one.refresh_group and s.paused_at is null and s.suspended_at is null
         ) grouped
-   cross join lateral unnest(coalesce(grouped.views, array[due.view_oid])) member (view_oid)
+   cross join lateral unnest(coalesce(grouped.views, array[one.view_oid])) member (view_oid)
     join mvsched.materialized_view_graph g on g.view_oid = member.view_oid
-   cross join lateral mvsched.awaited(member.view_oid, due.slot, $1::timestamptz, (select now from clock), $4::text[]) a
+   cross join lateral mvsched.awaited(member.view_oid, one.slot, $1::timestamptz, (select now from clock), $4::text[]) a
+   cross join lateral unnest(one.ids) asks (id)
    where cardinality(g.ancestors) > 0
      and (grouped.views is null
           or a.view_oid <> all (grouped.views)
              and not exists (select
                                from mvsched.materialized_view_graph above
                               where above.view_oid = a.view_oid and above.ancestors && grouped.views))
-   group by due.id
+   group by asks.id
 ), running as materialized (
   select count(*) as executions,
          extract(epoch from min(coalesce(e.batch_at, e.started_at) + e.start_grace)

@@ -215,8 +215,13 @@ func TestWhoMayRequest(t *testing.T) {
 	b.Exec("create schema if not exists authorization " + role)
 	b.Exec("create materialized view " + role + ".mine as select 1 as id")
 	b.Schedule(role+".mine", "1 hour")
-	if code := request("mine"); code != "" {
-		t.Errorf("its own: %s", code)
+	for _, path := range []string{`$user, public`, `public,$user`, `"$user"`, `"$user", public`} {
+		if _, err := conn.Exec(t.Context(), `select pg_catalog.set_config('search_path', $1, false)`, path); err != nil {
+			t.Fatal(err)
+		}
+		if code := request("mine"); code != "" {
+			t.Errorf("its own, under %s: %s", path, code)
+		}
 	}
 	b.Exec("delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = $1", role+".mine")
 	if code := request("mine"); code != pgerrcode.UndefinedObject {

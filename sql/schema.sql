@@ -861,7 +861,8 @@ begin
   end if;
   -- In here, "$user" would be the owner.
   caller := case current_setting('role') when 'none' then session_user::text else current_setting('role') end;
-  perform set_config('search_path', replace(path, '"$user"', quote_ident(caller)), true);
+  perform set_config('search_path', regexp_replace(path, '(^|,)[[:space:]]*("[$]user"|[$]user)[[:space:]]*(?=,|$)',
+    E'\\1' || replace(quote_ident(caller), E'\\', E'\\\\'), 'g'), true);
   relation := mvsched.find_relation(view);
   schemas := pg_catalog.current_schemas(true);
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);

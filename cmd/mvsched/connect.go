@@ -31,7 +31,11 @@ func parseURL(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		if problem := brokenEnvironment(); problem != "" {
-			return nil, &connectError{err: errors.New(problem), hint: "set it right or unset it; what a connection string says comes before it"}
+			hint := "set it right or unset it"
+			if url != "" {
+				hint += "; or it is the connection string that cannot be parsed, which comes before it"
+			}
+			return nil, &connectError{err: errors.New(problem), hint: hint}
 		}
 		// The error quotes the string, and what it redacts is its best effort.
 		return nil, &connectError{
@@ -64,8 +68,8 @@ var environmentFlaws = []struct {
 func brokenEnvironment() string {
 	isSet := func(variable string) bool { return os.Getenv(variable) != "" }
 	settings := ""
-	if !isSet("PGHOST") {
-		settings = "host=127.0.0.1" // for a socket, which is the default, nothing of TLS is read
+	if host := os.Getenv("PGHOST"); host == "" || strings.HasPrefix(host, "/") {
+		settings = "host=127.0.0.1" // for a socket nothing of TLS is read
 	}
 	if _, err := pgxpool.ParseConfig(settings); err == nil {
 		return ""

@@ -23,6 +23,7 @@ func TestBrokenEnvironment(t *testing.T) {
 		{environment: "PGCONNECT_TIMEOUT=s3cr3t", want: "PGCONNECT_TIMEOUT is no number of seconds"},
 		{environment: "PGTARGETSESSIONATTRS=s3cr3t", want: "PGTARGETSESSIONATTRS is none of any, "},
 		{environment: "PGSSLMODE=s3cr3t", dsn: "host=127.0.0.1", want: "PGSSLMODE is none of disable, "},
+		{environment: "PGHOST=/tmp PGSSLMODE=s3cr3t", dsn: "host=127.0.0.1", want: "PGSSLMODE is none of disable, "},
 		{environment: "PGHOST=127.0.0.1 PGSSLMODE=verify-full PGSSLROOTCERT=/s3cr3t", want: "PGSSLROOTCERT names no file with certificates"},
 		{environment: "PGHOST=127.0.0.1 PGSSLMODE=require PGSSLCERT=/s3cr3t PGSSLKEY=/s3cr3t", want: "PGSSLCERT and PGSSLKEY do not name"},
 		{environment: "PGHOST=127.0.0.1 PGSSLKEY=/s3cr3t", want: "PGSSLCERT and PGSSLKEY do not name"},

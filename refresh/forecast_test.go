@@ -10,10 +10,47 @@ import (
 	"github.com/mvsched/mvsched/schedule"
 )
 
-// TestForecast compares what was foreseen with what a server with two places then does, a day's schedules in seconds.
+// TestForecast compares what was foreseen with what a server with two places then does, a day's schedules in seconds. Where the machine
+// itself has stood still meanwhile, that says nothing, and is done once more.
 func TestForecast(t *testing.T) {
+	for range 3 {
+		wrong, stood := forecastAndServe(t)
+		if stood < 100*time.Millisecond || len(wrong) == 0 {
+			for _, what := range wrong {
+				t.Error(what)
+			}
+			return
+		}
+		t.Logf("the machine stood still for %v: %v", stood, wrong)
+	}
+	t.Error("the machine stood still each time")
+}
+
+// standstill tells, when it is asked to end, for how long the machine or the server stood still.
+func (b *bundle) standstill() (end func() time.Duration) {
+	ctx, cancel := context.WithCancel(b.Context())
+	longest := make(chan time.Duration, 1)
+	go func() {
+		var most time.Duration
+		for ctx.Err() == nil {
+			began := time.Now()
+			if _, err := b.Pool.Exec(ctx, `select pg_sleep(0.01)`); err == nil {
+				most = max(most, time.Since(began)-10*time.Millisecond)
+			}
+		}
+		longest <- most
+	}()
+	return func() time.Duration {
+		cancel()
+		return <-longest
+	}
+}
+
+func forecastAndServe(t *testing.T) (wrong []string, stood time.Duration) {
+	t.Helper()
 	const length = 10 * time.Second
 	b := setupJobs(t, 2)
+	errorf := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	intervals := map[string]time.Duration{}
 	add := func(name string, took, interval time.Duration, spec, rest string) {
 		b.Exec(fmt.Sprintf("create materialized view public.%s as select 1 as id from pg_sleep(%f) %s", name, took.Seconds(), rest))
@@ -46,9 +83,11 @@ func TestForecast(t *testing.T) {
 	}
 	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(length))
 	defer cancel()
+	end := b.standstill()
 	if err := b.worker.Serve(ctx, refresh.Serving{Grace: 5 * second}); err != nil {
 		t.Fatal(err)
 	}
+	stood = end()
 	happened := map[string][]schedule.Execution{}
 	executions, err := b.store.History(t.Context(), schedule.HistoryFilter{})
 	if err != nil {
@@ -74,29 +113,30 @@ func TestForecast(t *testing.T) {
 		}
 		if i >= len(happened[predicted.View]) {
 			if predicted.StartsAt.Before(forecast.Until.Add(-second / 2)) {
-				t.Errorf("%s did not start, %v after the beginning", predicted.View, predicted.StartsAt.Sub(forecast.From))
+				errorf("%s did not start, %v after the beginning", predicted.View, predicted.StartsAt.Sub(forecast.From))
 			}
 			continue
 		}
 		off := happened[predicted.View][i].StartedAt.Sub(predicted.StartsAt)
 		t.Logf("%-14s %8v %v", predicted.View, predicted.StartsAt.Sub(forecast.From).Round(time.Millisecond), off.Round(time.Millisecond))
 		if off.Abs() > intervals[predicted.View]/10 {
-			t.Errorf("%s started %v beside the forecast", predicted.View, off)
+			errorf("%s started %v beside the forecast", predicted.View, off)
 		}
 	}
 	for view, runs := range happened {
 		if len(runs) > seen[view]+1 || len(runs) == seen[view]+1 && runs[seen[view]].StartedAt.Before(forecast.Until.Add(-second/2)) {
-			t.Errorf("%s ran %d times, and %d were foreseen", view, len(runs), seen[view])
+			errorf("%s ran %d times, and %d were foreseen", view, len(runs), seen[view])
 		}
 	}
 	if waited < 3 {
-		t.Errorf("only %d runs were to wait for a worker: the test is too easy", waited)
+		errorf("only %d runs were to wait for a worker: the test is too easy", waited)
 	}
 	for _, v := range forecast.Views {
 		if age := oldest(before[v.View], happened[v.View], forecast.Until); (age - *v.MaxAge).Abs() > intervals[v.View]/10 {
-			t.Errorf("the data of %s got %v old, foreseen was %v", v.View, age, *v.MaxAge)
+			errorf("the data of %s got %v old, foreseen was %v", v.View, age, *v.MaxAge)
 		}
 	}
+	return wrong, stood
 }
 
 // oldest is how old a view's data got.

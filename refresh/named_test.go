@@ -61,7 +61,7 @@ func TestRefreshByHand(t *testing.T) {
 			first <- err
 		}()
 		b.Await("2", `select count(*) from mvsched.materialized_view_refresh_schedule_execution where status = 'running'`)
-		time.AfterFunc(300*time.Millisecond, func() { b.Exec(`update mvsched.materialized_view_refresh_schedule set refresh_group = null`) })
+		defer later(300*time.Millisecond, func() { b.Exec(`update mvsched.materialized_view_refresh_schedule set refresh_group = null`) })()
 		b.checkEach(b.named(time.Minute, "a"), map[string]schedule.Status{"a": schedule.Succeeded})
 		if err := <-first; err != nil {
 			t.Error(err)

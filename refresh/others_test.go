@@ -3,6 +3,7 @@ package refresh_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -36,6 +37,16 @@ func (b *bundle) within(patience time.Duration, run func(context.Context) ([]sch
 	return byView
 }
 
+// later does something after a while; whoever waits has it behind them.
+func later(after time.Duration, do func()) (wait func()) {
+	var done sync.WaitGroup
+	done.Go(func() {
+		<-time.After(after)
+		do()
+	})
+	return done.Wait
+}
+
 // paced schedules a view of which a refresh takes so many seconds, and its creation none.
 func (b *bundle) paced(name, query string, seconds float64) {
 	b.Helper()
@@ -67,7 +78,7 @@ func TestRunWaitsForWhatAnotherOnePlans(t *testing.T) {
 	b := setup(t)
 	b.view("v", "select 1 as id")
 	release := b.Hold(`update mvsched.materialized_view_refresh_schedule set next_run_at = now() - interval '1 second'`)
-	time.AfterFunc(200*time.Millisecond, release)
+	defer later(200*time.Millisecond, release)()
 	if got := b.runDue(); len(got) != 1 {
 		t.Errorf("%v", got)
 	}
@@ -80,7 +91,7 @@ func TestRunComesBackToWhatWasHeld(t *testing.T) {
 	b.view("v", "select 1 as id")
 	b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now()`)
 	release := b.Hold(`select from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v' for update`)
-	time.AfterFunc(time.Second, release)
+	defer later(time.Second, release)()
 	got := b.runDue()
 	if v, slow := got["public.v"], got["public.slow"]; v.EndedAt == nil || v.EndedAt.After(*slow.EndedAt) {
 		t.Errorf("%+v\n%+v", v, slow)

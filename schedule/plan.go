@@ -276,28 +276,31 @@ with clock as materialized (
            limit 10000
         ) s
 ), waiting as materialized (
-  select asks.id, bool_or(a.because <> 'due') as for_an_end
-    from ( -- a group waits as one, in its first slot, for what any of it reads
-          select array_agg(due.id) as ids, min(due.slot) as slot, due.refresh_group, min(due.view_oid::bigint)::oid as view_oid
-            from due
-           group by due.refresh_group, case when due.refresh_group is null then due.id end
-         ) one
-   cross join lateral (
-          select array_agg(s.view_oid) as views
-            from mvsched.materialized_view_refresh_schedule s
-           where s.refresh_group = one.refresh_group and s.paused_at is null and s.suspended_at is null
-        ) grouped
-   cross join lateral unnest(coalesce(grouped.views, array[one.view_oid])) member (view_oid)
-    join mvsched.materialized_view_graph g on g.view_oid = member.view_oid
-   cross join lateral mvsched.awaited(member.view_oid, one.slot, $1::timestamptz, (select now from clock), $4::text[]) a
-   cross join lateral unnest(one.ids) asks (id)
-   where cardinality(g.ancestors) > 0
-     and (grouped.views is null
-          or a.view_oid <> all (grouped.views)
+  select due.id, bool_or(a.because <> 'due') as for_an_end
+    from due
+    join mvsched.materialized_view_graph g on g.view_oid = due.view_oid
+   cross join lateral mvsched.awaited(due.view_oid, due.slot, $1::timestamptz, (select now from clock), $4::text[]) a
+   where cardinality(g.ancestors) > 0 and due.refresh_group is null
+   group by due.id
+  union all
+  -- A group waits as one, in its first slot, for what any of it reads.
+  select unnest(one.ids), one.for_an_end
+    from (select together.ids, bool_or(a.because <> 'due') as for_an_end
+            from (select due.refresh_group, array_agg(due.id) as ids, min(due.slot) as slot
+                    from due
+                   where due.refresh_group is not null
+                   group by due.refresh_group) together
+           cross join lateral (
+                  select array_agg(s.view_oid) as views
+                    from mvsched.materialized_view_refresh_schedule s
+                   where s.refresh_group = together.refresh_group and s.paused_at is null and s.suspended_at is null) members
+           cross join lateral unnest(members.views) member (view_oid)
+           cross join lateral mvsched.awaited(member.view_oid, together.slot, $1::timestamptz, (select now from clock), $4::text[]) a
+           where a.view_oid <> all (members.views)
              and not exists (select
                                from mvsched.materialized_view_graph above
-                              where above.view_oid = a.view_oid and above.ancestors && grouped.views))
-   group by asks.id
+                              where above.view_oid = a.view_oid and above.ancestors && members.views)
+           group by together.ids) one
 ), running as materialized (
   select count(*) as executions,
          extract(epoch from min(coalesce(e.batch_at, e.started_at) + e.start_grace)

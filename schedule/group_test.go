@@ -35,6 +35,23 @@ func TestGroup(t *testing.T) {
 		return b
 	}
 	all := []string{"public.a", "public.b", "public.c"}
+	// failB claims a, b and c, of which b fails so that it is tried again.
+	failB := func(b *bundle) {
+		b.Helper()
+		for i, c := range b.claim(1) {
+			ending := schedule.Ending{Status: schedule.Skipped, Reason: schedule.ReasonGroupFailed, ErrorMessage: "public.b"}
+			if i == 1 {
+				ending = schedule.Ending{Status: schedule.Failed, ErrorName: "deadlock_detected", ErrorMessage: "x"}
+			}
+			b.end(c, ending)
+		}
+		b.tend()
+	}
+	retryNow := func(b *bundle) {
+		b.Helper()
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_offset = next_run_offset - (next_run_at - now()), next_run_at = now()
+			where next_run_reason = 'retry'`)
+	}
 
 	t.Run("is_claimed_as_a_whole", func(t *testing.T) {
 		b := abc(t)
@@ -235,18 +252,10 @@ func TestGroup(t *testing.T) {
 
 	t.Run("is_tried_again_as_a_whole", func(t *testing.T) {
 		b := abc(t)
-		for i, c := range b.claim(1) {
-			ending := schedule.Ending{Status: schedule.Skipped, Reason: schedule.ReasonGroupFailed, ErrorMessage: "public.b"}
-			if i == 1 {
-				ending = schedule.Ending{Status: schedule.Failed, ErrorName: "deadlock_detected", ErrorMessage: "x"}
-			}
-			b.end(c, ending)
-		}
-		b.tend()
+		failB(b)
 		b.Check("public.b", `select string_agg(materialized_view_name, ' ') from mvsched.materialized_view_refresh_schedule
 			where next_run_reason = 'retry'`)
-		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_offset = next_run_offset - (next_run_at - now()), next_run_at = now()
-			where next_run_reason = 'retry'`)
+		retryNow(b)
 		if again := b.claim(1); !slices.Equal(views(again), all) || again[1].Attempt != 2 {
 			t.Errorf("%+v", again)
 		}
@@ -257,16 +266,8 @@ func TestGroup(t *testing.T) {
 		b.notDue("b")
 		const nextOfB = `select next_run_at - next_run_offset from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.b'`
 		next := b.Value(nextOfB)
-		for i, c := range b.claim(1) {
-			ending := schedule.Ending{Status: schedule.Skipped, Reason: schedule.ReasonGroupFailed, ErrorMessage: "public.b"}
-			if i == 1 {
-				ending = schedule.Ending{Status: schedule.Failed, ErrorName: "deadlock_detected", ErrorMessage: "x"}
-			}
-			b.end(c, ending)
-		}
-		b.tend()
-		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_offset = next_run_offset - (next_run_at - now()), next_run_at = now()
-			where next_run_reason = 'retry'`)
+		failB(b)
+		retryNow(b)
 		for _, c := range b.claim(1) {
 			b.succeed(c)
 		}

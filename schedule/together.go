@@ -2,7 +2,6 @@ package schedule
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -72,15 +71,12 @@ func (s *Store) CheckRefresh(ctx context.Context, views []ViewName, settings Set
 	}
 	ctx, cancel := withDeadline(ctx, "looking up a view")
 	defer cancel()
+	all, err := s.describeAll(ctx, views)
+	if err != nil {
+		return err
+	}
 	var oids []int64
-	for _, view := range views {
-		found, err := s.describe(ctx, view)
-		if err != nil {
-			return fmt.Errorf("looking up %s: %w", view, err)
-		}
-		if found.problem != nil {
-			return found.problem
-		}
+	for _, found := range all {
 		oids = append(oids, *found.oid)
 	}
 	kinds, err := read(ctx, s, "looking up a view", pgx.RowTo[Materialization], kindsSQL, oids)

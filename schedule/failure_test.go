@@ -137,6 +137,14 @@ func TestRetries(t *testing.T) {
 		c.Check("null", `select coalesce(slot_after_retry::text, 'null') from mvsched.materialized_view_refresh_schedule`)
 	})
 
+	t.Run("a_new_interval_counts_from_the_last_run_whatever_was_to_be_tried_again", func(t *testing.T) {
+		c := setupRetries(t, schedule.Settings{})
+		c.fail(c.trying(), "deadlock_detected")
+		c.Check("true", `select slot_after_retry is not null from mvsched.materialized_view_refresh_schedule`)
+		c.set("v", schedule.Settings{Every: ptr(30 * time.Minute)})
+		c.Check("true", `select slot_after_retry is null and next_run_at is null from mvsched.materialized_view_refresh_schedule`)
+	})
+
 	t.Run("any_other_error_has_had_its_slot", func(t *testing.T) {
 		c := setupRetries(t, schedule.Settings{})
 		for i := range 3 {

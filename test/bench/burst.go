@@ -41,6 +41,7 @@ func contenders() []contender {
 		{name: "mvsched, `serve -j`", workers: concurrencies[:], burst: (*bench).burstServe},
 		{name: floorName, workers: concurrencies[:], burst: burstFloor(1)},
 		{name: floorEightName, workers: []int{1}, burst: burstFloor(8)},
+		{name: strippedName, workers: concurrencies[:], burst: (*bench).burstStripped},
 		{name: "the article's SQL in a loop", workers: concurrencies[:], burst: (*bench).burstArticle},
 		{name: "River", workers: []int{4, 8}, burst: (*bench).burstRiver},
 		{name: "River, fetching every ms", workers: concurrencies[:], burst: (*bench).burstRiverTuned},

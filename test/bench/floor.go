@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,7 +28,7 @@ const (
 			where s.queue = 'default' and s.next_run_at <= now()
 			and s.paused_at is null and s.suspended_at is null and s.open_execution_id is null
 			order by s.next_run_at
-			limit %d
+			limit %s
 			for no key update skip locked
 		), moved as (
 			update mvsched.materialized_view_refresh_schedule s
@@ -37,7 +38,7 @@ const (
 		insert into mvsched.materialized_view_refresh_schedule_execution
 			(materialized_view_refresh_schedule_id, view_name, view_oid, scheduled_at)
 		select due.id, due.materialized_view_name, due.view_oid, now() from due
-		returning id, view_name`
+		returning %s`
 	floorLock   = `select from mvsched.materialized_view_refresh_schedule_execution where id = $1 and status = 'running' for no key update`
 	floorRecord = `
 		update mvsched.materialized_view_refresh_schedule_execution
@@ -65,7 +66,7 @@ type floorClaimed struct {
 
 // floorStep refreshes so many views.
 func floorStep(ctx context.Context, conn *pgx.Conn, atOnce int) (more bool, err error) {
-	rows, err := conn.Query(ctx, fmt.Sprintf(floorClaim, atOnce)) // no parameter: it is planned once
+	rows, err := conn.Query(ctx, fmt.Sprintf(floorClaim, strconv.Itoa(atOnce), "id, view_name")) // no parameter: it is planned once
 	if err != nil {
 		return false, err
 	}

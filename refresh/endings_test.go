@@ -78,6 +78,10 @@ func TestHowARefreshEnds(t *testing.T) {
 			make: []string{"create materialized view public.base as select 1 as id with no data", "create materialized view public.v as select * from public.base with no data"},
 			want: "failed null plain object_not_in_prerequisite_state", hint: "never been filled",
 		},
+		"own_setting": {
+			make: []string{"create materialized view public.v as select current_setting('app.tenant') as id with no data"},
+			want: "failed null plain undefined_object", hint: "`alter role … set …`",
+		},
 		"own_sqlstate": {
 			make: []string{
 				"create function public.f() returns integer language plpgsql as $$begin raise exception 'no' using errcode = 'XY123'; end$$",

@@ -127,7 +127,10 @@ func hint(e schedule.Execution) string {
 			return "create the view again; if it is there, " + searchPathHint(e)
 		}
 		return searchPathHint(e)
-	case "undefined_function", "undefined_object", "invalid_schema_name":
+	case "undefined_object": // a type, a text search configuration; and a setting of somebody's own
+		return "a setting that the query reads is given to the role that refreshes with `alter role … set …`, or read with " +
+			"current_setting(NAME, true); where it is none, " + searchPathHint(e)
+	case "undefined_function", "invalid_schema_name":
 		return searchPathHint(e)
 	case "insufficient_privilege":
 		return "REFRESH needs the view's owner, or a member of that role, or from PostgreSQL 17 on MAINTAIN on the view and " +

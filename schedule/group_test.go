@@ -371,6 +371,29 @@ func TestGroup(t *testing.T) {
 		}
 	})
 
+	t.Run("a_request_that_waits_for_the_windows_of_others_leaves_the_clock_where_it_is", func(t *testing.T) {
+		b := abc(t)
+		now := &clock{time.Date(2027, 3, 2, 12, 0, 0, 0, time.UTC)}
+		b.store.Now = now.Now
+		b.set("b", schedule.Settings{Window: &schedule.Window{Start: schedule.TimeOfDay(14 * time.Hour), End: schedule.TimeOfDay(16 * time.Hour)}})
+		b.tend()
+		b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = '2027-03-02 15:30+00'`)
+		b.Exec(`select mvsched.request_refresh('public.a')`)
+		b.Exec(`update mvsched.materialized_view_refresh_request set requested_at = '2027-03-02 11:59+00'`)
+		b.tend()
+		if got := views(b.claim(1)); len(got) != 0 {
+			t.Errorf("claimed %v", got)
+		}
+		slot := `select (next_run_at - next_run_offset) at time zone 'UTC' from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.a'`
+		b.Check("2027-03-02 14:00:00", `select min(next_run_at) at time zone 'UTC' from mvsched.materialized_view_refresh_schedule`)
+		b.Check("2027-03-02 15:30:00", slot)
+		now.now = now.now.Add(2 * time.Hour)
+		if got := views(b.claim(1)); !slices.Equal(got, all) {
+			t.Errorf("claimed %v", got)
+		}
+		b.Check("2027-03-02 15:30:00", slot)
+	})
+
 	t.Run("is_of_materialized_views", func(t *testing.T) {
 		b := setup(t)
 		b.view("a", "1 hour")

@@ -364,6 +364,17 @@ func TestWindow(t *testing.T) {
 			step{"2026-03-03 22:00:01", "2026-03-03 22:00:01", "2026-03-03 22:30:00"},
 		)
 	})
+	t.Run("nor_does_it_bring_on_what_somebody_has_put_off", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Every: ptr(time.Hour), Window: &night})
+		c.change("v", "next_run_at = '2026-03-05 22:30Z'")
+		c.request("2026-03-03 05:50")
+		c.now = when(t, "2026-03-03 05:59:59")
+		c.tend()
+		c.goes(
+			step{"2026-03-03 06:00", "", "2026-03-05 22:30:00"},
+			step{"2026-03-03 22:00:01", "2026-03-03 22:00:01", "2026-03-05 22:30:00"},
+		)
+	})
 	t.Run("cron_and_a_window", func(t *testing.T) {
 		c := setupCourse(t, schedule.Settings{Cron: ptr("0 */4 * * *"), Window: &night})
 		c.goes(

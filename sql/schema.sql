@@ -2837,7 +2837,7 @@ begin
     -- There may be no instant at which all windows are open; then each of these brings it one step on.
     update mvsched.materialized_view_refresh_schedule s
        set next_run_at = least(opens, '9999-12-31 00:00+00'),
-           next_run_offset = least(opens, '9999-12-31 00:00+00') - mvsched.slot(s.next_run_at, s.next_run_offset, s.next_run_reason)
+           next_run_offset = s.next_run_offset + (least(opens, '9999-12-31 00:00+00') - s.next_run_at)
      where s.id = any (array(select x.id from unnest(members) x)) and s.next_run_at <= instant;
     return;
   end if;
@@ -3108,7 +3108,7 @@ begin
         clock_slot := coalesce(s.slot_after_retry, s.next_run_at - s.next_run_offset);
         s := mvsched.planned(s, case when s.refresh_interval is null then instant else
                clock_slot + make_interval(secs =>
-                 ceil(extract(epoch from instant - clock_slot) / extract(epoch from s.refresh_interval))::float8
+                 greatest(0, ceil(extract(epoch from instant - clock_slot) / extract(epoch from s.refresh_interval)))::float8
                  * extract(epoch from s.refresh_interval)::float8) end);
         update mvsched.materialized_view_refresh_schedule x
            set next_run_at = s.next_run_at, next_run_offset = s.next_run_offset, next_run_reason = s.next_run_reason, slot_after_retry = null

@@ -202,7 +202,7 @@ select execution.id, execution.started_at, schedule.id, execution.view_name, nul
 func (s *Store) ClaimView(ctx context.Context, view ViewName, settings Settings, opts ClaimOptions) (*Claim, error) {
 	ctx, cancel := withDeadline(ctx, "claiming")
 	defer cancel()
-	found, err := s.describe(ctx, view)
+	found, err := s.find(ctx, view)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("claiming %s: %w", view, err)

@@ -217,7 +217,7 @@ func (s *Store) Invalidate(ctx context.Context, table ViewName, condition string
 func (s *Store) columnsSchedule(ctx context.Context, table ViewName, columns []string) (id int64, path string, err error) {
 	ctx, cancel := withDeadline(ctx, "looking up a table")
 	defer cancel()
-	found, err := s.describe(ctx, table)
+	found, err := s.find(ctx, table)
 	if err != nil {
 		return 0, "", fmt.Errorf("looking up %s: %w", table, err)
 	}

@@ -68,7 +68,7 @@ select s.kind, mvsched.relation_name(c.oid), extract(epoch from s.maximum_execut
 func (s *Store) PlanConversion(ctx context.Context, view ViewName, opts ConvertOptions) (c Conversion, err error) {
 	ctx, cancel := withDeadline(ctx, "planning a conversion")
 	defer cancel()
-	found, err := s.describe(ctx, view)
+	found, err := s.find(ctx, view)
 	if err != nil {
 		return Conversion{}, fmt.Errorf("looking up %s: %w", view, err)
 	}

@@ -60,7 +60,7 @@ func checksSQL() string {
 // viewsSQL is what the checks have in common.
 //
 //	views      all materializations but tables with materialized columns, whose checks are their own; word is the name as a shell takes it
-//	scheduled  schedules with their views, null where there is none
+//	scheduled  schedules with their views, null where there is none; found: there is one, or their next run is going to find it
 //	tables     schedules of tables with materialized columns; the table is null where it is gone
 //	usable     the unique indexes that CONCURRENTLY can use, and whether a NULL has been seen in their keys
 //	usual      what the last 50 successes of each schedule took, in seconds, and wrote
@@ -81,7 +81,7 @@ with views as materialized (
          s.max_staleness, s.requested_at, s.paused_at, s.suspended_at, s.suspended_reason, s.materialized_view_name, s.refresh_group,
          count(*) over (partition by s.refresh_group) as group_members,
          min(s.refresh_interval) filter (where s.paused_at is null and s.suspended_at is null) over (partition by s.refresh_group) as group_interval,
-         v.oid, v.relname, v.nspname, v.relnamespace, v.relowner, v.relispopulated, v.reltuples, named.name,
+         v.oid, found.oid is not null as found, v.relname, v.nspname, v.relnamespace, v.relowner, v.relispopulated, v.reltuples, named.name,
          case when named.name ~ '^[a-z0-9_.]+$' then named.name
               else '''' || replace(named.name, '''', '''\''''') || '''' end as word
     from mvsched.materialized_view_refresh_schedule s
@@ -136,7 +136,7 @@ select 'error', s.name, 'there is no such view: create it, or remove the schedul
        case when s.name ~ '^([a-z_][a-z0-9_]*|"([^"]|"")+")[.]([a-z_][a-z0-9_]*|"([^"]|"")+")$' then 'mvsched remove ' || s.word
             else format('delete from mvsched.materialized_view_refresh_schedule where materialized_view_name = %L;', s.name) end
   from scheduled s
- where s.oid is null
+ where s.oid is null and not s.found
    and not exists (
          select
            from pg_catalog.pg_class c
@@ -152,7 +152,7 @@ select 'error', s.name,
   from scheduled s
   join (pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace)
     on format('%I.%I', n.nspname, c.relname) = s.materialized_view_name
- where s.oid is null`
+ where s.oid is null and not s.found`
 
 // A schedule is taken for a view that is not there yet; then another one, which has its own, gets that name.
 const scheduledTwiceSQL = `

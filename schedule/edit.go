@@ -46,6 +46,19 @@ func (s *Store) describe(ctx context.Context, view ViewName) (d description, err
 	return d, nil
 }
 
+// find describes what is to be worked on. A schedule knows its table by an OID, which counts for nothing behind a restore, or where the
+// table has been dropped and created again: then it is looked for by its name first, as every run would do when it is due.
+func (s *Store) find(ctx context.Context, view ViewName) (description, error) {
+	found, err := s.describe(ctx, view)
+	if err != nil || found.scheduleID == nil || !errors.Is(found.problem, ErrNotAView) {
+		return found, err
+	}
+	if _, err := read(ctx, s, "finding a table again", scanMoved, locateOneSQL, found.scheduleID); err != nil {
+		return description{}, err
+	}
+	return s.describe(ctx, view)
+}
+
 // needSchedule returns why the view has no schedule: there is no such view, or it is not scheduled.
 func (d description) needSchedule(view ViewName) error {
 	switch {
@@ -414,7 +427,7 @@ func (s *Store) Resolve(ctx context.Context, views []ViewName) ([]string, error)
 // describeAll describes views that are to be there.
 func (s *Store) describeAll(ctx context.Context, views []ViewName) (all []description, err error) {
 	for _, view := range views {
-		found, err := s.describe(ctx, view)
+		found, err := s.find(ctx, view)
 		if err != nil {
 			return nil, fmt.Errorf("looking up %s: %w", view, err)
 		}

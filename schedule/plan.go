@@ -206,7 +206,8 @@ func (o *Outlook) notice(row pgx.Row) error {
 
 // locateSQL finds the views of due schedules whose stored OID does not count: it was stored in another database (a
 // restore), or its view has been dropped and created again. Where the catalog has changed, locateIdleSQL finds those whose OID is used
-// before they are due: to see that something that they read has changed, and to refresh them with their group.
+// before they are due: to see that something that they read has changed, to refresh them with their group, and since a table is a
+// materialization by its OID alone.
 const (
 	locateSQL = lostSQL + `
      and s.next_run_at <= coalesce($1::timestamptz, now()) and s.next_run_at >= coalesce($2::timestamptz, '-infinity')
@@ -214,8 +215,11 @@ const (
 
 	locateIdleSQL = lostSQL + idleSQL + foundSQL
 
+	locateOneSQL = lostSQL + `
+     and s.id = $1` + foundSQL
+
 	idleSQL = `
-     and (s.next_run_at is null or s.refresh_group is not null)`
+     and (s.next_run_at is null or s.refresh_group is not null or s.kind <> 'view')`
 
 	// Somebody held their rows.
 	idleLostSQL = lostSQL + idleSQL + `

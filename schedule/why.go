@@ -123,7 +123,7 @@ const circumstancesSQL = whyScheduleSQL + `
 select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_name),
        coalesce((select st.state from mvsched.status st where st.materialized_view_refresh_schedule_id = it.id),
                 case when running.id is not null then 'running' else 'unscheduled' end),
-       v.oid is not null, coalesce(it.after_parents, false), coalesce(it.on_change, false), it.paused_at, it.paused_reason, it.suspended_at,
+       v.oid is not null or it.id is not null and it.oid is not null, coalesce(it.after_parents, false), coalesce(it.on_change, false), it.paused_at, it.paused_reason, it.suspended_at,
        coalesce(it.consecutive_failures, 0), it.next_run_at, mvsched.slot(it.next_run_at, it.next_run_offset, it.next_run_reason),
        coalesce(it.next_run_reason, ''), it.suspended_reason, coalesce(it.retries, 0), it.last_attempted_at,
        it.open_execution_id is not null,

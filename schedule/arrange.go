@@ -50,7 +50,9 @@ const idleTimeoutSQL = `set local idle_in_transaction_session_timeout = '15s'`
 // scans it for every view to save the rest of that view's own. In the order of its own, there are five rows to be read.
 //
 // What it expects to cost so much would also be compiled first.
-var edgesSettings = []string{`set local enable_bitmapscan = off`, notCompiledSQL}
+//
+// And what has no duration is a NULL, whatever the session reads in its place.
+var edgesSettings = []string{`set local enable_bitmapscan = off`, notCompiledSQL, `set local array_nulls = on`}
 
 const catalogSignSQL = `select mvsched.catalog_sign()`
 

@@ -397,7 +397,7 @@ func (s *Store) scheduleIDs(ctx context.Context, views []ViewName) ([]int64, err
 	defer cancel()
 	var ids []int64
 	for _, view := range views {
-		found, err := s.describe(ctx, view)
+		found, err := s.find(ctx, view)
 		if err != nil {
 			return nil, fmt.Errorf("looking up %s: %w", view, err)
 		}

@@ -34,7 +34,7 @@ func (e *DefinitionError) Error() string { return e.Problem }
 // placeSQL is asked in the session's own search_path: where a table is, or would be made.
 const placeSQL = `
 select mvsched.find_relation($1)::pg_catalog.int8, mvsched.relation_name(mvsched.find_relation($1)),
-       pg_catalog.format('%I.%I', coalesce(case when $3::pg_catalog.text operator(pg_catalog.<>) '' then $3::pg_catalog.text end, pg_catalog.current_schema()), $4::pg_catalog.text),
+       (mvsched.names_in(array[pg_catalog.current_schema()], $1))[1],
        mvsched.relation_name(mvsched.find_relation($2)), mvsched.find_schedule($1, mvsched.find_relation($1), pg_catalog.current_schemas(true)) is not null`
 
 const equalitiesSQL = `
@@ -49,7 +49,7 @@ func (s *Store) AddMerge(ctx context.Context, table ViewName, merge Merge, setti
 	var name, canonical, source *string
 	var scheduled bool
 	err := s.readInSessionPath(ctx, []any{&oid, &name, &canonical, &source, &scheduled}, placeSQL,
-		table.String(), merge.Source.String(), table.Schema, table.Name)
+		table.String(), merge.Source.String())
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("adding a merge table: %w", err)

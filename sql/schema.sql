@@ -171,8 +171,10 @@ create domain mvsched.ordinal as integer
   constraint ordinal_is_one check (value between 1 and 1000000);
 comment on domain mvsched.ordinal is 'From 1 to 1,000,000';
 
+-- With its owner's rights: if one role could read the identifier and another one could not, each would find the database a stranger
+-- to what the other has stored.
 create function mvsched.database_identity() returns text
-  language plpgsql stable
+  language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan as $$
 begin

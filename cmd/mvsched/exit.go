@@ -152,6 +152,8 @@ func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint st
 	switch class := pgErr.Code[:min(2, len(pgErr.Code))]; {
 	case !isSQLState(pgErr.Code):
 		return exitUnavailable, problem, nonsenseHint
+	case isTheirs(pgErr):
+		return exitUnavailable, problem, "a trigger or function of somebody's own was called for it and failed; it runs with search_path = pg_catalog, pg_temp"
 	case pgErr.Code == pgerrcode.InsufficientPrivilege:
 		return exitUnavailable, problem, "the role needs rights on schema mvsched and its tables, and for `mvsched init` CREATE on the database (docs/security.md)"
 	case pgErr.Code == pgerrcode.ReadOnlySQLTransaction:
@@ -173,6 +175,17 @@ func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint st
 	default:
 		return exitBug, problem, "please report it"
 	}
+}
+
+// isTheirs reports whether what failed is in what a person has put into the database, such as an event trigger: among the errors that
+// would otherwise be told as ours.
+func isTheirs(pgErr *pgconn.PgError) bool {
+	switch pgErr.Code {
+	case pgerrcode.RaiseException, pgerrcode.InvalidSchemaName, pgerrcode.UndefinedTable, pgerrcode.UndefinedFunction:
+		innermost, _, _ := strings.Cut(pgErr.Where, "\n")
+		return innermost != "" && !strings.Contains(innermost, "mvsched")
+	}
+	return false
 }
 
 // explainNotEnded is for a refresh that was asked to end and goes on.

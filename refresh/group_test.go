@@ -157,6 +157,46 @@ func TestGroup(t *testing.T) {
 		})
 	}
 
+	for name, change := range map[string]string{
+		"refreshes_a_member_plainly":    `refresh materialized view public.b`,
+		"changes_a_setting_of_a_member": `alter materialized view public.b set (fillfactor = 80)`,
+	} {
+		t.Run("minds_nobody_who_meanwhile_"+name, func(t *testing.T) {
+			b := three(t, "select id, n + public.wait() as n from public.base", same)
+			b.Exec(`drop index public.b_id_idx`)
+			release := b.Hold(`lock table public.gate in access exclusive mode`)
+			done := make(chan map[string]schedule.Execution)
+			go func() { done <- b.runDue() }()
+			b.Await("1", waits)
+			b.Exec(change)
+			release()
+			for view, e := range <-done {
+				if e.Status != schedule.Succeeded {
+					t.Errorf("%s: %s %s", view, e.Status, text(e.ErrorMessage))
+				}
+			}
+			b.Check("6 6 6", sums)
+		})
+	}
+
+	t.Run("refreshes_nothing_when_members_change_names_meanwhile", func(t *testing.T) {
+		b := three(t, "select id, n + public.wait() as n from public.base", same)
+		release := b.Hold(`lock table public.gate in access exclusive mode`)
+		done := make(chan map[string]schedule.Execution)
+		go func() { done <- b.runDue() }()
+		b.Await("1", waits)
+		b.Exec(`alter materialized view public.b rename to was_b; alter materialized view public.c rename to b; alter materialized view public.was_b rename to c`)
+		release()
+		reasons := map[string]int{}
+		for _, e := range <-done {
+			reasons[text(e.Reason)]++
+		}
+		if reasons[schedule.ReasonViewReplaced] != 1 || reasons[schedule.ReasonGroupFailed] != 2 {
+			t.Errorf("%v", reasons)
+		}
+		b.Check("10 10 10", sums)
+	})
+
 	t.Run("is_not_taken_for_dead_when_it_begins_anew", func(t *testing.T) {
 		b := three(t, "select id, n + public.wait() as n from public.base", same)
 		release := b.Hold(`lock table public.gate in access exclusive mode`)

@@ -3316,11 +3316,9 @@ create function mvsched.refresh_succeeded(
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan as $$
 begin
-  -- REFRESH looks its view up by name, again after every wait; its lock now keeps that name where it is.
-  if (select c.oid
-        from pg_catalog.pg_class c
-        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-       where n.nspname = view_schema and c.relname = refresh_succeeded.view_name) is distinct from view then
+  -- REFRESH looks its view up by name, again after every wait; its lock now keeps that name where it is. So this looks where REFRESH
+  -- does: a group's snapshot may be from before somebody changed the view's row, and has that version beside our own.
+  if pg_catalog.to_regclass(pg_catalog.format('%I.%I', view_schema, view_name)) is distinct from view::pg_catalog.regclass then
     raise exception 'the name %.% no longer stands for the materialized view that was claimed',
       pg_catalog.quote_ident(view_schema), pg_catalog.quote_ident(view_name) using errcode = 'MV002';
   end if;

@@ -133,6 +133,9 @@ func hint(e schedule.Execution) string {
 	case "undefined_function", "invalid_schema_name":
 		return searchPathHint(e)
 	case "insufficient_privilege":
+		if merged(e) {
+			return "the role that refreshes needs SELECT on the view, and SELECT, INSERT, UPDATE and DELETE on the table, whose row security must not apply to it"
+		}
 		return "REFRESH needs the view's owner, or a member of that role, or from PostgreSQL 17 on MAINTAIN on the view and " +
 			"USAGE on its schema; and the owner needs SELECT on what the query reads"
 	case "lock_not_available":
@@ -156,13 +159,17 @@ func mergeHint(e schedule.Execution) string {
 	case "not_null_violation":
 		return "give the column a value in the view's query (coalesce); a key has no NULL"
 	case "unique_violation":
-		return "the view has two rows that a unique index of the table allows only one of"
+		return "a unique index of the table allows only one of two rows of the view; or rows have exchanged such values, for which " +
+			"it would have to be a deferrable constraint, since the table has triggers, an identity, or is referred to"
 	default:
 		return "the key must tell the rows of the view apart; make its rows distinct, or add a column to the key"
 	}
 }
 
 func searchPathHint(e schedule.Execution) string {
+	if merged(e) {
+		return "a function or trigger uses a name that is not in the search_path; give it with " + setting(e, "--search-path PATH")
+	}
 	return "a function in the view's query uses a name that is not in the search_path; up to PostgreSQL 16 give it with " +
 		setting(e, "--search-path PATH") + "; from 17 on, `alter function … set search_path = …`"
 }

@@ -2,8 +2,10 @@ package refresh_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
+	"github.com/mvsched/mvsched/refresh"
 	"github.com/mvsched/mvsched/schedule"
 )
 
@@ -100,6 +102,71 @@ func TestMergeTableIsATable(t *testing.T) {
 			b.refreshed(2, 2)
 			same()
 			b.refreshed(0, 0)
+		})
+	}
+}
+
+// Rows that exchange what is unique are in each other's way, whichever is updated first.
+func TestMergeTableOfRowsThatExchangeAUniqueValue(t *testing.T) {
+	const (
+		made     = `create table public.copy (id int primary key, name text, mail text unique)`
+		conflict = "unique_violation"
+	)
+	for name, c := range map[string]struct{ table, window, want string }{
+		"nobody notices":    {table: made},
+		"with a window":     {table: made, window: "id > 0"},
+		"checked later":     {table: `create table public.copy (id int primary key, name text, mail text unique deferrable)`},
+		"it is referred to": {table: made + `; create table public.child (id int references public.copy on delete cascade)`, want: conflict},
+		"a trigger": {table: `create function public.odd() returns trigger language plpgsql as 'begin return new; end'; ` + made +
+			`; create trigger odd before insert on public.copy for each row execute function public.odd()`, want: conflict},
+		"its own number": {table: `create table public.copy (id int primary key, name text, mail text unique, n int generated always as identity)`, want: conflict},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			b.Exec(`create table public.base (id int, name text, mail text)`)
+			b.Exec(`create view public.source as select name, mail, id from public.base`)
+			b.Exec(`insert into public.base select g, 'n' || g, 'm' || g from generate_series(1, 5) g`)
+			b.Exec(c.table)
+			b.mergeTable(c.window)
+			b.refreshed(5, 0)
+			if name == "it is referred to" {
+				b.Exec(`insert into public.child values (1), (5)`)
+			}
+			b.Exec(`update public.base set mail = 'm' || 6 - id where id <> 3`)
+			b.Exec(`insert into public.base values (6, 'six', 'm6')`)
+			if c.want == "" {
+				b.refreshed(5, 4)
+				b.Check("0", `select count(*) from (select id, name, mail from public.copy except select id, name, mail from public.base) d`)
+				return
+			}
+			b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now()`)
+			if e := b.runDue()["public.copy"]; text(e.ErrorName) != c.want {
+				t.Errorf("%s %s, want %s", e.Status, text(e.ErrorMessage), c.want)
+			}
+			b.Check("5", `select count(*) from public.copy where mail = 'm' || id`)
+			if name == "it is referred to" {
+				b.Check("2", `select count(*) from public.child`)
+			}
+		})
+	}
+}
+
+// What is wrong with a merge table is told in its own words.
+func TestMergeHints(t *testing.T) {
+	for name, c := range map[string]struct{ sql, want string }{
+		"no rights":         {`create function public.no() returns trigger language plpgsql as 'begin raise insufficient_privilege; end'; create trigger no before insert on public.copy for each row execute function public.no()`, "DELETE on the table"},
+		"a trigger's table": {`create function public.odd() returns trigger language plpgsql as 'begin perform from nowhere; return new; end'; create trigger odd before insert on public.copy for each row execute function public.odd()`, "--search-path"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			b.Exec(`create view public.source as select 1 as id`)
+			b.Exec(`create table public.copy (id int primary key)`)
+			b.mergeTable("")
+			b.Exec(c.sql)
+			e := b.runDue()["public.copy"]
+			if hint := refresh.Hint(e); e.Status != schedule.Failed || !strings.Contains(hint, c.want) || strings.Contains(hint, "PostgreSQL") {
+				t.Errorf("%s %s: %s", e.Status, text(e.ErrorMessage), hint)
+			}
 		})
 	}
 }

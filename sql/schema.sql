@@ -3549,7 +3549,8 @@ $$;
 comment on function mvsched.execute(text, text, boolean) is 'Runs a statement under this search_path, and returns its answer';
 
 create function mvsched.merge_statement(
-  relation text, source text, query text, columns text[], fixed text[], key text[], equalities text[], inside text, slow boolean) returns text
+  relation text, source text, query text, columns text[], fixed text[], key text[], equalities text[], inside text, slow boolean,
+  anew boolean) returns text
   language plpgsql immutable
   set search_path = pg_catalog, pg_temp as $$
 declare
@@ -3575,12 +3576,14 @@ begin
       ' from ', source, ') s on ', here, '), ') end,
     'deleted as (delete from ', relation, ' t using diff d where ', same, ' and d.found is null',
     case when windowed then ' and not exists (select from moved m where m.part operator(pg_catalog.=) d.part and m.tid operator(pg_catalog.=) d.tid)' end,
-    ' returning 1), updated as (update ', relation, ' t set ', changes,
-    ' from (select part, tid, ', list, ' from diff where found and tid is not null',
+    ' returning 1), changed as (select part, tid, ', list, ' from diff where found and tid is not null',
     case when windowed then concat(' union all select part, tid, ', list, ' from moved') end,
-    ') d where ', same, ' and (select pg_catalog.count(*) from deleted) operator(pg_catalog.>=) 0 returning 1), ',
+    '), updated as (', case when anew then concat('delete from ', relation, ' t using changed d')
+                            else concat('update ', relation, ' t set ', changes, ' from changed d') end,
+    ' where ', same, ' and (select pg_catalog.count(*) from deleted) operator(pg_catalog.>=) 0 returning 1), ',
     'inserted as (insert into ', relation, ' (', array_to_string(columns, ', '), ') overriding system value select ', list,
-    ' from diff where found and tid is null and (select pg_catalog.count(*) from updated) operator(pg_catalog.>=) 0',
+    ' from (select ', list, ' from diff where found and tid is null', case when anew then concat(' union all select ', list, ' from changed') end,
+    ') d where (select pg_catalog.count(*) from updated) operator(pg_catalog.>=) 0',
     case when windowed then concat(' on conflict (', array_to_string(key, ', '), ') do update set ',
       (select string_agg(format('%s = excluded.%1$s', c), ', ' order by n) from unnest(columns) with ordinality as u (c, n) where c <> all (fixed))) end,
     ' returning 1)',
@@ -3590,13 +3593,30 @@ begin
     ' ''new'', (select pg_catalog.count(*) from diff where found and tid is null),',
     ' ''nulls'', (select pg_catalog.count(*) from diff where found and tid is null and (c', array_to_string(at, ' is null or c'), ' is null)),',
     ' ''deleted'', (select pg_catalog.count(*) from deleted), ''updated'', (select pg_catalog.count(*) from updated),',
-    ' ''inserted'', (select pg_catalog.count(*) from inserted), ''there'', ',
+    ' ''inserted'', (select pg_catalog.count(*) from inserted)', case when anew then ' operator(pg_catalog.-) (select pg_catalog.count(*) from updated)' end,
+    ', ''there'', ',
     case when windowed then concat('(select pg_catalog.count(*) from diff s where found and tid is null and exists (select from ', relation, ' t where ',
       (select string_agg(format('t.%s %s s.c%s', key[k], equalities[k], at[k]), ' and ' order by k) from generate_subscripts(at, 1) k), '))') else '0' end, ')');
 end
 $$;
-comment on function mvsched.merge_statement(text, text, text, text[], text[], text[], text[], text, boolean) is
-  'The statement that makes a table equal to a view, and returns what it has counted. Columns that are fixed cannot be updated';
+comment on function mvsched.merge_statement(text, text, text, text[], text[], text[], text[], text, boolean, boolean) is
+  'The statement that makes a table equal to a view, and returns what it has counted. Columns that are fixed cannot be updated. Anew: what has changed is deleted and inserted';
+
+create function mvsched.notices_a_delete(relation oid, columns text[]) returns boolean
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  return (
+    select c.relkind <> 'r'
+           or exists (select from pg_trigger t
+                       where t.tgrelid = c.oid and (not t.tgisinternal or t.tgtype & 8 > 0)) -- on delete: foreign keys that refer to it
+           or exists (select from pg_attribute a where a.attrelid = c.oid and a.attidentity <> '' and quote_ident(a.attname) <> all (columns))
+      from pg_class c
+     where c.oid = relation);
+end
+$$;
+comment on function mvsched.notices_a_delete(oid, text[]) is
+  'Whether it makes a difference if a row of a table is deleted and inserted anew with these columns, in place of an update: a trigger, a foreign key to it, an identity that would be another one';
 
 create function mvsched.refuse_key(source text, inside text, key text[], path text, is_null boolean) returns void
   language plpgsql
@@ -3628,6 +3648,9 @@ comment on function mvsched.refuse_key(text, text, text[], text, boolean) is
 -- statement that writes cannot. Not so with a window, since what has left the window is looked up in the view, and in the
 -- same snapshot.
 --
+-- Rows that have exchanged what such an index allows once make no room for each other: they are deleted and inserted anew, where nobody
+-- would notice that they were gone.
+--
 -- A key that the view has twice would go unnoticed where both rows are as the table's. So they are counted: the rows of
 -- the view that are not new have to be as many as the rows of the table that are not gone.
 create function mvsched.merge(view oid, whole boolean) returns void
@@ -3647,6 +3670,7 @@ declare
   plan     json;
   cost     float8;
   slow     boolean;
+  anew     boolean;
   n        record;
 begin
   select x.* into s
@@ -3693,23 +3717,28 @@ begin
     query := 'select * from pg_temp.mvsched_merge';
   end if;
 
-  begin
-    select * into n
-      from json_to_record(mvsched.execute(mvsched.merge_statement(relation, source, query, columns, fixed, key, equal, inside, slow), path))
-           as (viewed bigint, stored bigint, gone bigint, new bigint, nulls bigint, deleted bigint, updated bigint, inserted bigint, there bigint);
-    if n.nulls > 0 then
-      raise exception 'view % has a NULL in its key (%)', source, array_to_string(key, ', ') using errcode = 'not_null_violation';
-    elsif n.viewed + n.gone <> n.stored + n.new then
-      raise exception 'view % has two rows with the same key (%)', source, array_to_string(key, ', ') using errcode = 'cardinality_violation';
-    end if;
-  exception
-    when not_null_violation then
-      perform mvsched.refuse_key(source, inside, key, path, true);
-      raise;
-    when unique_violation or cardinality_violation then
-      perform mvsched.refuse_key(source, inside, key, path, false);
-      raise;
-  end;
+  foreach anew in array array[false, true] loop
+    begin
+      select * into n
+        from json_to_record(mvsched.execute(mvsched.merge_statement(relation, source, query, columns, fixed, key, equal, inside, slow, anew), path))
+             as (viewed bigint, stored bigint, gone bigint, new bigint, nulls bigint, deleted bigint, updated bigint, inserted bigint, there bigint);
+      if n.nulls > 0 then
+        raise exception 'view % has a NULL in its key (%)', source, array_to_string(key, ', ') using errcode = 'not_null_violation';
+      elsif n.viewed + n.gone <> n.stored + n.new then
+        raise exception 'view % has two rows with the same key (%)', source, array_to_string(key, ', ') using errcode = 'cardinality_violation';
+      end if;
+      exit;
+    exception
+      when not_null_violation then
+        perform mvsched.refuse_key(source, inside, key, path, true);
+        raise;
+      when unique_violation or cardinality_violation then
+        perform mvsched.refuse_key(source, inside, key, path, false);
+        if sqlstate <> '23505' or anew or mvsched.notices_a_delete(view, columns) then
+          raise;
+        end if;
+    end;
+  end loop;
   drop table if exists pg_temp.mvsched_merge;
 
   -- What is recorded is what the counters gain from here on, and those of a partitioned table do not move.

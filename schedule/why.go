@@ -3,6 +3,7 @@ package schedule
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -107,6 +108,7 @@ type circumstances struct {
 	MaxLag          *float64   // seconds, as the two that follow
 	ReachableLag    *float64
 	Predicted       *float64
+	Blockers        []Blocker `db:"-"` // who holds a lock that its refresh waits for
 }
 
 // whyScheduleSQL is what the queries begin with: the schedule, if there is one, and the view, if it is still there.
@@ -170,7 +172,8 @@ select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_n
            join mvsched.materialized_view_refresh_schedule s on s.id = it.id and pending.first is not null
        ) asked on true`
 
-// Without a schedule the last run is that of the view's name, as in the history.
+// Without a schedule the last run is that of the view's name, as in the history, but not that of another view that was called
+// so then.
 const whyLastSQL = whyScheduleSQL + `
 select ` + ExecutionColumns + `
   from it
@@ -181,6 +184,7 @@ select ` + ExecutionColumns + `
          union all
          (select x.* from mvsched.materialized_view_refresh_schedule_execution x
            where it.id is null and x.view_name = mvsched.view_name(it.oid) and x.status <> 'running'
+             and not exists (select from pg_catalog.pg_class c where c.oid = x.view_oid and c.oid <> it.oid)
            order by x.id desc limit 1)
        ) e`
 
@@ -254,6 +258,7 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 		awaited []awaitedView
 		parents []parentView
 		costs   []refreshCost
+		holders []Blocker
 	)
 	err = s.send(ctx, func(batch *pgx.Batch) {
 		args := []any{found.scheduleID, found.oid, s.now()}
@@ -266,6 +271,7 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 		batch.Queue(whyAwaitedSQL, args...).Query(collect(&awaited, pgx.RowToStructByPos[awaitedView]))
 		batch.Queue(whyCostSQL, args...).Query(collect(&costs, pgx.RowToStructByPos[refreshCost]))
 		batch.Queue(whyParentsSQL, args...).Query(collect(&parents, pgx.RowToStructByPos[parentView]))
+		batch.Queue(blockersSQL, nil).Query(collect(&holders, scanBlocker))
 	})
 	if err != nil {
 		return Explanation{}, fmt.Errorf("%s: %w", what, err)
@@ -277,6 +283,7 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 	if len(last) > 0 {
 		e.Last = &last[0]
 	}
+	its[0].Blockers = slices.DeleteFunc(holders, func(b Blocker) bool { return b.View != e.View })
 	e.Reasons = its[0].explain(e.Last, awaited, parents)
 	if cost, known := costs[0].reason(); known {
 		e.Insert(WhyMethod, cost)

@@ -124,6 +124,9 @@ func (c circumstances) running() Reason {
 	if c.RunningWorker != nil {
 		message += ", by worker " + *c.RunningWorker
 	}
+	if len(c.Blockers) > 0 {
+		message += "; it waits for a lock held by " + Holders(c.Blockers)
+	}
 	if c.RunningUntil != nil && c.RunningUntil.Before(c.Now) {
 		message += "; that is overdue, and the next worker that looks sees whether it is still alive"
 	}

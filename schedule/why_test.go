@@ -279,6 +279,18 @@ func TestWhyGrounds(t *testing.T) {
 		}
 	})
 
+	t.Run("last_run_of_a_view_of_the_same_name_without_a_schedule", func(t *testing.T) {
+		b := setup(t)
+		b.Exec("create materialized view public.a as select 1 as id")
+		b.succeed(*b.claimView("a"))
+		reason(t, b.why("public.a"), "last_run")
+		b.Exec("alter materialized view public.a rename to b")
+		b.Exec("create materialized view public.a as select 1 as id")
+		if got := b.why("public.a"); slices.Contains(codes(got), "last_run") || got.Last != nil {
+			t.Errorf("%+v", got)
+		}
+	})
+
 	t.Run("skip_unchanged", func(t *testing.T) {
 		b := setup(t)
 		if !tellsChanges(b) {

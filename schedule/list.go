@@ -132,7 +132,7 @@ func scanStanding(row pgx.CollectableRow) (st Standing, err error) {
 		return Standing{}, err
 	}
 	st.MaxLag, st.ReachableLag = durationOrNil(maxLag), durationOrNil(reachable)
-	st.Age, st.NextRunIn, st.RunningFor = durationOrNil(age), durationOrNil(nextIn), durationOrNil(runningFor)
+	st.Age, st.NextRunIn, st.RunningFor = elapsedOrNil(age), durationOrNil(nextIn), elapsedOrNil(runningFor)
 	st.Usual = durationOrNil(usual)
 	if lastID != nil {
 		last.ID, last.View, last.Status, last.StartedAt = *lastID, st.View, *lastStatus, *lastStarted

@@ -432,8 +432,13 @@ func TestLiveFits(t *testing.T) {
 		drawn          int
 		last           string
 	}{
-		{60, 24, 23, "… 18 more"}, {20, 8, 7, "… 34 more"}, {60, 41, 40, "public.v39  refreshing for 0s"}, {60, 40, 39, "… 2 more"}, {60, 2, 1, "… 40 more"},
-		{60, 1, 1, "… 40 more"}, {60, 0, 40, "public.v39  refreshing for 0s"},
+		{60, 24, 23, "… 18 more"},
+		{20, 8, 7, "… 34 more"},
+		{60, 41, 40, "public.v39  refreshing for 0s"},
+		{60, 40, 39, "… 2 more"},
+		{60, 2, 1, "… 40 more"},
+		{60, 1, 1, "… 40 more"},
+		{60, 0, 40, "public.v39  refreshing for 0s"},
 	} {
 		columns.Store(c.columns)
 		lines.Store(c.lines)

@@ -79,18 +79,11 @@ func Hint(e schedule.Execution) string {
 	if e.ErrorName == nil {
 		return ""
 	}
-	return strings.ReplaceAll(hint(e), "VIEW", ShellWord(e.View))
+	return strings.ReplaceAll(hint(e), "VIEW", schedule.ShellWord(e.View))
 }
 
 // ShellWord is s as a shell takes it for one word.
-func ShellWord(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool {
-		return r != '.' && r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
-	}) {
-		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-	}
-	return s
-}
+func ShellWord(s string) string { return schedule.ShellWord(s) }
 
 func hint(e schedule.Execution) string {
 	if e.Status == schedule.TimedOut {

@@ -18,9 +18,9 @@ const (
 // tint is the colour of a state, of how a run ended, or of how bad a finding is; "" for none.
 func tint(word string) string {
 	switch word {
-	case "missing", "suspended", "failing", "failed", "timed_out", "abandoned", "error":
+	case "missing", "suspended", "failing", "late", "failed", "timed_out", "abandoned", "error":
 		return red
-	case "late", "never", "blocked", "cancelled", "warning":
+	case "never", "blocked", "cancelled", "warning":
 		return yellow
 	case "running":
 		return blue

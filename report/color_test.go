@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/mvsched/mvsched/report"
+	"github.com/mvsched/mvsched/schedule"
 )
 
 var sgr = regexp.MustCompile("\x1b\\[[0-9]+m")
@@ -41,6 +42,24 @@ func TestColors(t *testing.T) {
 		var out bytes.Buffer
 		if _, err := report.NewColorWriter(&out).Write([]byte(text)); err != nil || out.String() != want {
 			t.Errorf("%v: %q, want %q", err, out.String(), want)
+		}
+	}
+}
+
+// What is critical is red, as on the page.
+func TestColorsOfTrouble(t *testing.T) {
+	for state, color := range map[schedule.State]string{
+		schedule.StateMissing: "31", schedule.StateSuspended: "31", schedule.StateFailing: "31", schedule.StateLate: "31",
+		schedule.StateNever: "33", schedule.StateBlocked: "33",
+	} {
+		s := standing("public.v")
+		s.State = state
+		var out strings.Builder
+		if err := (report.Printer{W: &out, Format: report.Table, Color: true}).Status([]schedule.Standing{s}); err != nil {
+			t.Fatal(err)
+		}
+		if want := "\x1b[" + color + "m" + string(state) + "\x1b[0m"; !strings.Contains(out.String(), want) {
+			t.Errorf("there is no %q in %q", want, out.String())
 		}
 	}
 }

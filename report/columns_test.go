@@ -33,7 +33,7 @@ func TestStatusOfColumns(t *testing.T) {
 
 func TestLiveLineOfADrain(t *testing.T) {
 	screen := make(chan string)
-	live := report.NewLive(writerFunc(func(p []byte) { screen <- string(p) }), 100)
+	live := report.NewLive(writerFunc(func(p []byte) { screen <- string(p) }), sized(100, 24))
 	live.Started(schedule.Claim{ExecutionID: 7, View: "public.events"})
 	live.Progressed(schedule.Progress{ExecutionID: 7, Done: 300, Left: 100, SetAside: 2})
 	line := <-screen

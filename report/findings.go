@@ -13,7 +13,7 @@ func (p Printer) Findings(findings []schedule.Finding) error {
 		{head: "CHECK", cell: func(f schedule.Finding) string { return f.Check }},
 		{head: "VIEW", cell: func(f schedule.Finding) string { return orNone(f.View) }},
 		{head: "MESSAGE", cell: func(f schedule.Finding) string { return f.Message }},
-		{head: "FIX", cell: func(f schedule.Finding) string { return orDash(f.Fix) }},
+		{head: "FIX", cell: func(f schedule.Finding) string { return orDash(pasteable(f.Fix)) }},
 	}
 	if p.Format == Table && tooWide(p, columns, findings) {
 		return p.findingBlocks(findings)
@@ -56,10 +56,19 @@ func (p Printer) paragraphs(all []paragraph) error {
 				b.WriteString(indent + line + "\n")
 			}
 		}
-		if one.paste != nil {
-			b.WriteString(indent + one.pasted + ": " + OneLine(clean(*one.paste)) + "\n")
+		if paste := pasteable(one.paste); paste != nil {
+			b.WriteString(indent + one.pasted + ": " + *paste + "\n")
 		}
 	}
 	_, err := p.W.Write([]byte(b.String()))
 	return err
+}
+
+// pasteable is what would be read as it is meant; nil: people are shown something else, for it has characters that command
+// a terminal.
+func pasteable(s *string) *string {
+	if s != nil && OneLine(clean(*s)) != *s {
+		return nil
+	}
+	return s
 }

@@ -16,11 +16,12 @@ const liveInterval = 200 * time.Millisecond
 // liveCells is how long the bar of a drain is.
 const liveCells = 20
 
-// Live shows on a terminal one line for every view that is being refreshed, and takes the lines away when they are done.
-// It writes escape sequences: its writer is the terminal itself, and only names, cleaned, come from elsewhere.
+// Live shows on a terminal one line for every view that is being refreshed, as many as there is room for, and takes the
+// lines away when they are done. It writes escape sequences: its writer is the terminal itself, and only names, cleaned,
+// come from elsewhere. What else is for the terminal, cleaned too, is written through it: it comes above the lines.
 type Live struct {
-	w     io.Writer
-	width int
+	w    io.Writer
+	size func() (columns, lines int)
 
 	mu      sync.Mutex
 	running []liveLine
@@ -37,9 +38,10 @@ type liveLine struct {
 	progress  *schedule.Progress // of a drain, after its first batch
 }
 
-// NewLive returns a display of the given width on a terminal; it draws until Stop.
-func NewLive(w io.Writer, width int) *Live {
-	l := &Live{w: w, width: width, stop: make(chan struct{}), done: make(chan struct{})}
+// NewLive returns a display on a terminal of that size, where 0 is not known; it draws until Stop, and passes on what is
+// written through it for ever.
+func NewLive(w io.Writer, size func() (columns, lines int)) *Live {
+	l := &Live{w: w, size: size, stop: make(chan struct{}), done: make(chan struct{})}
 	go l.loop()
 	return l
 }
@@ -53,9 +55,7 @@ func (l *Live) loop() {
 		case <-l.stop:
 			return
 		case <-ticker.C:
-			l.mu.Lock()
-			l.draw()
-			l.mu.Unlock()
+			_, _ = l.Write(nil) // a terminal that cannot be written to is no reason to fail a refresh
 		}
 	}
 }
@@ -95,25 +95,50 @@ func (l *Live) Stop() {
 	close(l.stop)
 	<-l.done
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.running = nil
-	l.draw()
+	l.mu.Unlock()
+	_, _ = l.Write(nil)
 }
 
-// draw replaces the lines on the screen. A terminal that cannot be written to is no reason to fail a refresh.
-func (l *Live) draw() {
+// Write puts whole lines above those of the views, which are drawn anew.
+func (l *Live) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var b strings.Builder
 	if l.drawn > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", l.drawn)
 	}
-	for _, line := range l.running {
-		b.WriteString(Printer{}.fit(line.text(time.Now()), max(l.width-1, minShortened)))
-		b.WriteByte('\n')
+	b.Write(p)
+	lines := l.lines()
+	for _, line := range lines {
+		b.WriteString(line + "\n")
 	}
-	l.drawn = len(l.running)
+	l.drawn = len(lines)
 	if b.Len() > 0 {
-		_, _ = io.WriteString(l.w, b.String())
+		if _, err := io.WriteString(l.w, b.String()); err != nil {
+			return 0, err
+		}
 	}
+	return len(p), nil
+}
+
+// lines are those of the views. The cursor stands on a line of its own below them, and cannot go up beyond the screen.
+func (l *Live) lines() (lines []string) {
+	columns, height := l.size()
+	shown := l.running
+	if room := max(height-1, 1); height > 0 && len(shown) > room {
+		shown = shown[:room-1]
+	}
+	for _, line := range shown {
+		lines = append(lines, line.text(time.Now()))
+	}
+	if more := len(l.running) - len(shown); more > 0 {
+		lines = append(lines, fmt.Sprintf("… %d more", more))
+	}
+	for i, line := range lines {
+		lines[i] = Printer{}.fit(line, max(columns-1, minShortened))
+	}
+	return lines
 }
 
 func (line liveLine) text(now time.Time) string {

@@ -3,10 +3,12 @@ package report_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -368,7 +370,7 @@ func FuzzClean(f *testing.F) {
 
 func TestLive(t *testing.T) {
 	screen := make(chan string, 100)
-	live := report.NewLive(writerFunc(func(p []byte) { screen <- string(p) }), 60)
+	live := report.NewLive(writerFunc(func(p []byte) { screen <- string(p) }), sized(60, 24))
 	live.Started(schedule.Claim{ExecutionID: 1, View: "cinema.\x1bvenue_view", Usual: ptr(14 * time.Second)})
 	if got := <-screen; got != "cinema.\\u001bvenue_view  refreshing for 0s, usually 14s\n" {
 		t.Errorf("%q", got)
@@ -378,6 +380,87 @@ func TestLive(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	live.Stop()
+}
+
+// What is said while lines are drawn stays above them.
+func TestLiveKeepsWhatIsSaid(t *testing.T) {
+	screen := make(chan string, 100)
+	live := report.NewLive(writerFunc(func(p []byte) { screen <- string(p) }), sized(60, 24))
+	live.Started(schedule.Claim{ExecutionID: 1, View: "public.a"})
+	if got := <-screen; !strings.HasPrefix(got, "public.a  refreshing") {
+		t.Errorf("%q", got)
+	}
+	_, _ = live.Write([]byte("note: one\nnote: two\n"))
+	const again = "\x1b[1A\x1b[J"
+	for got := range screen {
+		if !strings.HasPrefix(got, again) {
+			t.Fatalf("it leaves its line: %q", got)
+		}
+		if said, line, _ := strings.Cut(strings.TrimPrefix(got, again), "two\n"); said != "" && line != "" {
+			if said != "note: one\nnote: " || !strings.HasPrefix(line, "public.a  refreshing") {
+				t.Errorf("%q", got)
+			}
+			break
+		}
+	}
+	if got := <-screen; !strings.HasPrefix(got, again+"public.a") {
+		t.Errorf("it clears more than its line: %q", got)
+	}
+	live.Stop()
+	_, _ = live.Write([]byte("error: three\n"))
+	close(screen)
+	var last string
+	for last = range screen {
+		continue
+	}
+	if last != "error: three\n" {
+		t.Errorf("%q", last)
+	}
+}
+
+// There are never more lines than the terminal has, nor wider ones, whatever becomes of it.
+func TestLiveFits(t *testing.T) {
+	var columns, lines atomic.Int64
+	var screen atomic.Pointer[string]
+	live := report.NewLive(writerFunc(func(p []byte) { screen.Store(ptr(string(p))) }), func() (int, int) { return int(columns.Load()), int(lines.Load()) })
+	defer live.Stop()
+	for i := range 40 {
+		live.Started(schedule.Claim{ExecutionID: int64(i), View: fmt.Sprintf("public.v%d", i)})
+	}
+	for _, c := range []struct {
+		columns, lines int64
+		drawn          int
+		last           string
+	}{
+		{60, 24, 23, "… 18 more"},
+		{20, 8, 7, "… 34 more"},
+		{60, 41, 40, "public.v39  refreshing for 0s"},
+		{60, 40, 39, "… 2 more"},
+		{60, 2, 1, "… 40 more"},
+		{60, 1, 1, "… 40 more"},
+		{60, 0, 40, "public.v39  refreshing for 0s"},
+	} {
+		columns.Store(c.columns)
+		lines.Store(c.lines)
+		_, _ = live.Write(nil)
+		text := cleared.ReplaceAllString(strings.TrimSuffix(*screen.Load(), "\n"), "")
+		drawn := strings.Split(text, "\n")
+		if last := drawn[len(drawn)-1]; len(drawn) != c.drawn || last != c.last {
+			t.Errorf("%dx%d: %d lines, the last %q", c.columns, c.lines, len(drawn), last)
+		}
+		for _, line := range drawn {
+			if utf8.RuneCountInString(line) >= int(c.columns) {
+				t.Errorf("%dx%d: %q", c.columns, c.lines, line)
+			}
+		}
+	}
+}
+
+// cleared is what takes lines away.
+var cleared = regexp.MustCompile("^\x1b\\[\\d+A\x1b\\[J")
+
+func sized(columns, lines int) func() (int, int) {
+	return func() (int, int) { return columns, lines }
 }
 
 type writerFunc func([]byte)

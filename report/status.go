@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -120,20 +119,7 @@ func (p Printer) running(s schedule.Standing, cells int) string {
 		}
 	}
 	if len(s.Blockers) > 0 {
-		text += ", waits for " + holders(s.Blockers)
+		text += ", waits for " + schedule.Holders(s.Blockers)
 	}
 	return text
-}
-
-// holders names who holds the lock that a refresh waits for.
-func holders(blockers []schedule.Blocker) string {
-	var names []string
-	for _, b := range blockers {
-		if b.PID == 0 {
-			names = append(names, "a prepared transaction")
-		} else {
-			names = append(names, fmt.Sprintf("%s (pid %d)", cmp.Or(b.User, "unknown"), b.PID))
-		}
-	}
-	return strings.Join(names, ", ")
 }

@@ -89,6 +89,6 @@ func (s *Store) Activity(ctx context.Context) (a Activity, err error) {
 	if err != nil {
 		return Activity{}, fmt.Errorf("reading the activity: %w", err)
 	}
-	a.OldestRunning = durationOrNil(oldest)
+	a.OldestRunning = elapsedOrNil(oldest)
 	return a, nil
 }

@@ -131,7 +131,7 @@ func clockSeconds(hours, minutes, seconds string) (float64, bool) {
 // It knows nothing below a microsecond.
 func FormatDuration(d time.Duration) string {
 	if d < 0 {
-		return "-" + FormatDuration(-d)
+		return "-" + FormatDuration(negated(d))
 	}
 	var b strings.Builder
 	for _, unit := range []struct {
@@ -155,7 +155,7 @@ func FormatDuration(d time.Duration) string {
 func FormatSpan(d time.Duration) string {
 	switch {
 	case d < 0:
-		return "-" + FormatSpan(-d)
+		return "-" + FormatSpan(negated(d))
 	case d < time.Second:
 		return fmt.Sprintf("%dms", d.Milliseconds())
 	case d < 10*time.Second:
@@ -164,6 +164,9 @@ func FormatSpan(d time.Duration) string {
 		return FormatDuration(d.Truncate(spanUnit(d)))
 	}
 }
+
+// negated is -d; the least duration has no opposite.
+func negated(d time.Duration) time.Duration { return -max(d, -math.MaxInt64) }
 
 // FormatBeyond is FormatSpan of what has passed a limit, rounded up: never does it look as if it had not.
 func FormatBeyond(d time.Duration) string {

@@ -2,6 +2,7 @@ package schedule_test
 
 import (
 	"errors"
+	"math"
 	"testing"
 	"time"
 
@@ -48,6 +49,16 @@ func TestFormatBeyond(t *testing.T) {
 		}
 		if limit := d.Truncate(time.Second); limit < d && schedule.FormatBeyond(d) == schedule.FormatDuration(limit) {
 			t.Errorf("%v looks like %v", d, limit)
+		}
+	}
+}
+
+func TestFormatNegative(t *testing.T) {
+	for d, want := range map[time.Duration][2]string{
+		-90 * time.Second: {"-1m30s", "-1m30s"}, -1500 * time.Millisecond: {"-1.5s", "-1.5s"}, math.MinInt64: {"-106751d23h47m16.854775s", "-106751d23h"},
+	} {
+		if got := [2]string{schedule.FormatDuration(d), schedule.FormatSpan(d)}; got != want {
+			t.Errorf("%d: %q, want %q", d, got, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -217,6 +218,19 @@ type Blocker struct {
 	PID         int    // 0: a prepared transaction
 	User        string // "" when the server does not say
 	Query       string // its last one, with literals; "" when the server does not show it
+}
+
+// Holders names who holds the lock that a refresh waits for.
+func Holders(blockers []Blocker) string {
+	var names []string
+	for _, b := range blockers {
+		if b.PID == 0 {
+			names = append(names, "a prepared transaction")
+		} else {
+			names = append(names, fmt.Sprintf("%s (pid %d)", cmp.Or(b.User, "unknown"), b.PID))
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // blockersSQL looks while the wait lasts; after it there is nothing to see. Null means all that is running.

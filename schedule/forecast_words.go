@@ -48,7 +48,7 @@ func (m *simulation) problems(v *simulated, f ViewForecast) (problems []Remark) 
 		if v.SuspendedReason != nil {
 			reason = *v.SuspendedReason
 		}
-		add(ForecastSuspended, "it is suspended (%s) until `mvsched resume %s`", reason, v.View)
+		add(ForecastSuspended, "it is suspended (%s) until `mvsched resume %s`", reason, ShellWord(v.View))
 	case v.PausedAt != nil:
 	case m.pool(v) == nil:
 		add(ForecastNoWorker, "nobody serves its queue, %s", v.Queue)

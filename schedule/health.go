@@ -21,7 +21,9 @@ const (
 // is being refreshed or waits. The target is maxLag, when not nil, in place of the schedule's own; what is late by the
 // schedule is then fresh enough. A failed run is less bad while the data is younger than the target. Where the target is
 // one that cannot be kept, somebody should know before the data is too old. Views that a person has paused are healthy.
+// A refresh under way hides nothing of that: a view that always fails would look well for most of the time.
 func (s Standing) Judge(maxLag *time.Duration) (State, Health) {
+	s.State = s.beneath()
 	target := s.MaxLag
 	if maxLag != nil {
 		target = maxLag
@@ -41,12 +43,30 @@ func (s Standing) Judge(maxLag *time.Duration) (State, Health) {
 		return StateFresh, Healthy
 	case s.State == StateLate:
 		return s.State, Critical
-	case s.State == StateBlocked && s.Last != nil && s.Last.Reason != nil && *s.Last.Reason == ReasonLockBusy:
+	case s.State == StateBlocked && s.lockBusy():
 		return s.State, Warning // whereas to wait for what it reads is the order of things
 	case s.Unreachable() && (maxLag == nil || *s.ReachableLag > *maxLag):
 		return StateUnreachable, Warning
 	default:
 		return s.State, Healthy
+	}
+}
+
+// beneath is the state that a refresh under way hides. That the last run was given up before its end is what this one mends.
+func (s Standing) beneath() State {
+	switch {
+	case s.State != StateRunning:
+		return s.State
+	case s.Held != "":
+		return s.Held
+	case s.Last == nil:
+		return s.State
+	case s.Last.Status.Bad() && (s.ConsecutiveFailures > 0 || !s.Last.gaveWay()):
+		return StateFailing
+	case s.lockBusy():
+		return StateBlocked
+	default:
+		return s.State
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 
 func TestJudge(t *testing.T) {
 	minutes := func(n int) *time.Duration { d := time.Duration(n) * time.Minute; return &d }
-	lockBusy, upstream := schedule.ReasonLockBusy, schedule.ReasonUpstreamFailed
+	lockBusy, upstream, shutdown := schedule.ReasonLockBusy, schedule.ReasonUpstreamFailed, schedule.ReasonShutdown
 	for name, test := range map[string]struct {
 		standing schedule.Standing
 		maxLag   *time.Duration
@@ -42,6 +42,32 @@ func TestJudge(t *testing.T) {
 		"running does not hide that data is too old": {
 			schedule.Standing{State: schedule.StateRunning, Age: minutes(4), MaxLag: minutes(3)}, nil, schedule.StateLate, schedule.Critical,
 		},
+		"running does not hide that the last run failed": {
+			schedule.Standing{State: schedule.StateRunning, Last: &schedule.Execution{Status: schedule.TimedOut}}, nil, schedule.StateFailing, schedule.Critical,
+		},
+		"it runs after a failure, and its data is young enough": {
+			schedule.Standing{State: schedule.StateRunning, Age: minutes(3), MaxLag: minutes(3), Last: &schedule.Execution{Status: schedule.Failed}},
+			nil, schedule.StateFailing, schedule.Warning,
+		},
+		"it runs again after a shutdown": {
+			schedule.Standing{State: schedule.StateRunning, Last: &schedule.Execution{Status: schedule.Cancelled, Reason: &shutdown}},
+			nil, schedule.StateRunning, schedule.Healthy,
+		},
+		"it runs again after failures and a shutdown": {
+			schedule.Standing{State: schedule.StateRunning, Last: &schedule.Execution{Status: schedule.Cancelled, Reason: &shutdown}, ConsecutiveFailures: 1},
+			nil, schedule.StateFailing, schedule.Critical,
+		},
+		"it tries again to get its lock": {
+			schedule.Standing{State: schedule.StateRunning, Last: &schedule.Execution{Status: schedule.Skipped, Reason: &lockBusy}},
+			nil, schedule.StateBlocked, schedule.Warning,
+		},
+		"a paused view is refreshed by hand after a failure": {
+			schedule.Standing{State: schedule.StateRunning, Held: schedule.StatePaused, Last: &schedule.Execution{Status: schedule.Failed}},
+			nil, schedule.StatePaused, schedule.Healthy,
+		},
+		"a suspended view is refreshed by hand": {
+			schedule.Standing{State: schedule.StateRunning, Held: schedule.StateSuspended}, nil, schedule.StateSuspended, schedule.Critical,
+		},
 		"its first run": {
 			schedule.Standing{State: schedule.StateRunning, MaxLag: minutes(3)}, nil, schedule.StateRunning, schedule.Healthy,
 		},
@@ -64,6 +90,29 @@ func TestJudge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if state, health := test.standing.Judge(test.maxLag); state != test.state || health != test.health {
 				t.Errorf("%s %d, want %s %d", state, health, test.state, test.health)
+			}
+		})
+	}
+}
+
+// Under a refresh by hand it is still known what a person, or mvsched, has decided about the schedule.
+func TestHeldWhileItRuns(t *testing.T) {
+	for change, held := range map[string]schedule.State{
+		"paused_at = now()": schedule.StatePaused, "suspended_at = now()": schedule.StateSuspended, "queue = 'heavy'": "",
+	} {
+		t.Run(change, func(t *testing.T) {
+			b := setup(t)
+			b.view("a", "1 hour")
+			b.run()
+			b.change("a", change)
+			if s := b.follow("at rest", nil).Standings[0]; s.Held != "" {
+				t.Errorf("at rest: %s, %s", s.State, s.Held)
+			}
+			if _, err := b.store.ClaimView(t.Context(), schedule.ViewName{Schema: "public", Name: "a"}, schedule.Settings{}, schedule.ClaimOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if s := b.follow("by hand", nil).Standings[0]; s.State != schedule.StateRunning || s.Held != held {
+				t.Errorf("by hand: %s, %s, want %s", s.State, s.Held, held)
 			}
 		})
 	}

@@ -73,7 +73,11 @@ const standingColumns = `
        st.last_execution_id, st.last_status, st.last_reason, st.last_method, st.last_scheduled_at,
        st.last_started_at, st.last_ended_at, st.last_rows_inserted, st.last_rows_deleted,
        st.last_error_name, st.last_error_message, st.consecutive_failures, st.queue, coalesce(st.size_bytes, 0),
-       st.parents, st.succeeded_at, st.kind, st.rows_left, st.rows_per_second, st.rows_set_aside, st.columns_queued`
+       st.parents, st.succeeded_at, st.kind, st.rows_left, st.rows_per_second, st.rows_set_aside, st.columns_queued,
+       case when st.running_since is not null then coalesce((
+         select case when s.paused_at is not null then 'paused' when s.suspended_at is not null then 'suspended' end
+           from mvsched.materialized_view_refresh_schedule s
+          where s.id = st.materialized_view_refresh_schedule_id), '') else '' end`
 
 const statusSQL = `
 select ` + standingColumns + `
@@ -123,12 +127,12 @@ func scanStanding(row pgx.CollectableRow) (st Standing, err error) {
 		&lastID, &lastStatus, &last.Reason, &last.Method, &last.ScheduledAt, &lastStarted, &last.EndedAt,
 		&last.RowsInserted, &last.RowsDeleted, &last.ErrorName, &last.ErrorMessage,
 		&st.ConsecutiveFailures, &st.Queue, &st.SizeBytes, &st.Parents, &st.SucceededAt, &st.Materialization,
-		&st.RowsLeft, &st.RowsPerSecond, &st.RowsSetAside, &st.ColumnsQueued)
+		&st.RowsLeft, &st.RowsPerSecond, &st.RowsSetAside, &st.ColumnsQueued, &st.Held)
 	if err != nil {
 		return Standing{}, err
 	}
 	st.MaxLag, st.ReachableLag = durationOrNil(maxLag), durationOrNil(reachable)
-	st.Age, st.NextRunIn, st.RunningFor = durationOrNil(age), durationOrNil(nextIn), durationOrNil(runningFor)
+	st.Age, st.NextRunIn, st.RunningFor = elapsedOrNil(age), durationOrNil(nextIn), elapsedOrNil(runningFor)
 	st.Usual = durationOrNil(usual)
 	if lastID != nil {
 		last.ID, last.View, last.Status, last.StartedAt = *lastID, st.View, *lastStatus, *lastStarted

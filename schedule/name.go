@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
@@ -76,6 +77,16 @@ func (n ViewName) String() string {
 // Identifier is the name for pgx to quote into a statement. It must be schema-qualified: what the search_path makes of
 // an unqualified name can change between two statements.
 func (n ViewName) Identifier() pgx.Identifier { return pgx.Identifier{n.Schema, n.Name} }
+
+// ShellWord is s as a shell takes it for one word.
+func ShellWord(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool {
+		return r != '.' && r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+	return s
+}
 
 // sqlSpace is what the SQL scanner takes for white space.
 const sqlSpace = " \t\n\r\f\v"

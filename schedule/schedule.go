@@ -228,6 +228,11 @@ func (e Execution) Duration() time.Duration {
 	return e.EndedAt.Sub(e.StartedAt)
 }
 
+// gaveWay reports whether it was given up for no fault of the view's or its worker's.
+func (e Execution) gaveWay() bool {
+	return e.Reason != nil && (*e.Reason == ReasonShutdown || *e.Reason == ReasonNeverStarted)
+}
+
 // Standing is one row of view mvsched.status: how a scheduled view stands.
 type Standing struct {
 	View                string
@@ -241,6 +246,7 @@ type Standing struct {
 	RunningFor          *time.Duration // nil: it is not being refreshed
 	Usual               *time.Duration // while it is being refreshed: how long that usually takes; nil: there is no history
 	Blockers            []Blocker      // while it is being refreshed: who holds a lock that it waits for
+	Held                State          // while it is being refreshed: paused or suspended, which its schedule is; else ""
 	Last                *Execution     // the last that ended; nil: none yet
 	SucceededAt         *time.Time     // the end of the last success under the view's name; nil: none that is kept
 	ConsecutiveFailures int

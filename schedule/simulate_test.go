@@ -151,7 +151,7 @@ func TestSimulate(t *testing.T) {
 			"neither_paused_nor_suspended_nor_missing_ones", 1, time.Hour,
 			func(s *scene) {
 				s.view("p", second, all(every(minute), func(v *simulated) { v.PausedAt = &noon }))
-				s.view("s", second, all(every(minute), func(v *simulated) { v.SuspendedAt = &noon }))
+				s.view(`"S"`, second, all(every(minute), func(v *simulated) { v.SuspendedAt = &noon }))
 				s.view("m", second, all(every(minute), func(v *simulated) { v.missing = true }))
 				s.view("z", second, all(every(minute), func(v *simulated) { v.Timezone = "Nowhere" }))
 			},
@@ -162,6 +162,9 @@ func TestSimulate(t *testing.T) {
 				}
 				if want := []string{"", ForecastSuspended, ForecastMissing, ForecastUnplannable}; !slices.Equal(got, want) {
 					t.Errorf("%q", got)
+				}
+				if message := f.Views[1].Problems[0].Message; !strings.HasSuffix(message, "`mvsched resume '\"S\"'`") {
+					t.Error(message)
 				}
 				if len(f.Runs) != 0 || codes(f.Notes) != ForecastPaused || *f.Views[0].MaxAge != 61*minute {
 					t.Errorf("%+v", f)

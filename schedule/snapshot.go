@@ -103,7 +103,7 @@ type look struct {
 // The columns of lookSQL, part by part.
 const (
 	lookHead      = 3
-	lookStanding  = 31
+	lookStanding  = 32
 	lookExecution = 20
 	lookReader    = 2
 	lookBlocker   = 5

@@ -59,6 +59,25 @@ func (b *bundle) follow(what string, before *schedule.Snapshot) *schedule.Snapsh
 	return &following
 }
 
+// After the server's clock was set back nothing is younger than now.
+func TestClockSetBack(t *testing.T) {
+	b := setup(t)
+	b.view("a", "1 hour")
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
+		       (view_name, view_oid, status, method, started_at, ended_at, data_as_of)
+		select 'public.a', 'public.a'::regclass, e.status, e.method, clock.now, e.ended_at, e.data_as_of
+		  from (select now() + interval '1 hour' as now) clock,
+		       lateral (values ('succeeded', 'plain', clock.now, clock.now), ('running', null, null, null)) e (status, method, ended_at, data_as_of)`)
+	activity, err := b.store.Activity(t.Context())
+	if err != nil || activity.OldestRunning == nil || *activity.OldestRunning != 0 {
+		t.Errorf("the oldest: %v, %v", activity.OldestRunning, err)
+	}
+	snapshot := b.follow("set back", nil)
+	if s := snapshot.Standings[0]; s.Age == nil || *s.Age != 0 || s.RunningFor == nil || *s.RunningFor != 0 {
+		t.Errorf("age %v, running for %v", s.Age, s.RunningFor)
+	}
+}
+
 // timeless leaves out what depends on the instant.
 func timeless(standings []schedule.Standing) []schedule.Standing {
 	standings = slices.Clone(standings)

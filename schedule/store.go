@@ -245,3 +245,12 @@ func durationOrNil(seconds *float64) *time.Duration {
 	d := duration(*seconds)
 	return &d
 }
+
+// elapsedOrNil is durationOrNil of what has passed: nothing where the server's clock was set back.
+func elapsedOrNil(seconds *float64) *time.Duration {
+	d := durationOrNil(seconds)
+	if d != nil {
+		*d = max(*d, 0)
+	}
+	return d
+}

@@ -3,6 +3,7 @@ package schedule
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -38,6 +39,7 @@ const (
 	WhySuspended     = "suspended"
 	WhyEnded         = "ended"          // what its end means for its schedule is still to be settled
 	WhyAwaitsParents = "awaits_parents" // after_parents: until a view that it reads gets new data
+	WhyRequested     = "requested"      // somebody has asked for it (mvsched.request_refresh); a ground too
 	WhyUnplanned     = "unplanned"      // its slot is still to be computed
 	WhyNotDue        = "not_due"
 	WhyLockBusy      = "lock_busy"
@@ -48,7 +50,6 @@ const (
 	WhyMoved         = "moved"         // its view is still to be found again, after a restore or a drop
 	WhyDue           = "due"
 
-	WhyRequested  = "requested"     // somebody has asked for it (mvsched.request_refresh)
 	WhyOutOfReach = "out_of_reach"  // max_lag cannot be kept
 	WhyMaxLag     = "planned_ahead" // max_lag: how long its refresh is assumed to take
 
@@ -102,9 +103,12 @@ type circumstances struct {
 	Obstacles       []string
 	FillQueued      *time.Time // since when single columns are to be computed again
 	AskedSince      *time.Time // of the requests that no run has answered yet, the first
+	AskedRipe       *time.Time // when they are to be answered
+	AskedOpens      *time.Time // and when that, or now, is in its window
 	MaxLag          *float64   // seconds, as the two that follow
 	ReachableLag    *float64
 	Predicted       *float64
+	Blockers        []Blocker `db:"-"` // who holds a lock that its refresh waits for
 }
 
 // whyScheduleSQL is what the queries begin with: the schedule, if there is one, and the view, if it is still there.
@@ -141,7 +145,7 @@ select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_n
        coalesce(it.skip_unchanged, false), known.refreshed_at + it.max_staleness,
        case when (it.skip_unchanged or it.on_change) and v.oid is not null then mvsched.obstacles(mvsched.read_sources(v.oid)) end,
        (select min(f.requested_at) from mvsched.materialization_fill f where f.materialized_view_refresh_schedule_id = it.id),
-       (select min(r.requested_at) from mvsched.materialized_view_refresh_request r where r.materialized_view_refresh_schedule_id = it.id),
+       asked.since, asked.ripe, mvsched.in_window(greatest(it.now, asked.ripe), it.window_start, it.window_end, it.timezone),
        extract(epoch from it.max_lag)::float8, extract(epoch from it.reachable_lag)::float8, extract(epoch from it.predicted_duration)::float8
   from it
   left join mvsched.refreshable v on v.oid = it.oid
@@ -159,9 +163,17 @@ select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_n
           where e.view_oid = it.oid and e.data_as_of is not null
           order by e.id desc
           limit 1
-       ) known on true`
+       ) known on true
+  left join lateral (
+         select pending.first as since, ` + requestRipeSQL + ` as ripe
+           from (select min(r.requested_at) as first, max(r.requested_at) as last
+                   from mvsched.materialized_view_refresh_request r
+                  where r.materialized_view_refresh_schedule_id = it.id) pending
+           join mvsched.materialized_view_refresh_schedule s on s.id = it.id and pending.first is not null
+       ) asked on true`
 
-// Without a schedule the last run is that of the view's name, as in the history.
+// Without a schedule the last run is that of the view's name, as in the history, but not that of another view that was called
+// so then.
 const whyLastSQL = whyScheduleSQL + `
 select ` + ExecutionColumns + `
   from it
@@ -172,6 +184,7 @@ select ` + ExecutionColumns + `
          union all
          (select x.* from mvsched.materialized_view_refresh_schedule_execution x
            where it.id is null and x.view_name = mvsched.view_name(it.oid) and x.status <> 'running'
+             and not exists (select from pg_catalog.pg_class c where c.oid = x.view_oid and c.oid <> it.oid)
            order by x.id desc limit 1)
        ) e`
 
@@ -245,6 +258,7 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 		awaited []awaitedView
 		parents []parentView
 		costs   []refreshCost
+		holders []Blocker
 	)
 	err = s.send(ctx, func(batch *pgx.Batch) {
 		args := []any{found.scheduleID, found.oid, s.now()}
@@ -257,6 +271,7 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 		batch.Queue(whyAwaitedSQL, args...).Query(collect(&awaited, pgx.RowToStructByPos[awaitedView]))
 		batch.Queue(whyCostSQL, args...).Query(collect(&costs, pgx.RowToStructByPos[refreshCost]))
 		batch.Queue(whyParentsSQL, args...).Query(collect(&parents, pgx.RowToStructByPos[parentView]))
+		batch.Queue(blockersSQL, nil).Query(collect(&holders, scanBlocker))
 	})
 	if err != nil {
 		return Explanation{}, fmt.Errorf("%s: %w", what, err)
@@ -268,6 +283,7 @@ func (s *Store) Why(ctx context.Context, view ViewName) (Explanation, error) {
 	if len(last) > 0 {
 		e.Last = &last[0]
 	}
+	its[0].Blockers = slices.DeleteFunc(holders, func(b Blocker) bool { return b.View != e.View })
 	e.Reasons = its[0].explain(e.Last, awaited, parents)
 	if cost, known := costs[0].reason(); known {
 		e.Insert(WhyMethod, cost)

@@ -24,8 +24,8 @@ func (c circumstances) explain(last *Execution, awaited []awaitedView, parents [
 	if !c.Exists {
 		add(Reason{Code: WhyMissing, Message: "there is no such view any more: its runs fail until there is one"})
 	}
-	if c.AskedSince != nil || c.NextRunReason == "request" {
-		add(Reason{Code: WhyRequested, Message: "somebody has asked for it (mvsched.request_refresh)", Since: c.AskedSince})
+	if answered != WhyRequested && (c.AskedSince != nil || c.NextRunReason == "request") {
+		add(Reason{Code: WhyRequested, Message: requested, Since: c.AskedSince})
 	}
 	if last != nil {
 		add(lastRun(*last))
@@ -84,6 +84,8 @@ func (c circumstances) answer(last *Execution, awaited []awaitedView, parents []
 			r.Since = last.EndedAt
 		}
 		return []Reason{r}
+	case c.AskedSince != nil && c.NextRunReason != "retry" && (c.NextRunAt == nil || c.NextRunAt.After(*c.AskedOpens)):
+		return []Reason{c.requested()}
 	case c.NextRunAt == nil:
 		return []Reason{c.unplanned(parents)}
 	case c.NextRunReason == "retry" && c.NextRunAt.After(c.Now):
@@ -122,6 +124,9 @@ func (c circumstances) running() Reason {
 	if c.RunningWorker != nil {
 		message += ", by worker " + *c.RunningWorker
 	}
+	if len(c.Blockers) > 0 {
+		message += "; it waits for a lock held by " + Holders(c.Blockers)
+	}
 	if c.RunningUntil != nil && c.RunningUntil.Before(c.Now) {
 		message += "; that is overdue, and the next worker that looks sees whether it is still alive"
 	}
@@ -143,6 +148,22 @@ func (c circumstances) suspended() Reason {
 	}
 	message += " (mvsched resume ends that, as does a refresh by hand that succeeds)"
 	return Reason{Code: WhySuspended, Message: message, Since: c.Suspended}
+}
+
+const requested = "somebody has asked for it (mvsched.request_refresh)"
+
+// requested is when a request will be answered: requestsSQL knows.
+func (c circumstances) requested() Reason {
+	r := Reason{Code: WhyRequested, Since: c.AskedSince, Until: c.AskedOpens}
+	switch {
+	case !c.AskedOpens.After(c.Now):
+		r.Message, r.Until = requested+": the next worker that looks sees to it", nil
+	case c.AskedOpens.After(*c.AskedRipe):
+		r.Message = requested + ": it waits for its window to open"
+	default:
+		r.Message = requested + ": it waits for a pause between requests and since its last refresh"
+	}
+	return r
 }
 
 // unplanned is why there is no slot: planSQL knows when one is given.

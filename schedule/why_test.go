@@ -279,6 +279,18 @@ func TestWhyGrounds(t *testing.T) {
 		}
 	})
 
+	t.Run("last_run_of_a_view_of_the_same_name_without_a_schedule", func(t *testing.T) {
+		b := setup(t)
+		b.Exec("create materialized view public.a as select 1 as id")
+		b.succeed(*b.claimView("a"))
+		reason(t, b.why("public.a"), "last_run")
+		b.Exec("alter materialized view public.a rename to b")
+		b.Exec("create materialized view public.a as select 1 as id")
+		if got := b.why("public.a"); slices.Contains(codes(got), "last_run") || got.Last != nil {
+			t.Errorf("%+v", got)
+		}
+	})
+
 	t.Run("skip_unchanged", func(t *testing.T) {
 		b := setup(t)
 		if !tellsChanges(b) {
@@ -320,7 +332,7 @@ func TestWhyGrounds(t *testing.T) {
 		b.run()
 		b.Exec("select mvsched.request_refresh('public.a')")
 		e := b.why("public.a")
-		if r := reason(t, e, "requested"); r.Since == nil || e.Reasons[0].Code != "not_due" {
+		if r := e.Reasons[0]; r.Code != "requested" || r.Since == nil || r.Until != nil || !strings.Contains(r.Message, "the next worker that looks") {
 			t.Errorf("%+v", e)
 		}
 		b.tend()
@@ -333,6 +345,44 @@ func TestWhyGrounds(t *testing.T) {
 		b.tend()
 		if got := codes(b.why("public.a")); slices.Contains(got, "requested") {
 			t.Errorf("%v", got)
+		}
+	})
+
+	t.Run("a_request_waits_for_a_window", func(t *testing.T) {
+		for name, settings := range map[string]schedule.Settings{
+			"every": {Every: ptr(schedule.Day)}, "cron": {Cron: ptr("0 12 * * *")}, "on_change": {OnChange: ptr(true)},
+		} {
+			t.Run(name, func(t *testing.T) {
+				c := setupCourse(t, settings)
+				c.run("12:00")
+				c.set("v", schedule.Settings{Window: &schedule.Window{Start: schedule.TimeOfDay(13 * time.Hour), End: schedule.TimeOfDay(14 * time.Hour)}})
+				c.tend()
+				c.request("12:20")
+				c.now = when(t, "12:20:10")
+				c.tend()
+				e := c.why("public.v")
+				if r := e.Reasons[0]; r.Code != "requested" || !strings.Contains(r.Message, "window") || r.Until == nil || clockOf(*r.Until) != "13:00:00" {
+					t.Errorf("%+v", e)
+				}
+				for _, r := range e.Reasons[1:] {
+					if r.Code == "requested" || strings.Contains(r.Message, "for a request") {
+						t.Errorf("%+v", r)
+					}
+				}
+				if got := c.run("13:00"); got != "13:00:00" {
+					t.Errorf("it is refreshed at %q", got)
+				}
+			})
+		}
+	})
+
+	t.Run("a_request_waits_for_a_pause", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{OnChange: ptr(true), AtMostEvery: ptr(time.Minute)})
+		c.run("12:00")
+		c.request("12:00:10")
+		c.now = when(t, "12:00:20")
+		if r := c.why("public.v").Reasons[0]; r.Code != "requested" || !strings.Contains(r.Message, "a pause") || r.Until == nil || clockOf(*r.Until) != "12:01:00" {
+			t.Errorf("%+v", r)
 		}
 	})
 

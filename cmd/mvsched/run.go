@@ -95,7 +95,8 @@ func (a *app) work(pool *pgxpool.Pool, store *schedule.Store, jobs int,
 	worker := &refresh.Worker{Pool: pool, Store: store, Jobs: jobs, Name: workerName(), Log: a.logger()}
 	stop := func() {}
 	if a.terminal != nil && !a.quiet {
-		live := report.NewLive(a.terminal, width(a.terminal))
+		live := report.NewLive(a.terminal, func() (columns, lines int) { return size(a.terminal) })
+		a.stderr = report.NewCleanWriter(live) // for good: whoever has something to say need not know whether there are lines
 		worker.Started, worker.Ended, worker.Progressed, worker.Usual = live.Started, live.Ended, live.Progressed, true
 		stop = live.Stop
 	}

@@ -10,16 +10,14 @@ import (
 )
 
 // stdoutWidth is the width of the terminal that stdout is, or 0.
-func (a *app) stdoutWidth() int { return width(a.terminalOut) }
+func (a *app) stdoutWidth() int {
+	columns, _ := size(a.terminalOut)
+	return columns
+}
 
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-func width(w io.Writer) int {
-	columns, _ := size(w)
-	return columns
 }
 
 // size is that of the terminal, or 0.

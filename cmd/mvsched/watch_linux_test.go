@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -227,4 +228,42 @@ func TestWatchLeavesTheTerminal(t *testing.T) {
 			t.Errorf("the terminal is not left as it was: %q", text)
 		}
 	})
+}
+
+// What is said while refreshes are shown stays on the screen, and their lines do not.
+func TestNotesStayAboveTheLiveLines(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewDB(t)
+	p := processes{TB: t, dsn: pgtest.DSN(t)}
+	db.Exec(`create materialized view public.v as select 1 as id`)
+	release := db.Hold(`select from public.v`)
+	s := newTerminal(t, 80, 24, "mvsched", "-d", p.dsn, "refresh", "v", "--strategy", "plain", "--lock-timeout", "1m", "--allow-superuser")
+	await := func(what, text string) {
+		t.Helper()
+		pgtest.WaitFor(t, t.Context(), what, func() bool { return strings.Contains(s.written(), text) })
+	}
+	await("a line", "public.v  refreshing for")
+	db.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution (view_name, started_at) values ('public.lost', now() - interval '1 hour')`)
+	const note = "note: public.lost: found a run whose worker is gone"
+	await("a note", note)
+	release()
+	s.exits(0)
+	if got := screenOf(s.written()); !strings.Contains(got, note) || strings.Contains(got, "refreshing for") {
+		t.Errorf("on the screen is\n%s", got)
+	}
+}
+
+var upAndClear = regexp.MustCompile("^\x1b\\[([0-9]+)A\x1b\\[J")
+
+// screenOf is what remains of a text that goes up and clears what is below.
+func screenOf(text string) string {
+	var screen []string
+	for line := range strings.Lines(text) {
+		if match := upAndClear.FindStringSubmatch(line); match != nil {
+			n, _ := strconv.Atoi(match[1])
+			screen, line = screen[:max(len(screen)-n, 0)], line[len(match[0]):]
+		}
+		screen = append(screen, line)
+	}
+	return strings.Join(screen, "")
 }

@@ -59,6 +59,28 @@ func TestConvert_runs_nothing_of_the_owners_with_other_rights(t *testing.T) {
 	}
 }
 
+// Default privileges are for what is new to people, not for what takes the place of something.
+func TestConvert_keeps_to_the_grants_there_were(t *testing.T) {
+	b := setup(t)
+	reader, other := "reader_"+b.Value("current_database()"), "Other_"+b.Value("current_database()")
+	b.Exec(`create role ` + reader)
+	b.Exec(`create role "` + other + `"`)
+	b.guarded()
+	b.Exec(`refresh materialized view public.v`)
+	b.Exec(`create materialized view public.x as select id from public.v`)
+	b.Exec(`grant select on public.v to ` + reader)
+	b.Exec(`alter default privileges in schema public grant all on tables to "` + other + `" with grant option`)
+	b.Exec(`alter default privileges grant select on tables to public`)
+	for _, back := range []bool{false, true} {
+		if err := b.convert(back); err != nil {
+			t.Fatalf("back: %t: %v", back, err)
+		}
+		b.Check(reader+" SELECT v", `select string_agg(concat_ws(' ', coalesce(r.rolname, 'public'), g.privilege_type, c.relname), ', ')
+			from pg_class c cross join aclexplode(c.relacl) g left join pg_roles r on r.oid = g.grantee
+			where c.relname in ('v', 'v_source', 'x') and g.grantee <> c.relowner`)
+	}
+}
+
 // A superuser runs what the owners of tables and of their views have written too.
 func TestCheckSuperuser_counts_all_that_is_materialized(t *testing.T) {
 	b := setup(t)

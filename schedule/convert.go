@@ -203,6 +203,11 @@ func (s *Store) Convert(ctx context.Context, c Conversion) error {
 	})
 	var pgErr *pgconn.PgError
 	switch refused := refusedDefinition(err); {
+	case errors.As(err, &pgErr) && pgErr.Code == pgerrcode.NotNullViolation && strings.HasPrefix(pgErr.TableName, "mvsched_new_"):
+		return &DefinitionError{
+			Problem: fmt.Sprintf("%s has a row with a NULL in its key, in column %s", c.View, identifiers([]string{pgErr.ColumnName})),
+			Hint:    "a merge table takes none: leave such rows out of the query, or name columns that have none with --key",
+		}
 	case refused != nil:
 		return refused
 	case errors.As(err, &pgErr) && pgErr.Code == pgerrcode.DependentObjectsStillExist:

@@ -41,10 +41,11 @@ with recursive dep as (
 // default privileges.
 //
 // What the owner has written into query and indexes may do anything; so what is new is the owner's before it gets rows. A
-// table gets them from the materialized view, which computes nothing. Where anything else depends on what is dropped, the
+// table gets them from the materialized view, which computes nothing. Subscribers would look for it under the name that it has then: where
+// a publication takes it in, it is no table for them until it has its rows. Where anything else depends on what is dropped, the
 // drop fails, and with it the conversion.
 const conversionSQL = rebuiltSQL + `, relation as (
-  select c.oid, c.relowner, c.relname, n.nspname, c.relkind, c.relacl, c.relispopulated, format('%I.%I', n.nspname, c.relname) as name,
+  select c.oid, c.relowner, c.relname, n.nspname, c.relnamespace, c.relkind, c.relacl, c.relispopulated, format('%I.%I', n.nspname, c.relname) as name,
          format('%I.%I', n.nspname, 'mvsched_old_' || c.oid) as gone, quote_ident('mvsched_old_' || c.oid) as gone_bare,
          case when c.reloptions is not null then format(' with (%s)', array_to_string(c.reloptions, ', ')) else '' end as options,
          pg_get_userbyid(c.relowner) as owner, ` + deniedSQL + ` as denied
@@ -56,7 +57,11 @@ const conversionSQL = rebuiltSQL + `, relation as (
          case r.relkind when 'm' then 'materialized view' else 'table' end as type,
          case r.relkind when 'm' then 'table' else 'materialized view' end as new_type, r.relkind = 'm' as forth,
          case r.relkind when 'm' then format('%I.%I', r.nspname, r.relname || '_source') else s.merge_source end as source,
-         case r.relkind when 'm' then r.oid else s.merge_source_oid end as query, s.id as schedule_id
+         case r.relkind when 'm' then r.oid else s.merge_source_oid end as query, s.id as schedule_id,
+         exists (select from pg_catalog.pg_publication p where p.puballtables)
+         or exists (select from pg_catalog.pg_depend d -- pg_publication_namespace, by way of what PostgreSQL 13 and 14 have too
+                     where d.classid = to_regclass('pg_catalog.pg_publication_namespace')
+                       and d.refclassid = 'pg_catalog.pg_namespace'::regclass and d.refobjid = r.relnamespace) as published
     from mvsched.materialized_view_refresh_schedule s
     join relation r on r.oid = s.view_oid
    where s.id = $1
@@ -85,7 +90,7 @@ const conversionSQL = rebuiltSQL + `, relation as (
   union all
   select 'build', 0, 4, '', format('alter view %s owner to %I', old.source, old.owner) from old where forth and old.owner <> current_user
   union all
-  select 'build', 0, 2, '', format('create table %s (like %s)%s', old.fresh, old.name, old.options) from old where forth
+  select 'build', 0, 2, '', format('create %stable %s (like %s)%s', case when published then 'unlogged ' end, old.fresh, old.name, old.options) from old where forth
   union all
   select 'build', 0, 2, '', format(e'create materialized view %s%s as\n%s\nwith no data', old.fresh, old.options, rtrim(pg_get_viewdef(old.query), ';'))
     from old where not forth
@@ -95,6 +100,10 @@ const conversionSQL = rebuiltSQL + `, relation as (
   select made.part, made.level, 3, made.target, format('revoke all on %s from %s', made.target, made.denied) from made where made.denied is not null
   union all
   select made.part, made.level, 4, made.target, format('alter %s %s owner to %I', made.type, made.target, made.owner) from made where made.owner <> current_user
+  union all
+  select 'build', 0, 5, '', format('alter table %s %s', old.fresh,
+           (select string_agg(format('alter %I set not null', k.name), ', ' order by k.n) from unnest($2::text[]) with ordinality as k (name, n)))
+    from old where forth
   union all
   select 'build', 0, 6, '', case when forth then format('insert into %s select * from %s', old.fresh, old.name)
                                  else format('refresh materialized view %s', old.fresh) end from old
@@ -107,7 +116,20 @@ const conversionSQL = rebuiltSQL + `, relation as (
     join relation r on r.oid = level.oid
    where level.level > 0 and r.relkind in ('m', 'v') and exists (select from dep join made on made.oid = dep.read where dep.reader = level.oid)
   union all
+  select 'build', 0, 7, '', format('alter table %s set logged', old.fresh) from old where forth and published
+  union all
   select index.part, index.level, 8, index.name, index.definition from index
+  union all
+  (select 'build', 0, 9, '', format('alter table %s replica identity using index %I', old.fresh, 'mvsched_' || i.indexrelid)
+     from old
+     join pg_catalog.pg_index i on i.indrelid = old.oid
+    where forth and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
+      and i.indnkeyatts = cardinality($2::text[])
+      and not exists (select from unnest(i.indkey::smallint[]) with ordinality as k (attnum, n)
+                        join pg_catalog.pg_attribute a on a.attrelid = old.oid and a.attnum = k.attnum
+                       where k.n <= i.indnkeyatts and a.attname::text <> all ($2::text[]))
+    order by i.indexrelid
+    limit 1)
   union all
   select 'build', 0, 10, '', 'analyze ' || old.fresh from old
   union all

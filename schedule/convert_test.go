@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mvsched/mvsched/internal/pgtest"
 	"github.com/mvsched/mvsched/schedule"
 )
 
@@ -78,6 +79,63 @@ func TestConvert_keeps_to_the_grants_there_were(t *testing.T) {
 		b.Check(reader+" SELECT v", `select string_agg(concat_ws(' ', coalesce(r.rolname, 'public'), g.privilege_type, c.relname), ', ')
 			from pg_class c cross join aclexplode(c.relacl) g left join pg_roles r on r.oid = g.grantee
 			where c.relname in ('v', 'v_source', 'x') and g.grantee <> c.relowner`)
+	}
+}
+
+// Whoever subscribes gets nothing of the table while it has another name, and then what changes in it.
+func TestConvert_makes_a_table_that_can_be_published(t *testing.T) {
+	b := &bundle{DB: pgtest.NewServerDB(t, "wal_level=logical", "synchronous_commit=on")}
+	b.store = schedule.NewStore(b.Pool)
+	publications := []string{"for all tables"}
+	if b.Value(`current_setting('server_version_num')::int >= 150000`) == "true" {
+		publications = append(publications, "for tables in schema public")
+	}
+	for _, publication := range publications {
+		b.Exec(`create materialized view public.v as select 1 as id, 2 as "No", 3 as n`)
+		b.Exec(`create unique index on public.v (n)`)
+		b.Exec(`create unique index on public.v (id, "No")`)
+		b.Schedule("public.v", "1 hour")
+		b.Exec(`create publication p ` + publication)
+		b.Exec(`select pg_create_logical_replication_slot('s', 'pgoutput')`)
+		conversion, err := b.store.PlanConversion(b.Context(), schedule.ViewName{Schema: "public", Name: "v"}, schedule.ConvertOptions{Key: []string{"No", "id"}})
+		if err == nil {
+			err = b.store.Convert(b.Context(), conversion)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", publication, err)
+		}
+		b.Exec(`update public.v set n = 4`)
+		b.Exec(`delete from public.v`)
+		b.Check("UD", `select string_agg(convert_from(substr(data, 1, 1), 'SQL_ASCII'), '')
+			from pg_logical_slot_get_binary_changes('s', null, null, 'proto_version', '1', 'publication_names', 'p')
+			where substr(data, 1, 1) in ('I', 'U', 'D') and substr(data, 2, 4) = int4send('public.v'::regclass::oid::int)`)
+		b.Check("p v_id_No_idx", `select concat_ws(' ', c.relpersistence, x.relname) from pg_class c join pg_index i on i.indrelid = c.oid join pg_class x on x.oid = i.indexrelid
+			where c.oid = 'public.v'::regclass and i.indisreplident`)
+		b.Exec(`select pg_drop_replication_slot('s')`)
+		b.Exec(`drop publication p`)
+		b.Exec(`drop table public.v`)
+		b.Exec(`drop view public.v_source`)
+		b.Exec(`delete from mvsched.materialized_view_refresh_schedule`)
+	}
+}
+
+// A merge would refuse such a row for ever.
+func TestConvert_refuses_a_NULL_in_the_key(t *testing.T) {
+	b := setup(t)
+	b.Exec(`create materialized view public.v as select * from (values (1, 1), (null, 2)) v (id, n)`)
+	b.Exec(`create unique index on public.v (id)`)
+	b.Schedule("public.v", "1 hour")
+	var refused *schedule.DefinitionError
+	if err := b.convert(false); !errors.As(err, &refused) || refused.Problem != "public.v has a row with a NULL in its key, in column \"id\"" {
+		t.Errorf("%v, want it refused for the NULL", err)
+	}
+	b.Exec(`create unique index on public.v (n)`)
+	conversion, err := b.store.PlanConversion(b.Context(), schedule.ViewName{Schema: "public", Name: "v"}, schedule.ConvertOptions{Key: []string{"n"}})
+	if err == nil {
+		err = b.store.Convert(b.Context(), conversion)
+	}
+	if err != nil {
+		t.Errorf("by another key: %v", err)
 	}
 }
 

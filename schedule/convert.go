@@ -17,9 +17,12 @@ import (
 type Conversion struct {
 	View    string    // canonical name
 	Build   []string  // makes the new relation, beside the old one, which stays in use
-	Swap    []string  // puts it in the place of the old one: for so long its readers wait
+	Lock    []string  // changes nothing: from here on readers of what is dropped wait
+	Swap    []string  // puts the new relation in the place of the old one
 	Rebuilt []Rebuilt // what is made again meanwhile, in this order
 
+	id    int64 // of its schedule
+	opts  ConvertOptions
 	limit time.Duration
 	names []string // what is dropped is called then, and was called before, in turn
 }
@@ -79,48 +82,55 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, opts ConvertO
 		return Conversion{}, err
 	}
 	err = s.transaction(ctx, func(tx pgx.Tx) error {
-		var kind Materialization
-		var limit float64
-		var unique []string
-		var isKey, filled bool
-		var obstacle, unkept *string
-		key := opts.Key
-		err := tx.QueryRow(ctx, convertibleSQL, found.scheduleID, key).Scan(&kind, &c.View, &limit, &unique, &isKey, &filled, &obstacle, &unkept)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			return &ViewError{View: view.String(), Err: ErrNoView}
-		case err != nil:
-			return err
-		case opts.Back && kind != MergeTable:
-			return &DefinitionError{Problem: c.View + " is no merge table"}
-		case !opts.Back && kind != MaterializedView:
-			return &DefinitionError{Problem: c.View + " is no materialized view", Hint: "with --back a merge table becomes one again"}
-		case obstacle != nil:
-			return &DefinitionError{Problem: c.View + " " + *obstacle}
-		case unkept != nil:
-			return &DefinitionError{
-				Problem: c.View + " " + *unkept + ", which would be lost",
-				Hint:    "take it away, convert " + c.View + ", and put it back",
-			}
-		case !filled:
-			return &DefinitionError{Problem: c.View + " has never been filled", Hint: "`mvsched refresh` it first"}
-		case !opts.Back && (unique == nil || !isKey):
-			return &DefinitionError{Problem: c.View + " has no unique index on the columns of the key", Hint: "create one, valid, immediate and without WHERE"}
-		case key == nil:
-			key = unique
-		}
-		c.limit = duration(limit)
-		if err := c.findRebuilt(ctx, tx, *found.scheduleID, opts.Rebuild); err != nil {
-			return err
-		}
-		return c.write(ctx, tx, *found.scheduleID, key)
+		c, err = planConversion(ctx, tx, view.String(), *found.scheduleID, opts)
+		return err
 	})
 	return c, err
 }
 
+func planConversion(ctx context.Context, tx pgx.Tx, view string, id int64, opts ConvertOptions) (Conversion, error) {
+	c := Conversion{id: id, opts: opts}
+	var kind Materialization
+	var limit float64
+	var unique []string
+	var isKey, filled bool
+	var obstacle, unkept *string
+	key := opts.Key
+	err := tx.QueryRow(ctx, convertibleSQL, id, key).Scan(&kind, &c.View, &limit, &unique, &isKey, &filled, &obstacle, &unkept)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return Conversion{}, &ViewError{View: view, Err: ErrNoView}
+	case err != nil:
+		return Conversion{}, err
+	case opts.Back && kind != MergeTable:
+		return Conversion{}, &DefinitionError{Problem: c.View + " is no merge table"}
+	case !opts.Back && kind != MaterializedView:
+		return Conversion{}, &DefinitionError{Problem: c.View + " is no materialized view", Hint: "with --back a merge table becomes one again"}
+	case obstacle != nil:
+		return Conversion{}, &DefinitionError{Problem: c.View + " " + *obstacle}
+	case unkept != nil:
+		return Conversion{}, &DefinitionError{
+			Problem: c.View + " " + *unkept + ", which would be lost",
+			Hint:    "take it away, convert " + c.View + ", and put it back",
+		}
+	case !filled:
+		return Conversion{}, &DefinitionError{Problem: c.View + " has never been filled", Hint: "`mvsched refresh` it first"}
+	case !opts.Back && (unique == nil || !isKey):
+		return Conversion{}, &DefinitionError{Problem: c.View + " has no unique index on the columns of the key", Hint: "create one, valid, immediate and without WHERE"}
+	case key == nil:
+		key = unique
+	}
+	c.limit = duration(limit)
+	if err := c.findRebuilt(ctx, tx); err != nil {
+		return Conversion{}, err
+	}
+	err = c.write(ctx, tx, key)
+	return c, err
+}
+
 // findRebuilt finds what has to be made again, and refuses what may not or cannot be.
-func (c *Conversion) findRebuilt(ctx context.Context, tx pgx.Tx, id int64, may bool) error {
-	rows, err := tx.Query(ctx, rebuildSQL, id)
+func (c *Conversion) findRebuilt(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, rebuildSQL, c.id)
 	if err != nil {
 		return err
 	}
@@ -143,7 +153,7 @@ func (c *Conversion) findRebuilt(ctx context.Context, tx pgx.Tx, id int64, may b
 	switch {
 	case err != nil:
 		return err
-	case len(names) > 0 && !may:
+	case len(names) > 0 && !c.opts.Rebuild:
 		return &DefinitionError{
 			Problem: fmt.Sprintf("%s is read by materialized views, which would have to be made again: %s", c.View, strings.Join(names, ", ")),
 			Hint:    "--rebuild-dependents does that; their readers wait meanwhile",
@@ -155,8 +165,8 @@ func (c *Conversion) findRebuilt(ctx context.Context, tx pgx.Tx, id int64, may b
 }
 
 // write writes the statements.
-func (c *Conversion) write(ctx context.Context, tx pgx.Tx, id int64, key []string) error {
-	rows, err := tx.Query(ctx, conversionSQL, id, key)
+func (c *Conversion) write(ctx context.Context, tx pgx.Tx, key []string) error {
+	rows, err := tx.Query(ctx, conversionSQL, c.id, key)
 	if err != nil {
 		return err
 	}
@@ -166,7 +176,7 @@ func (c *Conversion) write(ctx context.Context, tx pgx.Tx, id int64, key []strin
 		parts[part] = append(parts[part], sql)
 		return nil
 	})
-	c.Build, c.Swap = parts["build"], slices.Concat(parts["aside"], parts["again"], parts["finish"])
+	c.Build, c.Lock, c.Swap = parts["build"], parts["lock"], slices.Concat(parts["aside"], parts["again"], parts["finish"])
 	c.names = parts["name"]
 	return err
 }
@@ -192,10 +202,7 @@ func (s *Store) Convert(ctx context.Context, c Conversion) error {
 			return err
 		}
 		for try := 1; ; try++ {
-			err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
-				// In one message, since readers wait. Only the simple protocol takes that, and there are no arguments in it.
-				return tx.Conn().PgConn().Exec(ctx, strings.Join(c.Swap, ";\n")).Close()
-			})
+			err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return c.swap(ctx, tx) })
 			if err == nil || sqlState(err) != pgerrcode.LockNotAvailable || try == swapTries || !pause(ctx, swapPause) {
 				return err
 			}
@@ -219,4 +226,26 @@ func (s *Store) Convert(ctx context.Context, c Conversion) error {
 		return fmt.Errorf("converting %s: %w", c.View, err)
 	}
 	return nil
+}
+
+// swap puts the new relation in the place of the old one, unless somebody has changed something while it was built: that
+// would be undone. With the locks nobody can do so any more.
+func (c *Conversion) swap(ctx context.Context, tx pgx.Tx) error {
+	if err := runAtOnce(ctx, tx, c.Lock); err != nil {
+		return err
+	}
+	now, err := planConversion(ctx, tx, c.View, c.id, c.opts)
+	switch {
+	case err != nil:
+		return err
+	case !slices.Equal(now.Build, c.Build), !slices.Equal(now.Lock, c.Lock), !slices.Equal(now.Swap, c.Swap):
+		return &DefinitionError{Problem: c.View + ", or what reads it, has been changed meanwhile", Hint: "convert it again"}
+	}
+	return runAtOnce(ctx, tx, c.Swap)
+}
+
+// runAtOnce runs statements in one message, since readers wait. Only the simple protocol takes that, and there are no arguments
+// in it.
+func runAtOnce(ctx context.Context, tx pgx.Tx, statements []string) error {
+	return tx.Conn().PgConn().Exec(ctx, strings.Join(statements, ";\n")).Close()
 }

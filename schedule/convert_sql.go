@@ -43,7 +43,8 @@ with recursive dep as (
 // What the owner has written into query and indexes may do anything; so what is new is the owner's before it gets rows. A
 // table gets them from the materialized view, which computes nothing. Subscribers would look for it under the name that it has then: where
 // a publication takes it in, it is no table for them until it has its rows. Where anything else depends on what is dropped, the
-// drop fails, and with it the conversion.
+// drop fails, and with it the conversion. LOCK TABLE takes no materialized view; the owner that it has already locks it too, and
+// changes nothing.
 const conversionSQL = rebuiltSQL + `, relation as (
   select c.oid, c.relowner, c.relname, n.nspname, c.relnamespace, c.relkind, c.relacl, c.relispopulated, format('%I.%I', n.nspname, c.relname) as name,
          format('%I.%I', n.nspname, 'mvsched_old_' || c.oid) as gone, quote_ident('mvsched_old_' || c.oid) as gone_bare,
@@ -157,6 +158,9 @@ const conversionSQL = rebuiltSQL + `, relation as (
     from made join relation r on r.oid = made.oid where not made.converted and r.relispopulated
   union all
   select made.part, made.level, 15, made.target, 'analyze ' || made.target from made where not made.converted
+  union all
+  select 'lock', made.level, 1, r.name, format('alter %s %s owner to %I', case r.relkind when 'm' then 'materialized view' else 'table' end, r.name, r.owner)
+    from made join relation r on r.oid = made.oid
   union all
   select 'aside', 0, 1, '', format('alter %s %s rename to %s', old.type, old.name, old.gone_bare) from old
   union all

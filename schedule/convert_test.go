@@ -139,6 +139,40 @@ func TestConvert_refuses_a_NULL_in_the_key(t *testing.T) {
 	}
 }
 
+// While a table is built, for minutes, nobody is kept from changing what its statements were written from.
+func TestConvert_undoes_nothing_that_has_been_done_meanwhile(t *testing.T) {
+	b := setup(t)
+	b.Exec(`create materialized view public.v as select 1 as id, 2 as n`)
+	b.Exec(`create unique index on public.v (id)`)
+	b.Exec(`create view public.dep as select n from public.v`)
+	b.Exec(`create materialized view public.x as select n from public.v`)
+	b.Exec(`grant select on public.v to public`)
+	b.Schedule("public.v", "1 hour")
+	opts := schedule.ConvertOptions{Rebuild: true}
+	for _, change := range []string{
+		`create or replace view public.dep as select n + 1 as n from public.v`,
+		`revoke select on public.v from public`,
+		`create index on public.v (n)`,
+		`comment on materialized view public.x is 'new'`,
+		`alter default privileges grant select on tables to public`,
+		`create materialized view public.y as select n from public.v`,
+		`create statistics public.st on id, n from public.v`,
+		`drop materialized view public.v cascade`,
+	} {
+		conversion, err := b.store.PlanConversion(b.Context(), schedule.ViewName{Schema: "public", Name: "v"}, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Exec(change)
+		before := b.Value(`select string_agg(concat(oid, relname, relacl), ' ' order by oid) from pg_class`)
+		if err := b.store.Convert(b.Context(), conversion); err == nil {
+			t.Errorf("%s: converted all the same", change)
+		}
+		b.Check(before, `select string_agg(concat(oid, relname, relacl), ' ' order by oid) from pg_class`)
+		b.Exec(`drop statistics if exists public.st`)
+	}
+}
+
 // A superuser runs what the owners of tables and of their views have written too.
 func TestCheckSuperuser_counts_all_that_is_materialized(t *testing.T) {
 	b := setup(t)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -64,7 +65,7 @@ func runConvert(ctx context.Context, a *app, opts convertOptions) error {
 	}
 	if !a.quiet || opts.dryRun {
 		sql := "begin;\n" + strings.Join(conversion.Build, ";\n") + ";\n-- from here on readers wait\n" +
-			strings.Join(conversion.Swap, ";\n") + ";\ncommit;\n"
+			strings.Join(slices.Concat(conversion.Lock, conversion.Swap), ";\n") + ";\ncommit;\n"
 		if err := a.write(sql); err != nil {
 			return err
 		}

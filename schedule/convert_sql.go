@@ -222,5 +222,10 @@ const unkeptSQL = `
             when (select am.amname from pg_catalog.pg_am am where am.oid = c.relam)
                  <> current_setting('default_table_access_method') then 'has an access method of its own'
             when exists (select from pg_catalog.pg_attribute a
-                          where a.attrelid = c.oid and a.attnum > 0 and (a.attoptions is not null or coalesce(a.attstattarget, -1) >= 0)) then 'has settings of its columns'
+                           join pg_catalog.pg_type t on t.oid = a.atttypid
+                          where a.attrelid = c.oid and a.attnum > 0
+                            and (a.attoptions is not null or coalesce(a.attstattarget, -1) >= 0 or a.attstorage <> t.typstorage
+                                 or to_jsonb(a) ->> 'attcompression' <> '')) then 'has settings of its columns' -- 13 has no attcompression
+            when exists (select from pg_catalog.pg_class t where t.oid = c.reltoastrelid and t.reloptions is not null) then 'has settings of its TOAST table'
+            when exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisclustered) then 'is clustered on an index'
        end`

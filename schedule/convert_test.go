@@ -197,7 +197,7 @@ func TestCheckSuperuser_counts_all_that_is_materialized(t *testing.T) {
 // What the other kind cannot have would be gone, and row security with it what kept readers from each other's rows.
 func TestConvert_refuses_to_lose_something(t *testing.T) {
 	b := setup(t)
-	b.Exec(`create materialized view public.v as select 1 as id, 2 as n`)
+	b.Exec(`create materialized view public.v as select 1 as id, 2 as n, 'a' as word`)
 	b.Exec(`create unique index on public.v (id)`)
 	b.Schedule("public.v", "1 hour")
 	refuses := func(back bool, change, undo, problem string) {
@@ -215,6 +215,15 @@ func TestConvert_refuses_to_lose_something(t *testing.T) {
 	refuses(false, `create statistics public.st on id, n from public.v`, `drop statistics public.st`, "has extended statistics")
 	refuses(false, `alter materialized view public.v alter id set statistics 500`, `alter materialized view public.v alter id set statistics -1`,
 		"has settings of its columns")
+	refuses(false, `alter materialized view public.v alter word set storage external`, `alter materialized view public.v alter word set storage extended`,
+		"has settings of its columns")
+	if b.Value(`current_setting('server_version_num')::int >= 140000`) == "true" {
+		refuses(false, `alter materialized view public.v alter word set compression pglz`, `alter materialized view public.v alter word set compression default`,
+			"has settings of its columns")
+	}
+	refuses(false, `alter materialized view public.v set (toast.autovacuum_enabled = false)`, `alter materialized view public.v reset (toast.autovacuum_enabled)`,
+		"has settings of its TOAST table")
+	refuses(false, `alter materialized view public.v cluster on v_id_idx`, `alter materialized view public.v set without cluster`, "is clustered on an index")
 	if err := b.convert(false); err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +234,21 @@ func TestConvert_refuses_to_lose_something(t *testing.T) {
 	refuses(true, `alter table public.v enable row level security`, `alter table public.v disable row level security`, "has row security")
 	b.Exec(`create function public.f() returns trigger language plpgsql as 'begin return null; end'`)
 	refuses(true, `create trigger tr after insert on public.v execute function public.f()`, `drop trigger tr on public.v`, "has triggers")
+	refuses(true, `create rule ru as on insert to public.v do also nothing`, `drop rule ru on public.v`, "has rules")
+	refuses(true, `alter table public.v alter n set default 5`, `alter table public.v alter n drop default`, "has defaults or generated columns")
+	refuses(true, `alter table public.v add twice int generated always as (n * 2) stored`, `alter table public.v drop twice`, "has defaults or generated columns")
+	refuses(true, `alter table public.v alter id add generated always as identity`, `alter table public.v alter id drop identity`, "has defaults or generated columns")
+	b.Exec(`create table public.partitioned (like public.v) partition by list (id)`)
+	refuses(true, `alter table public.partitioned attach partition public.v default`, `alter table public.partitioned detach partition public.v`, "has partitions, or inherits")
 	if err := b.convert(true); err != nil {
 		t.Error(err)
 	}
+	b.Exec(`drop materialized view public.v`)
+	b.Exec(`drop table public.partitioned`)
+	b.Exec(`create table public.v (id int primary key) partition by list (id)`)
+	b.Exec(`create view public.s as select 1 as id`)
+	b.Exec(`delete from mvsched.materialized_view_refresh_schedule`)
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, kind, merge_source, merge_key, refresh_interval)
+		values ('public.v', 'merge', 'public.s', '{id}', '1 h')`)
+	refuses(true, `analyze public.v`, `analyze public.v`, "has partitions, or inherits")
 }

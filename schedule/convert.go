@@ -55,6 +55,8 @@ select s.kind, mvsched.relation_name(c.oid), extract(epoch from s.maximum_execut
        $2::text[] is null or mvsched.merge_equalities(c.oid, $2::text[]) is not null, c.relispopulated,
        case when s.refresh_group is not null then format('is in group %s, and only materialized views can be', quote_ident(s.refresh_group))
             when s.merge_window is not null then 'has a window, so it may have rows that its view does not give any more: with --window '''' the next refresh takes them away'
+            when s.kind = 'merge' and mvsched.resolve_source(s.merge_source_oid, s.merge_source) is null
+            then format('has no query: view %s does not exist', s.merge_source)
             when c.relkind = 'p' or exists (select from pg_catalog.pg_inherits i where c.oid in (i.inhrelid, i.inhparent))
             then 'has partitions, or inherits, which a materialized view cannot'
             when exists (select from pg_catalog.pg_attribute a where a.attrelid = c.oid and (a.atthasdef or a.attidentity <> '') and not a.attisdropped)

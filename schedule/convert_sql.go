@@ -57,14 +57,15 @@ const conversionSQL = rebuiltSQL + `, relation as (
   select r.*, quote_ident(r.relname) as bare, format('%I.%I', r.nspname, 'mvsched_new_' || r.oid) as fresh,
          case r.relkind when 'm' then 'materialized view' else 'table' end as type,
          case r.relkind when 'm' then 'table' else 'materialized view' end as new_type, r.relkind = 'm' as forth,
-         case r.relkind when 'm' then format('%I.%I', r.nspname, r.relname || '_source') else s.merge_source end as source,
-         case r.relkind when 'm' then r.oid else s.merge_source_oid end as query, s.id as schedule_id,
+         case r.relkind when 'm' then format('%I.%I', r.nspname, r.relname || '_source') else mvsched.relation_name(plain.oid) end as source,
+         case r.relkind when 'm' then r.oid else plain.oid end as query, s.id as schedule_id,
          exists (select from pg_catalog.pg_publication p where p.puballtables)
          or exists (select from pg_catalog.pg_depend d -- pg_publication_namespace, by way of what PostgreSQL 13 and 14 have too
                      where d.classid = to_regclass('pg_catalog.pg_publication_namespace')
                        and d.refclassid = 'pg_catalog.pg_namespace'::regclass and d.refobjid = r.relnamespace) as published
     from mvsched.materialized_view_refresh_schedule s
     join relation r on r.oid = s.view_oid
+   cross join lateral (select mvsched.resolve_source(s.merge_source_oid, s.merge_source) as oid) plain
    where s.id = $1
 ), made as ( -- what is made, when, and as what
   select old.oid, 'build' as part, 0 as level, old.fresh as target, old.new_type as type, old.relowner, old.owner, old.relacl, old.denied, true as converted

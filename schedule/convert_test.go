@@ -173,6 +173,35 @@ func TestConvert_undoes_nothing_that_has_been_done_meanwhile(t *testing.T) {
 	}
 }
 
+// The plain view is the one that a refresh reads: under another name, or another one under its name.
+func TestConvert_back_finds_the_plain_view_as_a_refresh_does(t *testing.T) {
+	b := setup(t)
+	b.view("v", "1 hour")
+	if err := b.convert(false); err != nil {
+		t.Fatal(err)
+	}
+	b.Exec(`drop view public.v_source`)
+	var refused *schedule.DefinitionError
+	if err := b.convert(true); !errors.As(err, &refused) || refused.Problem != "public.v has no query: view public.v_source does not exist" {
+		t.Errorf("without the plain view: %v, want it refused", err)
+	}
+	b.Exec(`create view public.v_source as select 2 as id`)
+	if err := b.convert(true); err != nil {
+		t.Fatal(err)
+	}
+	b.Check("2", `select id from public.v`)
+	if err := b.convert(false); err != nil {
+		t.Fatal(err)
+	}
+	b.Exec(`alter view public.v_source rename to renamed`)
+	b.Exec(`create view public.v_source as select 3 as id`)
+	if err := b.convert(true); err != nil {
+		t.Fatal(err)
+	}
+	b.Check("2", `select id from public.v`)
+	b.Check("v_source", `select relname from pg_class where relkind = 'v' and relnamespace = 'public'::regnamespace`)
+}
+
 // A superuser runs what the owners of tables and of their views have written too.
 func TestCheckSuperuser_counts_all_that_is_materialized(t *testing.T) {
 	b := setup(t)

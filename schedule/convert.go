@@ -40,6 +40,16 @@ type ConvertOptions struct {
 	Rebuild bool     // materialized views that read it are made again; else they are in the way
 }
 
+// RightsError is what the server does not let the role do.
+type RightsError struct {
+	Err  error
+	Hint string // whom it would
+}
+
+func (e *RightsError) Error() string { return e.Err.Error() }
+
+func (e *RightsError) Unwrap() error { return e.Err }
+
 // convertibleSQL is what is to be known before: the key of a unique index that CONCURRENTLY could use, and what would be lost.
 const convertibleSQL = `
 select s.kind, mvsched.relation_name(c.oid), extract(epoch from s.maximum_execution_duration)::float8,
@@ -224,7 +234,16 @@ func (s *Store) Convert(ctx context.Context, c Conversion) error {
 			Hint:    "a merge table takes none: leave such rows out of the query, or name columns that have none with --key",
 		}
 	case refused != nil:
+		switch {
+		case pgErr.Code == pgerrcode.DuplicateTable && !c.opts.Back:
+			refused.Hint = "convert makes a plain view of that name for the query: rename what has it, or drop it"
+		case pgErr.Code == pgerrcode.InvalidTableDefinition:
+			refused.Hint = fmt.Sprintf("a view that reads %s would get other columns: drop it, convert %[1]s, and create it again", c.View)
+		}
 		return refused
+	case errors.As(err, &pgErr) && pgErr.Code == pgerrcode.InsufficientPrivilege:
+		return fmt.Errorf("converting %s: %w", c.View, &RightsError{Err: err, Hint: fmt.Sprintf(
+			"it takes the role that owns %s and the views that read it, or a member of it, CREATE on their schema, and UPDATE on the schedules", c.View)})
 	case errors.As(err, &pgErr) && pgErr.Code == pgerrcode.DependentObjectsStillExist:
 		return &DefinitionError{
 			Problem: "something other than views depends on " + c.View,

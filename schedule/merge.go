@@ -118,8 +118,20 @@ union all
   group by g.grantee, g.is_grantable
   order by 1)`
 
+const noColumnsSQL = `
+select string_agg(quote_ident(k.name), ', ')
+  from unnest($2::text[]) k (name)
+ where k.name not in (select a.attname from pg_catalog.pg_attribute a where a.attrelid = $1::text::regclass and a.attnum > 0)`
+
 // tableStatements make a table of the columns of a view, with a key, for those who may read the view.
 func tableStatements(ctx context.Context, tx pgx.Tx, table, source string, key []string) ([]string, error) {
+	var missing *string
+	switch err := tx.QueryRow(ctx, noColumnsSQL, source, key).Scan(&missing); {
+	case err != nil:
+		return nil, err
+	case missing != nil:
+		return nil, &DefinitionError{Problem: fmt.Sprintf("there is no column %s in view %s", *missing, source), Hint: "--key takes names of its columns"}
+	}
 	statements := []string{
 		fmt.Sprintf("create table %s (like %s)", table, source),
 		fmt.Sprintf("alter table %s add primary key (%s)", table, identifiers(key)),

@@ -82,9 +82,6 @@ func Hint(e schedule.Execution) string {
 	return strings.ReplaceAll(hint(e), "VIEW", schedule.ShellWord(e.View))
 }
 
-// ShellWord is s as a shell takes it for one word.
-func ShellWord(s string) string { return schedule.ShellWord(s) }
-
 func hint(e schedule.Execution) string {
 	if e.Status == schedule.TimedOut {
 		return "give it more time with " + setting(e, "--timeout D") + ", or make the view's query cheaper"

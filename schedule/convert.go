@@ -17,9 +17,12 @@ import (
 type Conversion struct {
 	View    string    // canonical name
 	Build   []string  // makes the new relation, beside the old one, which stays in use
-	Swap    []string  // puts it in the place of the old one: for so long its readers wait
+	Lock    []string  // changes nothing: from here on readers of what is dropped wait
+	Swap    []string  // puts the new relation in the place of the old one
 	Rebuilt []Rebuilt // what is made again meanwhile, in this order
 
+	id    int64 // of its schedule
+	opts  ConvertOptions
 	limit time.Duration
 	names []string // what is dropped is called then, and was called before, in turn
 }
@@ -37,6 +40,16 @@ type ConvertOptions struct {
 	Rebuild bool     // materialized views that read it are made again; else they are in the way
 }
 
+// RightsError is what the server does not let the role do.
+type RightsError struct {
+	Err  error
+	Hint string // whom it would
+}
+
+func (e *RightsError) Error() string { return e.Err.Error() }
+
+func (e *RightsError) Unwrap() error { return e.Err }
+
 // convertibleSQL is what is to be known before: the key of a unique index that CONCURRENTLY could use, and what would be lost.
 const convertibleSQL = `
 select s.kind, mvsched.relation_name(c.oid), extract(epoch from s.maximum_execution_duration)::float8,
@@ -52,6 +65,14 @@ select s.kind, mvsched.relation_name(c.oid), extract(epoch from s.maximum_execut
        $2::text[] is null or mvsched.merge_equalities(c.oid, $2::text[]) is not null, c.relispopulated,
        case when s.refresh_group is not null then format('is in group %s, and only materialized views can be', quote_ident(s.refresh_group))
             when s.merge_window is not null then 'has a window, so it may have rows that its view does not give any more: with --window '''' the next refresh takes them away'
+            when s.kind = 'merge' and mvsched.resolve_source(s.merge_source_oid, s.merge_source) is null
+            then format('has no query: view %s does not exist', s.merge_source)
+            when c.relkind = 'p' or exists (select from pg_catalog.pg_inherits i where c.oid in (i.inhrelid, i.inhparent))
+            then 'has partitions, or inherits, which a materialized view cannot'
+            when exists (select from pg_catalog.pg_attribute a where a.attrelid = c.oid and (a.atthasdef or a.attidentity <> '') and not a.attisdropped)
+            then 'has defaults or generated columns, which a materialized view cannot have'
+            when exists (select from pg_catalog.pg_rewrite r where r.ev_class = c.oid and r.rulename <> '_RETURN')
+            then 'has rules, which a materialized view cannot have'
             when c.relrowsecurity then 'has row security, which a materialized view cannot have'
             when exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and not t.tgisinternal)
             then 'has triggers, which a materialized view cannot have'
@@ -79,48 +100,55 @@ func (s *Store) PlanConversion(ctx context.Context, view ViewName, opts ConvertO
 		return Conversion{}, err
 	}
 	err = s.transaction(ctx, func(tx pgx.Tx) error {
-		var kind Materialization
-		var limit float64
-		var unique []string
-		var isKey, filled bool
-		var obstacle, unkept *string
-		key := opts.Key
-		err := tx.QueryRow(ctx, convertibleSQL, found.scheduleID, key).Scan(&kind, &c.View, &limit, &unique, &isKey, &filled, &obstacle, &unkept)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			return &ViewError{View: view.String(), Err: ErrNoView}
-		case err != nil:
-			return err
-		case opts.Back && kind != MergeTable:
-			return &DefinitionError{Problem: c.View + " is no merge table"}
-		case !opts.Back && kind != MaterializedView:
-			return &DefinitionError{Problem: c.View + " is no materialized view", Hint: "with --back a merge table becomes one again"}
-		case obstacle != nil:
-			return &DefinitionError{Problem: c.View + " " + *obstacle}
-		case unkept != nil:
-			return &DefinitionError{
-				Problem: c.View + " " + *unkept + ", which would be lost",
-				Hint:    "take it away, convert " + c.View + ", and put it back",
-			}
-		case !filled:
-			return &DefinitionError{Problem: c.View + " has never been filled", Hint: "`mvsched refresh` it first"}
-		case !opts.Back && (unique == nil || !isKey):
-			return &DefinitionError{Problem: c.View + " has no unique index on the columns of the key", Hint: "create one, valid, immediate and without WHERE"}
-		case key == nil:
-			key = unique
-		}
-		c.limit = duration(limit)
-		if err := c.findRebuilt(ctx, tx, *found.scheduleID, opts.Rebuild); err != nil {
-			return err
-		}
-		return c.write(ctx, tx, *found.scheduleID, key)
+		c, err = planConversion(ctx, tx, view.String(), *found.scheduleID, opts)
+		return err
 	})
 	return c, err
 }
 
+func planConversion(ctx context.Context, tx pgx.Tx, view string, id int64, opts ConvertOptions) (Conversion, error) {
+	c := Conversion{id: id, opts: opts}
+	var kind Materialization
+	var limit float64
+	var unique []string
+	var isKey, filled bool
+	var obstacle, unkept *string
+	key := opts.Key
+	err := tx.QueryRow(ctx, convertibleSQL, id, key).Scan(&kind, &c.View, &limit, &unique, &isKey, &filled, &obstacle, &unkept)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return Conversion{}, &ViewError{View: view, Err: ErrNoView}
+	case err != nil:
+		return Conversion{}, err
+	case opts.Back && kind != MergeTable:
+		return Conversion{}, &DefinitionError{Problem: c.View + " is no merge table"}
+	case !opts.Back && kind != MaterializedView:
+		return Conversion{}, &DefinitionError{Problem: c.View + " is no materialized view", Hint: "with --back a merge table becomes one again"}
+	case obstacle != nil:
+		return Conversion{}, &DefinitionError{Problem: c.View + " " + *obstacle}
+	case unkept != nil:
+		return Conversion{}, &DefinitionError{
+			Problem: c.View + " " + *unkept + ", which would be lost",
+			Hint:    "take it away, convert " + c.View + ", and put it back",
+		}
+	case !filled:
+		return Conversion{}, &DefinitionError{Problem: c.View + " has never been filled", Hint: "`mvsched refresh` it first"}
+	case !opts.Back && (unique == nil || !isKey):
+		return Conversion{}, &DefinitionError{Problem: c.View + " has no unique index on the columns of the key", Hint: "create one, valid, immediate and without WHERE"}
+	case key == nil:
+		key = unique
+	}
+	c.limit = duration(limit)
+	if err := c.findRebuilt(ctx, tx); err != nil {
+		return Conversion{}, err
+	}
+	err = c.write(ctx, tx, key)
+	return c, err
+}
+
 // findRebuilt finds what has to be made again, and refuses what may not or cannot be.
-func (c *Conversion) findRebuilt(ctx context.Context, tx pgx.Tx, id int64, may bool) error {
-	rows, err := tx.Query(ctx, rebuildSQL, id)
+func (c *Conversion) findRebuilt(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, rebuildSQL, c.id)
 	if err != nil {
 		return err
 	}
@@ -143,7 +171,7 @@ func (c *Conversion) findRebuilt(ctx context.Context, tx pgx.Tx, id int64, may b
 	switch {
 	case err != nil:
 		return err
-	case len(names) > 0 && !may:
+	case len(names) > 0 && !c.opts.Rebuild:
 		return &DefinitionError{
 			Problem: fmt.Sprintf("%s is read by materialized views, which would have to be made again: %s", c.View, strings.Join(names, ", ")),
 			Hint:    "--rebuild-dependents does that; their readers wait meanwhile",
@@ -155,8 +183,8 @@ func (c *Conversion) findRebuilt(ctx context.Context, tx pgx.Tx, id int64, may b
 }
 
 // write writes the statements.
-func (c *Conversion) write(ctx context.Context, tx pgx.Tx, id int64, key []string) error {
-	rows, err := tx.Query(ctx, conversionSQL, id, key)
+func (c *Conversion) write(ctx context.Context, tx pgx.Tx, key []string) error {
+	rows, err := tx.Query(ctx, conversionSQL, c.id, key)
 	if err != nil {
 		return err
 	}
@@ -166,7 +194,7 @@ func (c *Conversion) write(ctx context.Context, tx pgx.Tx, id int64, key []strin
 		parts[part] = append(parts[part], sql)
 		return nil
 	})
-	c.Build, c.Swap = parts["build"], slices.Concat(parts["aside"], parts["again"], parts["finish"])
+	c.Build, c.Lock, c.Swap = parts["build"], parts["lock"], slices.Concat(parts["aside"], parts["again"], parts["finish"])
 	c.names = parts["name"]
 	return err
 }
@@ -192,10 +220,7 @@ func (s *Store) Convert(ctx context.Context, c Conversion) error {
 			return err
 		}
 		for try := 1; ; try++ {
-			err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
-				// In one message, since readers wait. Only the simple protocol takes that, and there are no arguments in it.
-				return tx.Conn().PgConn().Exec(ctx, strings.Join(c.Swap, ";\n")).Close()
-			})
+			err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return c.swap(ctx, tx) })
 			if err == nil || sqlState(err) != pgerrcode.LockNotAvailable || try == swapTries || !pause(ctx, swapPause) {
 				return err
 			}
@@ -203,8 +228,22 @@ func (s *Store) Convert(ctx context.Context, c Conversion) error {
 	})
 	var pgErr *pgconn.PgError
 	switch refused := refusedDefinition(err); {
+	case errors.As(err, &pgErr) && pgErr.Code == pgerrcode.NotNullViolation && strings.HasPrefix(pgErr.TableName, "mvsched_new_"):
+		return &DefinitionError{
+			Problem: fmt.Sprintf("%s has a row with a NULL in its key, in column %s", c.View, identifiers([]string{pgErr.ColumnName})),
+			Hint:    "a merge table takes none: leave such rows out of the query, or name columns that have none with --key",
+		}
 	case refused != nil:
+		switch {
+		case pgErr.Code == pgerrcode.DuplicateTable && !c.opts.Back:
+			refused.Hint = "convert makes a plain view of that name for the query: rename what has it, or drop it"
+		case pgErr.Code == pgerrcode.InvalidTableDefinition:
+			refused.Hint = fmt.Sprintf("a view that reads %s would get other columns: drop it, convert %[1]s, and create it again", c.View)
+		}
 		return refused
+	case errors.As(err, &pgErr) && pgErr.Code == pgerrcode.InsufficientPrivilege:
+		return fmt.Errorf("converting %s: %w", c.View, &RightsError{Err: err, Hint: fmt.Sprintf(
+			"it takes the role that owns %s and the views that read it, or a member of it, CREATE on their schema, and UPDATE on the schedules", c.View)})
 	case errors.As(err, &pgErr) && pgErr.Code == pgerrcode.DependentObjectsStillExist:
 		return &DefinitionError{
 			Problem: "something other than views depends on " + c.View,
@@ -214,4 +253,26 @@ func (s *Store) Convert(ctx context.Context, c Conversion) error {
 		return fmt.Errorf("converting %s: %w", c.View, err)
 	}
 	return nil
+}
+
+// swap puts the new relation in the place of the old one, unless somebody has changed something while it was built: that
+// would be undone. With the locks nobody can do so any more.
+func (c *Conversion) swap(ctx context.Context, tx pgx.Tx) error {
+	if err := runAtOnce(ctx, tx, c.Lock); err != nil {
+		return err
+	}
+	now, err := planConversion(ctx, tx, c.View, c.id, c.opts)
+	switch {
+	case err != nil:
+		return err
+	case !slices.Equal(now.Build, c.Build), !slices.Equal(now.Lock, c.Lock), !slices.Equal(now.Swap, c.Swap):
+		return &DefinitionError{Problem: c.View + ", or what reads it, has been changed meanwhile", Hint: "convert it again"}
+	}
+	return runAtOnce(ctx, tx, c.Swap)
+}
+
+// runAtOnce runs statements in one message, since readers wait. Only the simple protocol takes that, and there are no arguments
+// in it.
+func runAtOnce(ctx context.Context, tx pgx.Tx, statements []string) error {
+	return tx.Conn().PgConn().Exec(ctx, strings.Join(statements, ";\n")).Close()
 }

@@ -102,29 +102,46 @@ func (s *Store) AddMerge(ctx context.Context, table ViewName, merge Merge, setti
 	return added, err
 }
 
-// grantsSQL are the grants of one relation as statements for another.
-const grantsSQL = `
-select format('grant %s on %s to %s%s', string_agg(distinct lower(g.privilege_type), ', '), $2::text,
-              case g.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end,
-              case when g.is_grantable then ' with grant option' else '' end)
-  from pg_catalog.pg_class c
- cross join lateral aclexplode(c.relacl) g
- where c.oid = $1::text::regclass and g.grantee <> c.relowner and g.privilege_type = any ($3::text[])
- group by g.grantee, g.is_grantable
- order by 1`
+// accessSQL are the statements that give a new table the readers of a view, and no others.
+const accessSQL = `
+select format('revoke all on %s from %s', $2::text, denied.denied)
+  from pg_catalog.pg_namespace n
+ cross join lateral (select ` + deniedSQL + ` as denied) denied
+ where n.nspname = (mvsched.parse_view_name($2::text))[1] and denied.denied is not null
+union all
+(select format('grant select on %s to %s%s', $2::text,
+               case g.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end,
+               case when g.is_grantable then ' with grant option' else '' end)
+   from pg_catalog.pg_class c
+  cross join lateral aclexplode(c.relacl) g
+  where c.oid = $1::text::regclass and g.grantee <> c.relowner and g.privilege_type = 'SELECT'
+  group by g.grantee, g.is_grantable
+  order by 1)`
+
+const noColumnsSQL = `
+select string_agg(quote_ident(k.name), ', ')
+  from unnest($2::text[]) k (name)
+ where k.name not in (select a.attname from pg_catalog.pg_attribute a where a.attrelid = $1::text::regclass and a.attnum > 0)`
 
 // tableStatements make a table of the columns of a view, with a key, for those who may read the view.
 func tableStatements(ctx context.Context, tx pgx.Tx, table, source string, key []string) ([]string, error) {
+	var missing *string
+	switch err := tx.QueryRow(ctx, noColumnsSQL, source, key).Scan(&missing); {
+	case err != nil:
+		return nil, err
+	case missing != nil:
+		return nil, &DefinitionError{Problem: fmt.Sprintf("there is no column %s in view %s", *missing, source), Hint: "--key takes names of its columns"}
+	}
 	statements := []string{
 		fmt.Sprintf("create table %s (like %s)", table, source),
 		fmt.Sprintf("alter table %s add primary key (%s)", table, identifiers(key)),
 	}
-	rows, err := tx.Query(ctx, grantsSQL, source, table, []string{"SELECT"})
+	rows, err := tx.Query(ctx, accessSQL, source, table)
 	if err != nil {
 		return nil, err
 	}
-	grants, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	return append(statements, grants...), err
+	access, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return append(statements, access...), err
 }
 
 // identifiers is a list of names as SQL has it. A keyword is a name only in quotes, and which are keywords the server knows.

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mvsched/mvsched/refresh"
 	"github.com/mvsched/mvsched/schedule"
 )
 
@@ -64,7 +64,7 @@ func runConvert(ctx context.Context, a *app, opts convertOptions) error {
 	}
 	if !a.quiet || opts.dryRun {
 		sql := "begin;\n" + strings.Join(conversion.Build, ";\n") + ";\n-- from here on readers wait\n" +
-			strings.Join(conversion.Swap, ";\n") + ";\ncommit;\n"
+			strings.Join(slices.Concat(conversion.Lock, conversion.Swap), ";\n") + ";\ncommit;\n"
 		if err := a.write(sql); err != nil {
 			return err
 		}
@@ -82,7 +82,7 @@ func runConvert(ctx context.Context, a *app, opts convertOptions) error {
 	if err := store.Convert(ctx, conversion); err != nil {
 		return err
 	}
-	undo := "mvsched convert " + refresh.ShellWord(conversion.View)
+	undo := "mvsched convert " + schedule.ShellWord(conversion.View)
 	if !opts.Back {
 		undo += " --back"
 	}

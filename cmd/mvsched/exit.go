@@ -148,10 +148,13 @@ func explain(err error) (code int, problem, hint string) {
 // explainServer is for what the server says to mvsched's own statements. What a person wrote wrong comes as a typed
 // error; the rest is the server's state, a missing right, or a bug.
 func explainServer(err error, pgErr *pgconn.PgError) (code int, problem, hint string) {
+	var rights *schedule.RightsError
 	problem = strings.Replace(err.Error(), pgErr.Error(), pgErr.Message, 1)
 	switch class := pgErr.Code[:min(2, len(pgErr.Code))]; {
 	case !isSQLState(pgErr.Code):
 		return exitUnavailable, problem, nonsenseHint
+	case errors.As(err, &rights):
+		return exitUnavailable, problem, rights.Hint
 	case isTheirs(pgErr):
 		return exitUnavailable, problem, "a trigger or function of somebody's own was called for it and failed; it runs with search_path = pg_catalog, pg_temp"
 	case pgErr.Code == pgerrcode.InsufficientPrivilege:

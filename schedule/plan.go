@@ -70,7 +70,7 @@ with pending as materialized (
 )
 update mvsched.materialized_view_refresh_schedule s
    set next_run_at = coalesce($1::timestamptz, now()),
-       next_run_offset = coalesce(coalesce($1::timestamptz, now()) - (s.next_run_at - s.next_run_offset), interval '0'),
+       next_run_offset = coalesce(coalesce($1::timestamptz, now()) - mvsched.slot(s.next_run_at, s.next_run_offset, null), interval '0'),
        next_run_reason = 'request'
   from ripe
  where s.id = ripe.id`

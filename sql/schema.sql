@@ -746,10 +746,12 @@ comment on function mvsched.find_schedule(text, oid, name[]) is
 -- Stable, as is the subtraction: called immutable it could not be put in the place of its call.
 create function mvsched.slot(next_run_at timestamptz, next_run_offset interval, next_run_reason text) returns timestamptz
   language sql stable as $$
-  select case when next_run_reason operator(pg_catalog.=) 'request' then next_run_at else next_run_at operator(pg_catalog.-) next_run_offset end
+  select case when next_run_reason operator(pg_catalog.=) 'request' then next_run_at
+              -- A hand may have written two that do not go together, and that must not stop the claim for every view.
+              when next_run_at is not null then greatest('1970-01-01 00:00+00', least('9999-12-31 00:00+00', next_run_at operator(pg_catalog.-) next_run_offset)) end
 $$;
 comment on function mvsched.slot(timestamptz, interval, text) is
-  'The slot that a schedule is claimed for next; a request is its own, and leaves the schedule''s where it is';
+  'The slot that a schedule is claimed for next; a request is its own, and leaves the schedule''s, which a null reason asks for, where it is';
 
 create function mvsched.in_window(at timestamptz, window_start time, window_end time, zone text) returns timestamptz
   language plpgsql immutable
@@ -2430,7 +2432,7 @@ begin
                               else s.start_grace end,
            next_run_at = least(coalesce(judged.next_at, s.next_run_at), case when judged.next_at > '9999-12-31 00:00+00' then '9999-12-31 00:00+00'::timestamptz end),
            next_run_offset = case judged.next_reason
-             when 'again' then case when judged.request then judged.scheduled_at - (s.next_run_at - s.next_run_offset) else interval '0' end
+             when 'again' then case when judged.request then judged.scheduled_at - mvsched.slot(s.next_run_at, s.next_run_offset, null) else interval '0' end
              when 'retry' then judged.next_at - judged.scheduled_at
              when 'call' then interval '0'
              else s.next_run_offset
@@ -2440,7 +2442,7 @@ begin
                                   when judged.next_at is null then s.next_run_reason end,
            slot_after_retry = case when judged.next_at is null then s.slot_after_retry
                                    when s.refresh_interval is not null and not (judged.next_reason = 'again' and judged.request)
-                                     then s.next_run_at - s.next_run_offset end
+                                     then mvsched.slot(s.next_run_at, s.next_run_offset, null) end
       from judged
      where s.id = judged.id
     returning case when judged.next_at is not null then s.next_run_at end as next_run_at
@@ -2837,7 +2839,7 @@ begin
     -- There may be no instant at which all windows are open; then each of these brings it one step on.
     update mvsched.materialized_view_refresh_schedule s
        set next_run_at = least(opens, '9999-12-31 00:00+00'),
-           next_run_offset = s.next_run_offset + (least(opens, '9999-12-31 00:00+00') - s.next_run_at)
+           next_run_offset = least(opens, '9999-12-31 00:00+00') - mvsched.slot(s.next_run_at, s.next_run_offset, null)
      where s.id = any (array(select x.id from unnest(members) x)) and s.next_run_at <= instant;
     return;
   end if;

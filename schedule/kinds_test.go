@@ -1,6 +1,7 @@
 package schedule_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -205,6 +206,61 @@ func TestSlots(t *testing.T) {
 		c.run("12:00")
 		c.change("v", "next_run_at = '2026-03-02 12:20Z'")
 		c.goes(step{"12:21", "12:20:00", "13:00:00"})
+	})
+}
+
+// What somebody writes into next_run_at alone is a slot of its own, whatever had moved the one before.
+func TestDueByHand(t *testing.T) {
+	t.Parallel()
+	const dueAt = "next_run_at = '2026-03-02 %sZ'"
+	for name, test := range map[string]struct {
+		settings schedule.Settings
+		next     string
+	}{
+		"cron":  {schedule.Settings{Cron: ptr("0 6 * * *")}, "2026-03-03 06:00:00"},
+		"every": {schedule.Settings{Every: ptr(2 * time.Hour)}, "14:00:00"},
+	} {
+		t.Run("a_request_that_waits_leaves_the_clock_of_"+name, func(t *testing.T) {
+			c := setupCourse(t, test.settings)
+			c.run("12:00")
+			c.request("12:20")
+			c.now = when(t, "12:20")
+			c.tend()
+			c.change("v", fmt.Sprintf(dueAt, "12:40"))
+			c.goes(step{"12:40", "12:40:00", test.next})
+		})
+	}
+	t.Run("a_slot_that_jitter_has_brought_on", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Cron: ptr("0 * * * *"), Jitter: ptr(50 * time.Minute)})
+		c.run("12:00")
+		c.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = '2026-03-02 12:40Z', next_run_offset = '-20 minutes'`)
+		c.change("v", fmt.Sprintf(dueAt, "12:30"))
+		if slot := c.run("12:30"); slot != "12:30:00" {
+			t.Errorf("refreshed for %s", slot)
+		}
+		c.Check("13:00:00", `select (next_run_at - next_run_offset) at time zone 'UTC' - date '2026-03-02' from mvsched.materialized_view_refresh_schedule`)
+	})
+	t.Run("one_that_is_to_be_tried_again", func(t *testing.T) {
+		c := setupRetries(t, schedule.Settings{})
+		failed := c.trying()
+		c.fail(failed, "deadlock_detected")
+		c.now = c.now.Add(time.Minute).Truncate(time.Microsecond)
+		c.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = $1`, c.now)
+		if again := c.trying(); again.Attempt != 1 || !again.ScheduledAt.Equal(c.now) {
+			t.Errorf("%+v", again)
+		}
+		c.Check("01:00:00", `select next_run_at - $1::timestamptz from mvsched.materialized_view_refresh_schedule`, *failed.ScheduledAt)
+	})
+	t.Run("and_null_is_to_be_planned", func(t *testing.T) {
+		c := setupRetries(t, schedule.Settings{})
+		c.succeed(c.trying())
+		c.set("v", schedule.Settings{MaxLag: ptr(time.Minute)})
+		c.tend()
+		c.now = c.now.Add(time.Hour)
+		c.fail(c.trying(), "deadlock_detected")
+		c.change("v", "next_run_at = null")
+		c.tend()
+		c.Check("true", `select next_run_at is not null and next_run_reason is null from mvsched.materialized_view_refresh_schedule`)
 	})
 }
 

@@ -753,6 +753,31 @@ $$;
 comment on function mvsched.slot(timestamptz, interval, text) is
   'The slot that a schedule is claimed for next; a request is its own, and leaves the schedule''s, which a null reason asks for, where it is';
 
+create function mvsched.keep_clock() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  if new.next_run_at is not distinct from old.next_run_at or new.next_run_reason is distinct from old.next_run_reason
+     or new.last_attempted_at is distinct from old.last_attempted_at then -- a claim that jitter leads to the offset that it had
+    return new;
+  elsif new.next_run_reason = 'request' and new.next_run_at is not null then
+    new.next_run_offset := new.next_run_at - mvsched.slot(old.next_run_at, old.next_run_offset, null);
+  else
+    new.next_run_offset := interval '0';
+    new.next_run_reason := null;
+  end if;
+  return new;
+end
+$$;
+comment on function mvsched.keep_clock() is
+  'Makes a next_run_at that somebody has written alone a slot of its own, whatever the one before was moved by; that of a request leaves the clock where it is';
+
+-- Workers write both, so it is not called for what they do. A longer condition would cost them more: it is read anew for each statement.
+create trigger keep_clock
+  before update of next_run_at on mvsched.materialized_view_refresh_schedule
+  for each row when (new.next_run_offset = old.next_run_offset and new.next_run_offset <> interval '0')
+  execute function mvsched.keep_clock();
+
 create function mvsched.in_window(at timestamptz, window_start time, window_end time, zone text) returns timestamptz
   language plpgsql immutable
   set search_path = pg_catalog, pg_temp as $$

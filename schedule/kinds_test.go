@@ -456,6 +456,39 @@ func TestWindow(t *testing.T) {
 	})
 }
 
+// As after a restore, which loads schedules before triggers, or an update of the server's time zones.
+func TestATimeZoneThatIsGone(t *testing.T) {
+	t.Parallel()
+	for name, group := range map[string]string{"alone": "", "in_a_group": "refresh_group = 'g', "} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			b.view("v", "1 hour")
+			b.view("w", "1 hour")
+			b.Exec(`update mvsched.materialized_view_refresh_schedule set ` + group + `window_start = '00:00', window_end = '24:00'`)
+			b.Exec(`alter table mvsched.materialized_view_refresh_schedule disable trigger check_schedule`)
+			b.change("v", "timezone = 'US/Gone'")
+			b.Exec(`alter table mvsched.materialized_view_refresh_schedule enable trigger check_schedule`)
+			b.tend()
+			if _, err := b.store.Status(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+			b.found(schedule.Finding{Check: "timezone_unknown", View: "public.v", Severity: "error", Message: "mvsched set public.v --timezone ZONE"}, "")
+			claims := append(b.claim(2), b.claim(2)...)
+			if !slices.Equal(views(claims), []string{"public.w"}) {
+				t.Errorf("claimed %v", views(claims))
+			}
+			b.Check("there is no time zone US/Gone", `select suspended_reason from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v'`)
+			b.succeed(claims[0])
+			b.set("v", schedule.Settings{Timezone: ptr("America/New_York")})
+			b.Exec(`update mvsched.materialized_view_refresh_schedule set suspended_at = null, suspended_reason = null`)
+			b.tend()
+			if claims := b.claim(1); len(claims) == 0 {
+				t.Error("nothing is claimed in another zone")
+			}
+		})
+	}
+}
+
 // Between the look at what is to be planned and the lock on it somebody may have set it anew, who then has the last word.
 func TestASpecIsChangedWhileItIsPlanned(t *testing.T) {
 	t.Parallel()

@@ -123,7 +123,7 @@ with candidate as materialized (
 ), planned as (
   update mvsched.materialized_view_refresh_schedule s
      set next_run_at = case when s.last_attempted_at is null
-                            then mvsched.in_window(slotted.slot, s.window_start, s.window_end, s.timezone) else p.next_run_at end,
+                            then coalesce(mvsched.in_window(slotted.slot, s.window_start, s.window_end, s.timezone), slotted.slot) else p.next_run_at end,
          next_run_offset = case when s.last_attempted_at is null then interval '0' else p.next_run_offset end,
          next_run_reason = null
     from slotted

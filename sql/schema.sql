@@ -786,26 +786,48 @@ declare
   wall   timestamp;
   opens  timestamp;
 begin
-  loop
-    wall := inside at time zone zone;
-    if (case when window_start < window_end then wall::time >= window_start and wall::time < window_end
-             else wall::time >= window_start or wall::time < window_end end) is not false then
-      return inside; -- also where there is no window
-    end if;
-    opens := wall::date + window_start;
-    if opens <= wall then
-      opens := opens + interval '1 day';
-    end if;
-    -- A time that the clocks skip comes at the end of the gap; the window may be over by then.
-    while (opens at time zone zone) at time zone zone <> opens loop
-      opens := opens + interval '1 minute';
+  if window_start is null then
+    return at;
+  end if;
+  begin
+    loop
+      wall := inside at time zone zone;
+      if (case when window_start < window_end then wall::time >= window_start and wall::time < window_end
+               else wall::time >= window_start or wall::time < window_end end) is not false then
+        return inside;
+      end if;
+      opens := wall::date + window_start;
+      if opens <= wall then
+        opens := opens + interval '1 day';
+      end if;
+      -- A time that the clocks skip comes at the end of the gap; the window may be over by then.
+      while (opens at time zone zone) at time zone zone <> opens loop
+        opens := opens + interval '1 minute';
+      end loop;
+      inside := opens at time zone zone;
     end loop;
-    inside := opens at time zone zone;
-  end loop;
+  exception when invalid_parameter_value then
+    return null; -- one that is raised would stop the claim for every view
+  end;
 end
 $$;
 comment on function mvsched.in_window(timestamptz, time, time, text) is
-  'The instant itself when it lies in the daily window, else when the window opens next';
+  'The instant itself when it lies in the daily window or there is none, else when the window opens next; null: the server does not know the time zone, as after a restore or an update of its zones';
+
+-- As the planner does with a cron expression that cannot be read. Until it is claimed, it is planned without its window.
+create function mvsched.suspended_without_zone(schedules bigint[], instant timestamptz) returns boolean
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+begin
+  update mvsched.materialized_view_refresh_schedule s
+     set suspended_at = instant, suspended_reason = 'there is no time zone ' || s.timezone
+   where s.id = any (schedules) and mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) is null;
+  return found;
+end
+$$;
+comment on function mvsched.suspended_without_zone(bigint[], timestamptz) is
+  'Suspends those of the schedules whose window is in a time zone that the server does not know; whether there are any';
 
 create function mvsched.planned(schedule mvsched.materialized_view_refresh_schedule, slot timestamptz)
   returns mvsched.materialized_view_refresh_schedule
@@ -816,9 +838,9 @@ declare
   seconds float8;
 begin
   slot := least(slot, '9999-12-31 00:00+00');
-  if schedule.window_start is not null then
-    opens := mvsched.in_window(slot, schedule.window_start, schedule.window_end, schedule.timezone);
-    if opens > slot and schedule.refresh_interval is not null then
+  opens := mvsched.in_window(slot, schedule.window_start, schedule.window_end, schedule.timezone);
+  if opens > slot then
+    if schedule.refresh_interval is not null then
       -- The grid goes on through the closed hours; only where none of it falls into the window, that is when it opens.
       seconds := extract(epoch from schedule.refresh_interval);
       slot := slot + make_interval(secs => ceil(extract(epoch from opens - slot)::float8 / seconds) * seconds);
@@ -2859,6 +2881,9 @@ begin
     return;
   end if;
 
+  if not by_hand and mvsched.suspended_without_zone(array(select x.id from unnest(members) x), instant) then
+    return;
+  end if;
   opens := (select max(mvsched.in_window(instant, x.window_start, x.window_end, x.timezone)) from unnest(members) x);
   if opens > instant and not by_hand then
     -- There may be no instant at which all windows are open; then each of these brings it one step on.
@@ -3047,6 +3072,7 @@ declare
   served      text[];
   capped      boolean;
   here        text;
+  opens       timestamptz;
   clock_slot  timestamptz; -- what the next slot is counted from
   depth       integer;
   seen        integer;
@@ -3131,7 +3157,10 @@ begin
       select x.* into v from mvsched.refreshable_relation x where x.oid = s.view_oid and mvsched.can_be(x.relkind, s.kind);
       continue when not found and s.view_oid is not null;
 
-      if s.window_start is not null and mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) > instant then
+      opens := case when s.window_start is null then instant
+                    else mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) end;
+      continue when opens is null and mvsched.suspended_without_zone(array[s.id], instant);
+      if opens > instant then
         clock_slot := coalesce(s.slot_after_retry, s.next_run_at - s.next_run_offset);
         s := mvsched.planned(s, case when s.refresh_interval is null then instant else
                clock_slot + make_interval(secs =>

@@ -126,6 +126,9 @@ func TestNothingStopsTheOthers(t *testing.T) {
 			update mvsched.materialized_view_refresh_schedule set next_run_at = '9999-12-31 00:00+00', next_run_offset = '-3000000 days'
 			 where materialized_view_name = 'public.bad';
 			select mvsched.request_refresh('public.bad')`,
+		"a_window_that_opens_behind_the_end_of_time": `
+			update mvsched.materialized_view_refresh_schedule set window_start = '09:00', window_end = '20:00' where materialized_view_name = 'public.bad';
+			update mvsched.materialized_view_refresh_schedule set last_attempted_at = '9999-12-31 00:00+00' where materialized_view_name = 'public.bad'`,
 		"no_state_of_the_catalog": `delete from mvsched.catalog_state`,
 		"no_settings":             `delete from mvsched.settings`,
 		"no_turn_to_take":         `delete from mvsched.claim_turn; update mvsched.settings set max_concurrent_refreshes = 5`,

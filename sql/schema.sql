@@ -850,6 +850,7 @@ begin
     else
       slot := opens;
     end if;
+    slot := least(slot, '9999-12-31 00:00+00');
   end if;
   schedule.next_run_at := slot;
   if schedule.jitter is not null then

@@ -378,6 +378,15 @@ func TestWindow(t *testing.T) {
 			step{"2026-03-03 04:00", "2026-03-03 04:00:00", "2026-03-03 22:00:00"},
 		)
 	})
+	t.Run("nor_is_a_window_left_out_that_no_slot_falls_into", func(t *testing.T) {
+		hour, err := schedule.ParseWindow("22:00-23:00")
+		if err != nil {
+			t.Fatal(err)
+		}
+		setupCourse(t, schedule.Settings{Every: ptr(36 * time.Hour), Window: &hour}).goes(
+			step{"22:00", "22:00:00", "2026-03-04 22:00:00"}, // 10:00 is closed, and the slot behind it a day later
+		)
+	})
 	t.Run("a_catch_up_waits_for_the_window", func(t *testing.T) {
 		c := setupCourse(t, schedule.Settings{Every: ptr(time.Hour), Window: &night})
 		c.change("v", "next_run_at = '2026-03-02 22:30Z'")

@@ -841,10 +841,12 @@ begin
   opens := mvsched.in_window(slot, schedule.window_start, schedule.window_end, schedule.timezone);
   if opens > slot then
     if schedule.refresh_interval is not null then
-      -- The grid goes on through the closed hours; only where none of it falls into the window, that is when it opens.
+      -- The grid goes on through the closed hours; only where none of it falls into the window, that is when it opens. The
+      -- other way round, a window opens when it closes.
       seconds := extract(epoch from schedule.refresh_interval);
       slot := slot + make_interval(secs => ceil(extract(epoch from opens - slot)::float8 / seconds) * seconds);
-      if mvsched.in_window(slot, schedule.window_start, schedule.window_end, schedule.timezone) > slot then
+      if mvsched.in_window(slot, schedule.window_start, schedule.window_end, schedule.timezone) > slot
+         or mvsched.in_window(opens, schedule.window_end, schedule.window_start, schedule.timezone) <= slot then
         slot := opens;
       end if;
     else

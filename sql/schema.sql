@@ -2439,6 +2439,8 @@ begin
            case when scheduled and e.attempt <= s.retries
                      and (e.reason = 'lock_busy' or e.status = 'failed' and mvsched.may_pass(e.error_name))
                 then e.ended_at + make_interval(secs => least(300, 2 ^ (e.attempt - 1)) * (0.8 + 0.4 * random())) end as retry_at,
+           -- How long it is at least until a slot that is planned only when the run has been settled.
+           make_interval(secs => extract(epoch from coalesce(s.refresh_delay, s.max_lag / 2))::float8) as at_least,
            case when scheduled and (s.after_parents or s.on_change) and s.next_run_at is null
                      and (e.status in ('failed', 'timed_out', 'cancelled', 'abandoned') or e.reason in ('lock_busy', 'group_failed'))
                 then e.ended_at + make_interval(mins => least(60, 2 ^ least(failures.most, 6))::integer) end as call_again_at
@@ -2461,12 +2463,14 @@ begin
       join mvsched.materialized_view_refresh_schedule s using (id)
      cross join lateral (
             select case when ended.due_again and coalesce(ended.scheduled_at < s.next_run_at, true) then 'again'
-                        when coalesce(ended.retry_at < s.next_run_at, ended.retry_at is not null) then 'retry'
+                        when coalesce(ended.retry_at < coalesce(s.next_run_at, ended.ended_at + ended.at_least), ended.retry_at is not null) then 'retry'
                         when ended.call_again_at is not null then 'call' end) choice (made)
      cross join lateral (
             select case choice.made when 'again' then ended.scheduled_at when 'retry' then ended.retry_at
                                     when 'call' then ended.call_again_at end as at,
                    choice.made as reason) next
+     -- Whether there is time for another try is known when a cron has its next slot, which the next look gives it.
+     where ended.retry_at is null or s.cron is null or num_nonnulls(s.next_run_at, s.suspended_at) > 0
   ), settled as (
     update mvsched.materialized_view_refresh_schedule s
        set open_execution_id = null,

@@ -156,6 +156,18 @@ func TestSlots(t *testing.T) {
 		}
 	})
 
+	t.Run("after_does_not_count_a_refresh_by_hand_before_it_is_planned", func(t *testing.T) {
+		b := setup(t)
+		b.view("v", "")
+		b.add("v", schedule.Settings{After: ptr(10 * time.Minute)})
+		b.tend()
+		b.succeed(b.claim(1)[0])
+		b.succeed(*b.claimView("v"))
+		b.tend()
+		b.Check("schedule", `select e.trigger from mvsched.materialized_view_refresh_schedule s
+			join mvsched.materialized_view_refresh_schedule_execution e on e.ended_at + interval '10 minutes' = s.next_run_at`)
+	})
+
 	t.Run("cron_is_planned_while_the_view_is_refreshed", func(t *testing.T) {
 		c := setupCourse(t, schedule.Settings{Cron: ptr("30 2 * * *"), Timezone: ptr("Europe/Berlin")})
 		c.tend()

@@ -117,7 +117,7 @@ with candidate as materialized (
            case when (schedule).refresh_delay is not null then (
              select e.ended_at + make_interval(secs => extract(epoch from (schedule).refresh_delay)::float8)
                from mvsched.materialized_view_refresh_schedule_execution e
-              where e.materialized_view_refresh_schedule_id = unplanned.id
+              where e.materialized_view_refresh_schedule_id = unplanned.id and e.trigger <> 'manual'
               order by e.id desc
               limit 1) end) as slot
     from unplanned

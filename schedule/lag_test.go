@@ -166,3 +166,16 @@ func TestMaxLag(t *testing.T) {
 	b.Check("true", `select extract(epoch from s.next_run_at - e.data_as_of) < 51 from mvsched.materialized_view_refresh_schedule s
 		join mvsched.materialized_view_refresh_schedule_execution e on e.id = $1 where s.id = e.materialized_view_refresh_schedule_id`, claims[0].ExecutionID)
 }
+
+// The slots of targets are worked out together, and those of a cron and of one more behind ten thousand of them all the same.
+func TestManyTargetsKeepNoneFromBeingPlanned(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.Exec(`alter table mvsched.materialized_view_refresh_schedule disable trigger user`)
+	const insert = `insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, last_attempted_at, `
+	b.Exec(insert + `max_lag, next_run_at) select 'public.x' || i, now(), '1 hour', now() + interval '1 hour' from generate_series(1, 10000) i`)
+	b.Exec(insert + `max_lag) values ('public.v', now(), '1 hour')`)
+	b.Exec(insert + `cron) values ('public.c', now(), '* * * * *')`)
+	b.tend()
+	b.Check("0", `select count(*) from mvsched.materialized_view_refresh_schedule where next_run_at is null`)
+}

@@ -25,7 +25,8 @@ select
    and (s.cron is not null or s.max_lag is not null and s.open_execution_id is null)`
 
 // toPlanSQL locks what is to be planned: the fence against an edit in between. With one view that has a lag, all of
-// them are planned anew, since the slot of one depends on how long the others are going to take.
+// them are planned anew, since the slot of one depends on how long the others are going to take; those without a slot first,
+// or the last of very many would never get one.
 const toPlanSQL = `
 select s.id, s.materialized_view_name, coalesce($1::timestamptz, now()), s.cron, s.timezone,
        coalesce(s.view_oid, 0)::bigint,
@@ -50,7 +51,7 @@ select s.id, s.materialized_view_name, coalesce($1::timestamptz, now()), s.cron,
  where s.last_attempted_at is not null and s.suspended_at is null
    and (s.cron is not null and s.next_run_at is null
         or s.max_lag is not null and s.open_execution_id is null and s.next_run_reason is null)
- order by s.id
+ order by s.next_run_at is not null, s.id
  limit 10000
    for no key update of s skip locked`
 

@@ -26,6 +26,7 @@ var checks = []check{
 	{"duplicate_check", duplicateCheckSQL},
 	{"mostly_rewritten", mostlyRewrittenSQL},
 	{"suspended", suspendedSQL},
+	{"timezone_unknown", zoneUnknownSQL},
 	{"max_lag_out_of_reach", lagOutOfReachSQL},
 	{"max_lag_behind_parent", lagBehindParentSQL},
 	{"changes_unseen", changesUnseenSQL},
@@ -383,6 +384,17 @@ select 'error', s.name,
        'mvsched resume ' || s.word
   from scheduled s
  where s.suspended_at is not null`
+
+// What mvsched.in_window says of any window tells whether the server knows the zone. A cron expression is read by mvsched.
+const zoneUnknownSQL = `
+select 'error', s.materialized_view_name,
+       format('there is no time zone %s any more, and its window is in it: give it another (mvsched set %s --timezone ZONE), and resume it where it is suspended',
+              s.timezone, coalesce(scheduled.word, tables.word)),
+       null
+  from mvsched.materialized_view_refresh_schedule s
+  left join scheduled on scheduled.id = s.id
+  left join tables on tables.id = s.id
+ where mvsched.in_window(now(), s.window_start, s.window_end, s.timezone) is null`
 
 // A fiftieth of max_lag is margin, so the new one leaves room.
 const lagOutOfReachSQL = `

@@ -19,6 +19,7 @@ const majorSQL = `current_setting('server_version_num')::integer / 10000`
 var provokedElsewhere = []string{
 	"may_not_refresh", "no_schema_usage", "owner_without_temp", "may_not_merge", // TestDoctorOnRights
 	"bloat",                                                                              // TestDoctorOnBloat
+	"timezone_unknown",                                                                   // TestATimeZoneThatIsGone
 	"columns_gone", "columns_without_index", "materialized_at_indexed", "rows_set_aside", // TestDoctorOnColumns
 }
 

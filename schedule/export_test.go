@@ -50,8 +50,8 @@ type LagView struct {
 
 // LagData is how a view's data stands when it is planned.
 type LagData struct {
-	Since                         time.Time
-	DataAsOf, Refreshed, FailedAt *time.Time
+	Since                                time.Time
+	DataAsOf, Refreshed, Ended, FailedAt *time.Time
 }
 
 // PlanLag plans one of the views: its slot, how long it is assumed to take, and the shortest lag that could be kept.
@@ -70,7 +70,7 @@ func PlanLag(views []LagView, oid int64, data LagData) (slot time.Time, predicte
 		})
 	}
 	slot, p := newLags(inner).plan(unplanned{
-		OID: oid, Now: data.Since, Since: data.Since, DataAsOf: data.DataAsOf, Refreshed: data.Refreshed, FailedAt: data.FailedAt,
+		OID: oid, Now: data.Since, Since: data.Since, DataAsOf: data.DataAsOf, Refreshed: data.Refreshed, Ended: data.Ended, FailedAt: data.FailedAt,
 	})
 	return slot, p.duration, p.lag
 }

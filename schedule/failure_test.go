@@ -112,6 +112,35 @@ func TestRetries(t *testing.T) {
 		}
 	})
 
+	// It fails before anybody has planned the slot that follows.
+	for name, test := range map[string]struct{ spec, next string }{
+		"cron":    {"cron = '* * * * *'", `date_trunc('minute', $1::timestamptz) + interval '1 minute'`},
+		"after":   {"refresh_delay = '2 seconds'", `$1::timestamptz + interval '2 seconds'`},
+		"max_lag": {"max_lag = '10 seconds'", `$1::timestamptz + interval '9.55 seconds'`},
+	} {
+		t.Run("nor_one_that_is_not_planned_yet_of_"+name, func(t *testing.T) {
+			c := setupRetries(t, schedule.Settings{Retries: ptr(20)})
+			c.change("v", "refresh_interval = null, "+test.spec)
+			for try := 1; try < 15; try++ {
+				e := c.fail(c.trying(), "deadlock_detected")
+				late := `select next_run_at > ` + test.next + ` from mvsched.materialized_view_refresh_schedule`
+				if c.Value(late, *e.EndedAt) == "true" {
+					t.Fatalf("try %d: at %s, %s", try, c.next(), c.Value(`select coalesce(next_run_reason, 'null') from mvsched.materialized_view_refresh_schedule`))
+				}
+				if e.Attempt == 1 && try > 1 {
+					c.Check("1", `select consecutive_failures from mvsched.materialized_view_refresh_schedule`)
+					return
+				}
+				// As if it had been that late.
+				c.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_offset = next_run_offset - (next_run_at - now()), next_run_at = now()
+					where next_run_reason = 'retry'`)
+				c.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now(), next_run_offset = '0' where next_run_reason is null`)
+				c.now = time.Now()
+			}
+			t.Error("it is tried for ever")
+		})
+	}
+
 	t.Run("what_somebody_has_asked_for_leaves_the_clock_where_it_is", func(t *testing.T) {
 		c := setupRetries(t, schedule.Settings{})
 		c.succeed(c.trying())

@@ -1,6 +1,7 @@
 package schedule_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -155,6 +156,18 @@ func TestSlots(t *testing.T) {
 		}
 	})
 
+	t.Run("after_does_not_count_a_refresh_by_hand_before_it_is_planned", func(t *testing.T) {
+		b := setup(t)
+		b.view("v", "")
+		b.add("v", schedule.Settings{After: ptr(10 * time.Minute)})
+		b.tend()
+		b.succeed(b.claim(1)[0])
+		b.succeed(*b.claimView("v"))
+		b.tend()
+		b.Check("schedule", `select e.trigger from mvsched.materialized_view_refresh_schedule s
+			join mvsched.materialized_view_refresh_schedule_execution e on e.ended_at + interval '10 minutes' = s.next_run_at`)
+	})
+
 	t.Run("cron_is_planned_while_the_view_is_refreshed", func(t *testing.T) {
 		c := setupCourse(t, schedule.Settings{Cron: ptr("30 2 * * *"), Timezone: ptr("Europe/Berlin")})
 		c.tend()
@@ -205,6 +218,61 @@ func TestSlots(t *testing.T) {
 		c.run("12:00")
 		c.change("v", "next_run_at = '2026-03-02 12:20Z'")
 		c.goes(step{"12:21", "12:20:00", "13:00:00"})
+	})
+}
+
+// What somebody writes into next_run_at alone is a slot of its own, whatever had moved the one before.
+func TestDueByHand(t *testing.T) {
+	t.Parallel()
+	const dueAt = "next_run_at = '2026-03-02 %sZ'"
+	for name, test := range map[string]struct {
+		settings schedule.Settings
+		next     string
+	}{
+		"cron":  {schedule.Settings{Cron: ptr("0 6 * * *")}, "2026-03-03 06:00:00"},
+		"every": {schedule.Settings{Every: ptr(2 * time.Hour)}, "14:00:00"},
+	} {
+		t.Run("a_request_that_waits_leaves_the_clock_of_"+name, func(t *testing.T) {
+			c := setupCourse(t, test.settings)
+			c.run("12:00")
+			c.request("12:20")
+			c.now = when(t, "12:20")
+			c.tend()
+			c.change("v", fmt.Sprintf(dueAt, "12:40"))
+			c.goes(step{"12:40", "12:40:00", test.next})
+		})
+	}
+	t.Run("a_slot_that_jitter_has_brought_on", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Cron: ptr("0 * * * *"), Jitter: ptr(50 * time.Minute)})
+		c.run("12:00")
+		c.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = '2026-03-02 12:40Z', next_run_offset = '-20 minutes'`)
+		c.change("v", fmt.Sprintf(dueAt, "12:30"))
+		if slot := c.run("12:30"); slot != "12:30:00" {
+			t.Errorf("refreshed for %s", slot)
+		}
+		c.Check("13:00:00", `select (next_run_at - next_run_offset) at time zone 'UTC' - date '2026-03-02' from mvsched.materialized_view_refresh_schedule`)
+	})
+	t.Run("one_that_is_to_be_tried_again", func(t *testing.T) {
+		c := setupRetries(t, schedule.Settings{})
+		failed := c.trying()
+		c.fail(failed, "deadlock_detected")
+		c.now = c.now.Add(time.Minute).Truncate(time.Microsecond)
+		c.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = $1`, c.now)
+		if again := c.trying(); again.Attempt != 1 || !again.ScheduledAt.Equal(c.now) {
+			t.Errorf("%+v", again)
+		}
+		c.Check("01:00:00", `select next_run_at - $1::timestamptz from mvsched.materialized_view_refresh_schedule`, *failed.ScheduledAt)
+	})
+	t.Run("and_null_is_to_be_planned", func(t *testing.T) {
+		c := setupRetries(t, schedule.Settings{})
+		c.succeed(c.trying())
+		c.set("v", schedule.Settings{MaxLag: ptr(time.Minute)})
+		c.tend()
+		c.now = c.now.Add(time.Hour)
+		c.fail(c.trying(), "deadlock_detected")
+		c.change("v", "next_run_at = null")
+		c.tend()
+		c.Check("true", `select next_run_at is not null and next_run_reason is null from mvsched.materialized_view_refresh_schedule`)
 	})
 }
 
@@ -322,6 +390,15 @@ func TestWindow(t *testing.T) {
 			step{"2026-03-03 04:00", "2026-03-03 04:00:00", "2026-03-03 22:00:00"},
 		)
 	})
+	t.Run("nor_is_a_window_left_out_that_no_slot_falls_into", func(t *testing.T) {
+		hour, err := schedule.ParseWindow("22:00-23:00")
+		if err != nil {
+			t.Fatal(err)
+		}
+		setupCourse(t, schedule.Settings{Every: ptr(36 * time.Hour), Window: &hour}).goes(
+			step{"22:00", "22:00:00", "2026-03-04 22:00:00"}, // 10:00 is closed, and the slot behind it a day later
+		)
+	})
 	t.Run("a_catch_up_waits_for_the_window", func(t *testing.T) {
 		c := setupCourse(t, schedule.Settings{Every: ptr(time.Hour), Window: &night})
 		c.change("v", "next_run_at = '2026-03-02 22:30Z'")
@@ -398,6 +475,39 @@ func TestWindow(t *testing.T) {
 		}
 		c.goes(step{"2026-03-03 22:00", "2026-03-03 22:00:00", "2026-03-04 04:00:00"})
 	})
+}
+
+// As after a restore, which loads schedules before triggers, or an update of the server's time zones.
+func TestATimeZoneThatIsGone(t *testing.T) {
+	t.Parallel()
+	for name, group := range map[string]string{"alone": "", "in_a_group": "refresh_group = 'g', "} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			b.view("v", "1 hour")
+			b.view("w", "1 hour")
+			b.Exec(`update mvsched.materialized_view_refresh_schedule set ` + group + `window_start = '00:00', window_end = '24:00'`)
+			b.Exec(`alter table mvsched.materialized_view_refresh_schedule disable trigger check_schedule`)
+			b.change("v", "timezone = 'US/Gone'")
+			b.Exec(`alter table mvsched.materialized_view_refresh_schedule enable trigger check_schedule`)
+			b.tend()
+			if _, err := b.store.Status(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+			b.found(schedule.Finding{Check: "timezone_unknown", View: "public.v", Severity: "error", Message: "mvsched set public.v --timezone ZONE"}, "")
+			claims := append(b.claim(2), b.claim(2)...)
+			if !slices.Equal(views(claims), []string{"public.w"}) {
+				t.Errorf("claimed %v", views(claims))
+			}
+			b.Check("there is no time zone US/Gone", `select suspended_reason from mvsched.materialized_view_refresh_schedule where materialized_view_name = 'public.v'`)
+			b.succeed(claims[0])
+			b.set("v", schedule.Settings{Timezone: ptr("America/New_York")})
+			b.Exec(`update mvsched.materialized_view_refresh_schedule set suspended_at = null, suspended_reason = null`)
+			b.tend()
+			if claims := b.claim(1); len(claims) == 0 {
+				t.Error("nothing is claimed in another zone")
+			}
+		})
+	}
 }
 
 // Between the look at what is to be planned and the lock on it somebody may have set it anew, who then has the last word.

@@ -182,6 +182,9 @@ func (l lags) plan(u unplanned) (time.Time, prediction) {
 	case u.Refreshed != nil && u.DataAsOf.Before(*u.Refreshed):
 		return u.Since.Add(pause), known // what it reads is late, and its own refresh cannot help that
 	default:
-		return u.Since, known // late already: at once
+		if u.Ended != nil { // late already: at once, but for a second between its runs
+			return later(u.Since, u.Ended.Add(time.Second)), known
+		}
+		return u.Since, known
 	}
 }

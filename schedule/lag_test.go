@@ -75,9 +75,13 @@ func TestLag(t *testing.T) {
 			views: views{view(1, 5*s, 4*s)}, oid: 1,
 			slot: 650 * time.Millisecond, predicted: 4 * s, reachable: 8350 * time.Millisecond,
 		},
-		"far_out_of_reach_is_refreshed_without_a_pause": {
+		"far_out_of_reach_is_at_once": {
 			views: views{view(1, 5*s, 10*s)}, oid: 1, data: schedule.LagData{DataAsOf: at(0), Refreshed: at(0)},
 			slot: 0, predicted: 10 * s, reachable: 20350 * time.Millisecond,
+		},
+		"far_out_of_reach_it_has_a_second_between_its_runs": {
+			views: views{view(1, 5*s, 10*s)}, oid: 1, data: schedule.LagData{DataAsOf: at(0), Refreshed: at(0), Ended: at(10 * s)},
+			slot: 11 * s, predicted: 10 * s, reachable: 20350 * time.Millisecond,
 		},
 		"late_already_is_at_once": {
 			views: views{view(1, 60*s, 4*s)}, oid: 1, data: schedule.LagData{DataAsOf: at(-time.Hour), Refreshed: at(-time.Hour)},
@@ -165,4 +169,36 @@ func TestMaxLag(t *testing.T) {
 	b.tend()
 	b.Check("true", `select extract(epoch from s.next_run_at - e.data_as_of) < 51 from mvsched.materialized_view_refresh_schedule s
 		join mvsched.materialized_view_refresh_schedule_execution e on e.id = $1 where s.id = e.materialized_view_refresh_schedule_id`, claims[0].ExecutionID)
+}
+
+// I10: a target that cannot be kept makes no second run of a slot that jitter has had refreshed before it.
+func TestALateTargetWithJitterKeepsToOneRunASlot(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.view("v", "")
+	b.add("v", schedule.Settings{MaxLag: ptr(time.Second)})
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
+		       (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, status, started_at, ended_at, method, data_as_of, refreshed_at)
+		select id, materialized_view_name, view_oid, 'manual', 'succeeded', now() - interval '1 day',
+		       now() - interval '1 day' + interval '4 seconds', 'plain', now() - interval '1 day', now() - interval '1 day'
+		  from mvsched.materialized_view_refresh_schedule, generate_series(1, 40)`)
+	b.run()
+	b.Check("00:00:01", `select s.next_run_at - e.ended_at from mvsched.materialized_view_refresh_schedule s, mvsched.materialized_view_refresh_schedule_execution e order by e.id desc limit 1`)
+	b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now(), next_run_offset = '-1 hour'`)
+	b.run()
+	b.Check("true", `select s.next_run_at - s.next_run_offset > e.scheduled_at from mvsched.materialized_view_refresh_schedule s,
+		mvsched.materialized_view_refresh_schedule_execution e order by e.id desc limit 1`)
+}
+
+// The slots of targets are worked out together, and those of a cron and of one more behind ten thousand of them all the same.
+func TestManyTargetsKeepNoneFromBeingPlanned(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.Exec(`alter table mvsched.materialized_view_refresh_schedule disable trigger user`)
+	const insert = `insert into mvsched.materialized_view_refresh_schedule (materialized_view_name, last_attempted_at, `
+	b.Exec(insert + `max_lag, next_run_at) select 'public.x' || i, now(), '1 hour', now() + interval '1 hour' from generate_series(1, 10000) i`)
+	b.Exec(insert + `max_lag) values ('public.v', now(), '1 hour')`)
+	b.Exec(insert + `cron) values ('public.c', now(), '* * * * *')`)
+	b.tend()
+	b.Check("0", `select count(*) from mvsched.materialized_view_refresh_schedule where next_run_at is null`)
 }

@@ -51,7 +51,8 @@ type TendOptions struct {
 
 // requestsSQL makes views due that somebody has asked for (mvsched.request_refresh). A request that comes after a calm
 // is answered at once. Those that follow one another without a pause, each within the debounce, wait until there is one,
-// but not for longer than at_most_every after the start of the last refresh.
+// but not for longer than at_most_every after the start of the last refresh. A cron is planned first: what jitter had
+// refreshed before its slot would otherwise get that slot again.
 const requestsSQL = `
 with pending as materialized (
   select r.materialized_view_refresh_schedule_id as id, min(r.requested_at) as first, max(r.requested_at) as last
@@ -62,7 +63,7 @@ with pending as materialized (
     from pending
     join mvsched.materialized_view_refresh_schedule s using (id)
    where s.open_execution_id is null
-     and coalesce(s.next_run_at > coalesce($1::timestamptz, now()), true)
+     and coalesce(s.next_run_at > coalesce($1::timestamptz, now()), s.cron is null)
      and s.next_run_reason is distinct from 'retry'
      and mvsched.in_window(greatest(coalesce($1::timestamptz, clock_timestamp()), ` + requestRipeSQL + `), s.window_start, s.window_end, s.timezone)
          <= coalesce($1::timestamptz, clock_timestamp())
@@ -70,7 +71,7 @@ with pending as materialized (
 )
 update mvsched.materialized_view_refresh_schedule s
    set next_run_at = coalesce($1::timestamptz, now()),
-       next_run_offset = coalesce(coalesce($1::timestamptz, now()) - (s.next_run_at - s.next_run_offset), interval '0'),
+       next_run_offset = coalesce(coalesce($1::timestamptz, now()) - mvsched.slot(s.next_run_at, s.next_run_offset, null), interval '0'),
        next_run_reason = 'request'
   from ripe
  where s.id = ripe.id`
@@ -116,14 +117,14 @@ with candidate as materialized (
            case when (schedule).refresh_delay is not null then (
              select e.ended_at + make_interval(secs => extract(epoch from (schedule).refresh_delay)::float8)
                from mvsched.materialized_view_refresh_schedule_execution e
-              where e.materialized_view_refresh_schedule_id = unplanned.id
+              where e.materialized_view_refresh_schedule_id = unplanned.id and e.trigger <> 'manual'
               order by e.id desc
               limit 1) end) as slot
     from unplanned
 ), planned as (
   update mvsched.materialized_view_refresh_schedule s
      set next_run_at = case when s.last_attempted_at is null
-                            then mvsched.in_window(slotted.slot, s.window_start, s.window_end, s.timezone) else p.next_run_at end,
+                            then coalesce(mvsched.in_window(slotted.slot, s.window_start, s.window_end, s.timezone), slotted.slot) else p.next_run_at end,
          next_run_offset = case when s.last_attempted_at is null then interval '0' else p.next_run_offset end,
          next_run_reason = null
     from slotted

@@ -25,12 +25,14 @@ select
    and (s.cron is not null or s.max_lag is not null and s.open_execution_id is null)`
 
 // toPlanSQL locks what is to be planned: the fence against an edit in between. With one view that has a lag, all of
-// them are planned anew, since the slot of one depends on how long the others are going to take.
+// them are planned anew, since the slot of one depends on how long the others are going to take; those without a slot first,
+// or the last of very many would never get one.
 const toPlanSQL = `
 select s.id, s.materialized_view_name, coalesce($1::timestamptz, now()), s.cron, s.timezone,
        coalesce(s.view_oid, 0)::bigint,
-       greatest(s.last_attempted_at, s.spec_changed_at, last.scheduled_at),
-       data.data_as_of, data.refreshed_at,
+       -- Jitter may have had a slot refreshed before it, which is not to come a second time.
+       greatest(s.last_attempted_at, s.spec_changed_at, last.scheduled_at + interval '1 microsecond'),
+       data.data_as_of, data.refreshed_at, last.ended_at,
        case when last.status <> 'succeeded' and last.reason is distinct from 'unchanged' then last.ended_at end
   from mvsched.materialized_view_refresh_schedule s
   left join lateral (
@@ -50,7 +52,7 @@ select s.id, s.materialized_view_name, coalesce($1::timestamptz, now()), s.cron,
  where s.last_attempted_at is not null and s.suspended_at is null
    and (s.cron is not null and s.next_run_at is null
         or s.max_lag is not null and s.open_execution_id is null and s.next_run_reason is null)
- order by s.id
+ order by s.next_run_at is not null, s.id
  limit 10000
    for no key update of s skip locked`
 
@@ -112,6 +114,7 @@ type unplanned struct {
 	Since      time.Time  // slots before that do not count
 	DataAsOf   *time.Time // of the view, and of what it reads
 	Refreshed  *time.Time // the start of the refresh that it has its contents from
+	Ended      *time.Time // when its last run did
 	FailedAt   *time.Time // when its last run ended, if the view did not get up to date by it
 	slot       time.Time
 	prediction prediction
@@ -175,7 +178,7 @@ func (s *Store) planByClock(ctx context.Context) ([]Suspended, error) {
 }
 
 func scanUnplanned(row pgx.CollectableRow) (u unplanned, err error) {
-	err = row.Scan(&u.ID, &u.View, &u.Now, &u.Cron, &u.Timezone, &u.OID, &u.Since, &u.DataAsOf, &u.Refreshed, &u.FailedAt)
+	err = row.Scan(&u.ID, &u.View, &u.Now, &u.Cron, &u.Timezone, &u.OID, &u.Since, &u.DataAsOf, &u.Refreshed, &u.Ended, &u.FailedAt)
 	return u, err
 }
 

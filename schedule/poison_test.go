@@ -116,9 +116,32 @@ func TestNothingStopsTheOthers(t *testing.T) {
 			update mvsched.materialized_view_refresh_schedule
 			   set last_attempted_at = '9999-12-31 00:00+00', next_run_at = null, window_start = '22:00', window_end = '06:00'
 			 where materialized_view_name = 'public.bad'`,
+		"a_slot_before_the_beginning_of_time": `
+			update mvsched.materialized_view_refresh_schedule set next_run_at = '1970-01-01 00:00+00', next_run_offset = '4 minutes'
+			 where materialized_view_name = 'public.bad'`,
+		"a_slot_behind_the_end_of_time": `
+			update mvsched.materialized_view_refresh_schedule set next_run_at = now(), next_run_offset = '-3000000 days'
+			 where materialized_view_name = 'public.bad'`,
+		"a_request_with_a_slot_behind_the_end_of_time": `
+			update mvsched.materialized_view_refresh_schedule set next_run_at = '9999-12-31 00:00+00', next_run_offset = '-3000000 days'
+			 where materialized_view_name = 'public.bad';
+			select mvsched.request_refresh('public.bad')`,
+		"a_window_that_opens_behind_the_end_of_time": `
+			update mvsched.materialized_view_refresh_schedule set window_start = '09:00', window_end = '20:00' where materialized_view_name = 'public.bad';
+			update mvsched.materialized_view_refresh_schedule set last_attempted_at = '9999-12-31 00:00+00' where materialized_view_name = 'public.bad'`,
 		"no_state_of_the_catalog": `delete from mvsched.catalog_state`,
 		"no_settings":             `delete from mvsched.settings`,
 		"no_turn_to_take":         `delete from mvsched.claim_turn; update mvsched.settings set max_concurrent_refreshes = 5`,
+		"a_time_zone_that_nobody_knows": `
+			alter table mvsched.materialized_view_refresh_schedule disable trigger check_schedule;
+			update mvsched.materialized_view_refresh_schedule set timezone = 'US/Gone', next_run_at = null where materialized_view_name = 'public.bad';
+			select mvsched.request_refresh('public.bad')`,
+		"a_window_in_a_time_zone_that_nobody_knows": `
+			alter table mvsched.materialized_view_refresh_schedule disable trigger check_schedule;
+			update mvsched.materialized_view_refresh_schedule
+			   set timezone = 'US/Gone', next_run_at = null, last_attempted_at = null, window_start = '22:00', window_end = '06:00', jitter = '1 minute'
+			 where materialized_view_name = 'public.bad';
+			select mvsched.request_refresh('public.bad')`,
 		"a_time_zone_that_only_one_knows": `
 			update mvsched.materialized_view_refresh_schedule
 			   set last_attempted_at = now(), next_run_at = null, refresh_interval = null, cron = '0 3 * * *', timezone = 'XYZ+3'

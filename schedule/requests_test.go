@@ -82,6 +82,21 @@ func TestRequest(t *testing.T) {
 		c.pending("0")
 	})
 
+	// I10: its run was sooner than its slot, which the clock of a cron goes on from.
+	t.Run("one_that_commits_while_jitter_has_a_slot_refreshed_leaves_that_slot_to_it", func(t *testing.T) {
+		c := setupCourse(t, schedule.Settings{Cron: ptr("0 * * * *"), Jitter: ptr(50 * time.Minute)})
+		c.run("12:00")
+		c.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = '2026-03-02 12:40Z', next_run_offset = '-20 minutes'`)
+		c.now = when(t, "12:40")
+		claim := c.trying()
+		c.request("12:40:01")
+		c.now = when(t, "12:40:02")
+		c.succeed(claim)
+		c.tend()
+		c.run("12:40:03")
+		c.Check("14:00:00", `select (next_run_at - next_run_offset) at time zone 'UTC' - date '2026-03-02' from mvsched.materialized_view_refresh_schedule`)
+	})
+
 	t.Run("one_whose_run_was_stopped_is_answered_again_and_the_slots_stay", func(t *testing.T) {
 		c := setupCourse(t, schedule.Settings{Every: ptr(time.Hour)})
 		c.run("12:00")

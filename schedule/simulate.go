@@ -257,7 +257,7 @@ func (m *simulation) plan(v *simulated, now time.Time) {
 		m.slot(v, now, later(later(now, v.attempted.Add(pause)), v.refreshed.Add(v.MaxStaleness)).Add(debounce))
 	case v.Kind == KindMaxLag:
 		slot, _ := m.lags.plan(unplanned{
-			OID: v.oid, Now: now, Since: v.since(), DataAsOf: timeOrNil(v.dataAsOf), Refreshed: timeOrNil(v.refreshed), FailedAt: timeOrNil(v.failedAt),
+			OID: v.oid, Now: now, Since: v.since(), DataAsOf: timeOrNil(v.dataAsOf), Refreshed: timeOrNil(v.refreshed), Ended: timeOrNil(v.lastEnd), FailedAt: timeOrNil(v.failedAt),
 		})
 		m.slot(v, now, slot)
 	}

@@ -24,7 +24,8 @@ func (s Schedule) planned(slot time.Time, location *time.Location) (moved, due t
 		if s.Every != nil {
 			slot = slot.Add((opens.Sub(slot) + *s.Every - 1) / *s.Every * *s.Every)
 		}
-		if s.Every == nil || inWindow(slot).After(slot) {
+		closed := Window{Start: s.Window.End, End: s.Window.Start}
+		if s.Every == nil || inWindow(slot).After(slot) || !closed.from(opens, location).After(slot) {
 			slot = opens
 		}
 	}

@@ -48,6 +48,8 @@ const (
 	WhyLookAgain     = "look_again"    // seemed unchanged; a second look will tell
 	WhyAwaited       = "awaited"       // waits for an ancestor
 	WhyMoved         = "moved"         // its view is still to be found again, after a restore or a drop
+	WhyWindowClosed  = "window_closed" // its window, or one of its group's
+	WhyCapped        = "capped"        // as many refreshes run as may (settings.max_concurrent_refreshes)
 	WhyDue           = "due"
 
 	WhyOutOfReach = "out_of_reach"  // max_lag cannot be kept
@@ -108,7 +110,9 @@ type circumstances struct {
 	MaxLag          *float64   // seconds, as the two that follow
 	ReachableLag    *float64
 	Predicted       *float64
-	Blockers        []Blocker `db:"-"` // who holds a lock that its refresh waits for
+	WindowOpens     *time.Time // nil: it is open, or there is none
+	Cap             *int       // on concurrent refreshes, where it has been reached
+	Blockers        []Blocker  `db:"-"` // who holds a lock that its refresh waits for
 }
 
 // whyScheduleSQL is what the queries begin with: the schedule, if there is one, and the view, if it is still there.
@@ -145,8 +149,14 @@ select it.now, it.id, coalesce(mvsched.view_name(it.oid), it.materialized_view_n
        coalesce(it.skip_unchanged, false), known.refreshed_at + it.max_staleness,
        case when (it.skip_unchanged or it.on_change) and v.oid is not null then mvsched.obstacles(mvsched.read_sources(v.oid)) end,
        (select min(f.requested_at) from mvsched.materialization_fill f where f.materialized_view_refresh_schedule_id = it.id),
-       asked.since, asked.ripe, mvsched.in_window(greatest(it.now, asked.ripe), it.window_start, it.window_end, it.timezone),
-       extract(epoch from it.max_lag)::float8, extract(epoch from it.reachable_lag)::float8, extract(epoch from it.predicted_duration)::float8
+       asked.since, asked.ripe, coalesce(mvsched.in_window(greatest(it.now, asked.ripe), it.window_start, it.window_end, it.timezone), it.now),
+       extract(epoch from it.max_lag)::float8, extract(epoch from it.reachable_lag)::float8, extract(epoch from it.predicted_duration)::float8,
+       (select max(nullif(mvsched.in_window(it.now, m.window_start, m.window_end, m.timezone), it.now))
+          from mvsched.materialized_view_refresh_schedule m
+         where m.id = it.id or m.refresh_group = it.refresh_group and m.paused_at is null and m.suspended_at is null),
+       (select st.max_concurrent_refreshes
+          from mvsched.settings st
+         where st.max_concurrent_refreshes <= (select count(*) from mvsched.materialized_view_refresh_schedule_execution e where e.status = 'running'))
   from it
   left join mvsched.refreshable v on v.oid = it.oid
   -- The schedule's own may be of a view that has been dropped and created again since its claim.
@@ -196,7 +206,8 @@ type awaitedView struct {
 	Until   *time.Time
 }
 
-// An ancestor that is due and running at once (a refresh by hand) is told as running.
+// An ancestor that is due and running at once (a refresh by hand) is told as running. A group waits as one
+// (mvsched.claim_group).
 const whyAwaitedSQL = whyScheduleSQL + `
 select distinct on (named.name) named.name, a.because,
        case a.because when 'running' then running.started_at when 'ended' then ended.ended_at else p.next_run_at end,
@@ -205,13 +216,22 @@ select distinct on (named.name) named.name, a.because,
          when 'due' then p.next_run_at + p.maximum_execution_duration
        end
   from it
- cross join lateral mvsched.awaited(it.oid, mvsched.slot(it.next_run_at, it.next_run_offset, it.next_run_reason), null, it.now) a
+ cross join lateral (
+        select case when it.refresh_group is null then array[it.oid] else array_agg(m.view_oid) end as views,
+               min(mvsched.slot(m.next_run_at, m.next_run_offset, m.next_run_reason)) filter (where m.next_run_at <= it.now) as slot
+          from mvsched.materialized_view_refresh_schedule m
+         where m.id = it.id or m.refresh_group = it.refresh_group and m.paused_at is null and m.suspended_at is null) together
+ cross join lateral unnest(together.views) member (oid)
+ cross join lateral mvsched.awaited(member.oid, together.slot, null, it.now) a
  cross join lateral (select mvsched.view_name(a.view_oid) collate pg_catalog."C" as name) named
   left join mvsched.materialized_view_refresh_schedule p on p.view_oid = a.view_oid
   left join mvsched.materialized_view_refresh_schedule_execution running
     on running.view_oid = a.view_oid and running.status = 'running'
   left join mvsched.materialized_view_refresh_schedule_execution ended on ended.id = p.open_execution_id
  where it.next_run_at <= it.now and named.name is not null
+   and (it.refresh_group is null
+        or a.view_oid <> all (together.views)
+           and not exists (select from mvsched.materialized_view_graph g where g.view_oid = a.view_oid and g.ancestors && together.views))
  order by named.name, a.because desc`
 
 // parentView is a view that the view reads.

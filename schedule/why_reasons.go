@@ -67,7 +67,7 @@ func (c circumstances) explain(last *Execution, awaited []awaitedView, parents [
 
 var unscheduled = Reason{Code: WhyUnscheduled, Message: "it has no schedule: it is refreshed by hand only"}
 
-// answer asks in the order in which a claim does (mvsched.claim).
+// answer asks in the order in which a claim does (mvsched.claim), but for the cap, which holds for all.
 func (c circumstances) answer(last *Execution, awaited []awaitedView, parents []parentView) []Reason {
 	switch {
 	case c.RunningSince != nil:
@@ -108,6 +108,13 @@ func (c circumstances) answer(last *Execution, awaited []awaitedView, parents []
 			reasons = append(reasons, a.reason())
 		}
 		return reasons
+	case c.WindowOpens != nil:
+		return []Reason{{Code: WhyWindowClosed, Message: "it is due, but waits until its window opens", Since: c.NextRunAt, Until: c.WindowOpens}}
+	case c.Cap != nil:
+		return []Reason{{
+			Code: WhyCapped, Since: c.NextRunAt,
+			Message: fmt.Sprintf("it is due, but as many refreshes run as may (max_concurrent_refreshes is %d)", *c.Cap),
+		}}
 	default:
 		return []Reason{{Code: WhyDue, Message: "it is due: the next worker that looks claims it", Since: c.NextRunAt}}
 	}

@@ -748,10 +748,37 @@ comment on function mvsched.find_schedule(text, oid, name[]) is
 -- Stable, as is the subtraction: called immutable it could not be put in the place of its call.
 create function mvsched.slot(next_run_at timestamptz, next_run_offset interval, next_run_reason text) returns timestamptz
   language sql stable as $$
-  select case when next_run_reason operator(pg_catalog.=) 'request' then next_run_at else next_run_at operator(pg_catalog.-) next_run_offset end
+  select case when next_run_reason operator(pg_catalog.=) 'request' then next_run_at
+              -- A hand may have written two that do not go together, and that must not stop the claim for every view.
+              when next_run_at is not null then greatest('1970-01-01 00:00+00', least('9999-12-31 00:00+00', next_run_at operator(pg_catalog.-) next_run_offset)) end
 $$;
 comment on function mvsched.slot(timestamptz, interval, text) is
-  'The slot that a schedule is claimed for next; a request is its own, and leaves the schedule''s where it is';
+  'The slot that a schedule is claimed for next; a request is its own, and leaves the schedule''s, which a null reason asks for, where it is';
+
+create function mvsched.keep_clock() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp as $$
+begin
+  if new.next_run_at is not distinct from old.next_run_at or new.next_run_reason is distinct from old.next_run_reason
+     or new.last_attempted_at is distinct from old.last_attempted_at then -- a claim that jitter leads to the offset that it had
+    return new;
+  elsif new.next_run_reason = 'request' and new.next_run_at is not null then
+    new.next_run_offset := new.next_run_at - mvsched.slot(old.next_run_at, old.next_run_offset, null);
+  else
+    new.next_run_offset := interval '0';
+    new.next_run_reason := null;
+  end if;
+  return new;
+end
+$$;
+comment on function mvsched.keep_clock() is
+  'Makes a next_run_at that somebody has written alone a slot of its own, whatever the one before was moved by; that of a request leaves the clock where it is';
+
+-- Workers write both, so it is not called for what they do. A longer condition would cost them more: it is read anew for each statement.
+create trigger keep_clock
+  before update of next_run_at on mvsched.materialized_view_refresh_schedule
+  for each row when (new.next_run_offset = old.next_run_offset and new.next_run_offset <> interval '0')
+  execute function mvsched.keep_clock();
 
 create function mvsched.in_window(at timestamptz, window_start time, window_end time, zone text) returns timestamptz
   language plpgsql immutable
@@ -761,26 +788,48 @@ declare
   wall   timestamp;
   opens  timestamp;
 begin
-  loop
-    wall := inside at time zone zone;
-    if (case when window_start < window_end then wall::time >= window_start and wall::time < window_end
-             else wall::time >= window_start or wall::time < window_end end) is not false then
-      return inside; -- also where there is no window
-    end if;
-    opens := wall::date + window_start;
-    if opens <= wall then
-      opens := opens + interval '1 day';
-    end if;
-    -- A time that the clocks skip comes at the end of the gap; the window may be over by then.
-    while (opens at time zone zone) at time zone zone <> opens loop
-      opens := opens + interval '1 minute';
+  if window_start is null then
+    return at;
+  end if;
+  begin
+    loop
+      wall := inside at time zone zone;
+      if (case when window_start < window_end then wall::time >= window_start and wall::time < window_end
+               else wall::time >= window_start or wall::time < window_end end) is not false then
+        return inside;
+      end if;
+      opens := wall::date + window_start;
+      if opens <= wall then
+        opens := opens + interval '1 day';
+      end if;
+      -- A time that the clocks skip comes at the end of the gap; the window may be over by then.
+      while (opens at time zone zone) at time zone zone <> opens loop
+        opens := opens + interval '1 minute';
+      end loop;
+      inside := opens at time zone zone;
     end loop;
-    inside := opens at time zone zone;
-  end loop;
+  exception when invalid_parameter_value then
+    return null; -- one that is raised would stop the claim for every view
+  end;
 end
 $$;
 comment on function mvsched.in_window(timestamptz, time, time, text) is
-  'The instant itself when it lies in the daily window, else when the window opens next';
+  'The instant itself when it lies in the daily window or there is none, else when the window opens next; null: the server does not know the time zone, as after a restore or an update of its zones';
+
+-- As the planner does with a cron expression that cannot be read. Until it is claimed, it is planned without its window.
+create function mvsched.suspended_without_zone(schedules bigint[], instant timestamptz) returns boolean
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan as $$
+begin
+  update mvsched.materialized_view_refresh_schedule s
+     set suspended_at = instant, suspended_reason = 'there is no time zone ' || s.timezone
+   where s.id = any (schedules) and mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) is null;
+  return found;
+end
+$$;
+comment on function mvsched.suspended_without_zone(bigint[], timestamptz) is
+  'Suspends those of the schedules whose window is in a time zone that the server does not know; whether there are any';
 
 create function mvsched.planned(schedule mvsched.materialized_view_refresh_schedule, slot timestamptz)
   returns mvsched.materialized_view_refresh_schedule
@@ -791,18 +840,21 @@ declare
   seconds float8;
 begin
   slot := least(slot, '9999-12-31 00:00+00');
-  if schedule.window_start is not null then
-    opens := mvsched.in_window(slot, schedule.window_start, schedule.window_end, schedule.timezone);
-    if opens > slot and schedule.refresh_interval is not null then
-      -- The grid goes on through the closed hours; only where none of it falls into the window, that is when it opens.
+  opens := mvsched.in_window(slot, schedule.window_start, schedule.window_end, schedule.timezone);
+  if opens > slot then
+    if schedule.refresh_interval is not null then
+      -- The grid goes on through the closed hours; only where none of it falls into the window, that is when it opens. The
+      -- other way round, a window opens when it closes.
       seconds := extract(epoch from schedule.refresh_interval);
       slot := slot + make_interval(secs => ceil(extract(epoch from opens - slot)::float8 / seconds) * seconds);
-      if mvsched.in_window(slot, schedule.window_start, schedule.window_end, schedule.timezone) > slot then
+      if mvsched.in_window(slot, schedule.window_start, schedule.window_end, schedule.timezone) > slot
+         or mvsched.in_window(opens, schedule.window_end, schedule.window_start, schedule.timezone) <= slot then
         slot := opens;
       end if;
     else
       slot := opens;
     end if;
+    slot := least(slot, '9999-12-31 00:00+00');
   end if;
   schedule.next_run_at := slot;
   if schedule.jitter is not null then
@@ -2389,6 +2441,8 @@ begin
            case when scheduled and e.attempt <= s.retries
                      and (e.reason = 'lock_busy' or e.status = 'failed' and mvsched.may_pass(e.error_name))
                 then e.ended_at + make_interval(secs => least(300, 2 ^ (e.attempt - 1)) * (0.8 + 0.4 * random())) end as retry_at,
+           -- How long it is at least until a slot that is planned only when the run has been settled.
+           make_interval(secs => extract(epoch from coalesce(s.refresh_delay, s.max_lag / 2))::float8) as at_least,
            case when scheduled and (s.after_parents or s.on_change) and s.next_run_at is null
                      and (e.status in ('failed', 'timed_out', 'cancelled', 'abandoned') or e.reason in ('lock_busy', 'group_failed'))
                 then e.ended_at + make_interval(mins => least(60, 2 ^ least(failures.most, 6))::integer) end as call_again_at
@@ -2411,12 +2465,14 @@ begin
       join mvsched.materialized_view_refresh_schedule s using (id)
      cross join lateral (
             select case when ended.due_again and coalesce(ended.scheduled_at < s.next_run_at, true) then 'again'
-                        when coalesce(ended.retry_at < s.next_run_at, ended.retry_at is not null) then 'retry'
+                        when coalesce(ended.retry_at < coalesce(s.next_run_at, ended.ended_at + ended.at_least), ended.retry_at is not null) then 'retry'
                         when ended.call_again_at is not null then 'call' end) choice (made)
      cross join lateral (
             select case choice.made when 'again' then ended.scheduled_at when 'retry' then ended.retry_at
                                     when 'call' then ended.call_again_at end as at,
                    choice.made as reason) next
+     -- Whether there is time for another try is known when a cron has its next slot, which the next look gives it.
+     where ended.retry_at is null or s.cron is null or num_nonnulls(s.next_run_at, s.suspended_at) > 0
   ), settled as (
     update mvsched.materialized_view_refresh_schedule s
        set open_execution_id = null,
@@ -2432,7 +2488,7 @@ begin
                               else s.start_grace end,
            next_run_at = least(coalesce(judged.next_at, s.next_run_at), case when judged.next_at > '9999-12-31 00:00+00' then '9999-12-31 00:00+00'::timestamptz end),
            next_run_offset = case judged.next_reason
-             when 'again' then case when judged.request then judged.scheduled_at - (s.next_run_at - s.next_run_offset) else interval '0' end
+             when 'again' then case when judged.request then judged.scheduled_at - mvsched.slot(s.next_run_at, s.next_run_offset, null) else interval '0' end
              when 'retry' then judged.next_at - judged.scheduled_at
              when 'call' then interval '0'
              else s.next_run_offset
@@ -2442,7 +2498,7 @@ begin
                                   when judged.next_at is null then s.next_run_reason end,
            slot_after_retry = case when judged.next_at is null then s.slot_after_retry
                                    when s.refresh_interval is not null and not (judged.next_reason = 'again' and judged.request)
-                                     then s.next_run_at - s.next_run_offset end
+                                     then mvsched.slot(s.next_run_at, s.next_run_offset, null) end
       from judged
      where s.id = judged.id
     returning case when judged.next_at is not null then s.next_run_at end as next_run_at
@@ -2834,12 +2890,15 @@ begin
     return;
   end if;
 
+  if not by_hand and mvsched.suspended_without_zone(array(select x.id from unnest(members) x), instant) then
+    return;
+  end if;
   opens := (select max(mvsched.in_window(instant, x.window_start, x.window_end, x.timezone)) from unnest(members) x);
   if opens > instant and not by_hand then
     -- There may be no instant at which all windows are open; then each of these brings it one step on.
     update mvsched.materialized_view_refresh_schedule s
        set next_run_at = least(opens, '9999-12-31 00:00+00'),
-           next_run_offset = s.next_run_offset + (least(opens, '9999-12-31 00:00+00') - s.next_run_at)
+           next_run_offset = least(opens, '9999-12-31 00:00+00') - mvsched.slot(s.next_run_at, s.next_run_offset, null)
      where s.id = any (array(select x.id from unnest(members) x)) and s.next_run_at <= instant;
     return;
   end if;
@@ -3022,6 +3081,7 @@ declare
   served      text[];
   capped      boolean;
   here        text;
+  opens       timestamptz;
   clock_slot  timestamptz; -- what the next slot is counted from
   depth       integer;
   seen        integer;
@@ -3106,7 +3166,10 @@ begin
       select x.* into v from mvsched.refreshable_relation x where x.oid = s.view_oid and mvsched.can_be(x.relkind, s.kind);
       continue when not found and s.view_oid is not null;
 
-      if s.window_start is not null and mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) > instant then
+      opens := case when s.window_start is null then instant
+                    else mvsched.in_window(instant, s.window_start, s.window_end, s.timezone) end;
+      continue when opens is null and mvsched.suspended_without_zone(array[s.id], instant);
+      if opens > instant then
         clock_slot := coalesce(s.slot_after_retry, s.next_run_at - s.next_run_offset);
         s := mvsched.planned(s, case when s.refresh_interval is null then instant else
                clock_slot + make_interval(secs =>

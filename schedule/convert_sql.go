@@ -44,7 +44,7 @@ with recursive dep as (
 // table gets them from the materialized view, which computes nothing. Subscribers would look for it under the name that it has then: where
 // a publication takes it in, it is no table for them until it has its rows. Where anything else depends on what is dropped, the
 // drop fails, and with it the conversion. LOCK TABLE takes no materialized view; the owner that it has already locks it too, and
-// changes nothing.
+// changes nothing. Readers lock a view before what it reads, so that is the order here: nothing is waited for afterwards.
 const conversionSQL = rebuiltSQL + `, relation as (
   select c.oid, c.relowner, c.relname, n.nspname, c.relnamespace, c.relkind, c.relacl, c.relispopulated, format('%I.%I', n.nspname, c.relname) as name,
          format('%I.%I', n.nspname, 'mvsched_old_' || c.oid) as gone, quote_ident('mvsched_old_' || c.oid) as gone_bare,
@@ -75,6 +75,10 @@ const conversionSQL = rebuiltSQL + `, relation as (
     from rebuilt
     join relation r on r.oid = rebuilt.oid
    where rebuilt.level > 0
+), changed (oid) as ( -- the relation, and all that reads it, or what is made again, itself
+  select old.oid from old
+  union
+  select r.oid from dep join made on made.oid = dep.read join relation r on r.oid = dep.reader and r.relkind in ('m', 'v')
 ), index as (
   select made.part, made.level, made.converted, i.indexrelid as oid, c.relname,
          format('%I.%I', r.nspname, case when made.converted then 'mvsched_' || i.indexrelid else c.relname end) as target,
@@ -114,9 +118,10 @@ const conversionSQL = rebuiltSQL + `, relation as (
          case r.relkind
            when 'v' then format(e'create or replace view %s%s as\n%s', r.name, r.options, rtrim(pg_get_viewdef(r.oid), ';'))
            else format(e'create materialized view %s%s as\n%s\nwith no data', r.name, r.options, rtrim(pg_get_viewdef(r.oid), ';')) end
-    from level
-    join relation r on r.oid = level.oid
-   where level.level > 0 and r.relkind in ('m', 'v') and exists (select from dep join made on made.oid = dep.read where dep.reader = level.oid)
+    from changed
+    join level on level.oid = changed.oid
+    join relation r on r.oid = changed.oid
+   where level.level > 0
   union all
   select 'build', 0, 7, '', format('alter table %s set logged', old.fresh) from old where forth and published
   union all
@@ -160,8 +165,11 @@ const conversionSQL = rebuiltSQL + `, relation as (
   union all
   select made.part, made.level, 15, made.target, 'analyze ' || made.target from made where not made.converted
   union all
-  select 'lock', made.level, 1, r.name, format('alter %s %s owner to %I', case r.relkind when 'm' then 'materialized view' else 'table' end, r.name, r.owner)
-    from made join relation r on r.oid = made.oid
+  select 'lock', -level.level, 1, r.name,
+         format('alter %s %s owner to %I', case r.relkind when 'm' then 'materialized view' when 'v' then 'view' else 'table' end, r.name, r.owner)
+    from changed
+    join level on level.oid = changed.oid
+    join relation r on r.oid = changed.oid
   union all
   select 'aside', 0, 1, '', format('alter %s %s rename to %s', old.type, old.name, old.gone_bare) from old
   union all

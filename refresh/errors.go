@@ -150,7 +150,7 @@ func mergeHint(e schedule.Execution) string {
 		return "give the column a value in the view's query (coalesce); a key has no NULL"
 	case "unique_violation":
 		return "a unique index of the table allows only one of two rows of the view; or rows have exchanged such values, for which " +
-			"it would have to be a deferrable constraint, since the table has triggers, an identity, or is referred to"
+			"it would have to be a deferrable constraint, since the table has triggers, an identity or heirs, or is referred to"
 	default:
 		return "the key must tell the rows of the view apart; make its rows distinct, or add a column to the key"
 	}

@@ -117,6 +117,7 @@ func TestMergeTableOfRowsThatExchangeAUniqueValue(t *testing.T) {
 		"with a window":     {table: made, window: "id > 0"},
 		"checked later":     {table: `create table public.copy (id int primary key, name text, mail text unique deferrable)`},
 		"it is referred to": {table: made + `; create table public.child (id int references public.copy on delete cascade)`, want: conflict},
+		"it has heirs":      {table: made + `; create table public.heir (extra text) inherits (public.copy)`, want: conflict},
 		"a trigger": {table: `create function public.odd() returns trigger language plpgsql as 'begin return new; end'; ` + made +
 			`; create trigger odd before insert on public.copy for each row execute function public.odd()`, want: conflict},
 		"its own number": {table: `create table public.copy (id int primary key, name text, mail text unique, n int generated always as identity)`, want: conflict},

@@ -44,7 +44,8 @@ with recursive dep as (
 // table gets them from the materialized view, which computes nothing. Subscribers would look for it under the name that it has then: where
 // a publication takes it in, it is no table for them until it has its rows. Where anything else depends on what is dropped, the
 // drop fails, and with it the conversion. LOCK TABLE takes no materialized view; the owner that it has already locks it too, and
-// changes nothing. Readers lock a view before what it reads, so that is the order here: nothing is waited for afterwards.
+// changes nothing. A refresh that has waited behind them does not find what it was claimed for: a failure of before a change of the
+// schedule does not count. Readers lock a view before what it reads, so that is the order here: nothing is waited for afterwards.
 const conversionSQL = rebuiltSQL + `, relation as (
   select c.oid, c.relowner, c.relname, n.nspname, c.relnamespace, c.relkind, c.relacl, c.relispopulated, format('%I.%I', n.nspname, c.relname) as name,
          format('%I.%I', n.nspname, 'mvsched_old_' || c.oid) as gone, quote_ident('mvsched_old_' || c.oid) as gone_bare,
@@ -194,13 +195,13 @@ const conversionSQL = rebuiltSQL + `, relation as (
   union all
   select 'finish', 0, 4, index.name, format('alter index %s rename to %I', index.target, index.relname) from index where index.converted
   union all
-  select 'finish', 0, 5, '', format('update mvsched.materialized_view_refresh_schedule set %s where id = %s',
+  select 'finish', 0, 5, '', format('update mvsched.materialized_view_refresh_schedule set %s, spec_changed_at = clock_timestamp() where id = %s',
            case when old.forth then format('kind = ''merge'', merge_source = %L, merge_key = %L, next_run_at = now()', old.source, $2::text[])
                 else 'kind = ''view'', merge_source = null, merge_key = null, merge_window = null, full_interval = null, next_full_at = null, next_run_at = now()' end,
            old.schedule_id)
     from old
   union all
-  select 'finish', 0, 6, made.target, format('update mvsched.materialized_view_refresh_schedule set view_oid = %L::regclass where id = %s', made.target, s.id)
+  select 'finish', 0, 6, made.target, format('update mvsched.materialized_view_refresh_schedule set view_oid = %L::regclass, spec_changed_at = clock_timestamp() where id = %s', made.target, s.id)
     from made join mvsched.materialized_view_refresh_schedule s on s.view_oid = made.oid and s.database_identity = mvsched.database_identity()
    where not made.converted
   union all

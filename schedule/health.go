@@ -57,17 +57,22 @@ func (s Standing) beneath() State {
 	switch {
 	case s.State != StateRunning:
 		return s.State
-	case s.Held != "":
+	case s.Held != "" && s.Held != StateLate:
 		return s.Held
-	case s.Last == nil:
-		return s.State
-	case s.Last.Status.Bad() && (s.ConsecutiveFailures > 0 || !s.Last.gaveWay()):
+	case s.Last != nil && s.Last.Status.Bad() && (s.ConsecutiveFailures > 0 || !s.Last.gaveWay()) && !s.drains():
 		return StateFailing
 	case s.lockBusy():
 		return StateBlocked
+	case s.Held != "":
+		return s.Held
 	default:
 		return s.State
 	}
+}
+
+// drains reports whether the last run got on with a backlog, of which this one goes on with the rest.
+func (s Standing) drains() bool {
+	return s.Materialization == MaterializedColumns && s.Last.Status == TimedOut && s.Last.RowsInserted != nil && *s.Last.RowsInserted > 0
 }
 
 // StateUnreachable is the state that monitoring goes by of a view whose MaxLag cannot be kept, as far as history tells.

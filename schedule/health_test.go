@@ -68,6 +68,27 @@ func TestJudge(t *testing.T) {
 		"a suspended view is refreshed by hand": {
 			schedule.Standing{State: schedule.StateRunning, Held: schedule.StateSuspended}, nil, schedule.StateSuspended, schedule.Critical,
 		},
+		"it runs after a failure, and the last success was long ago": {
+			schedule.Standing{State: schedule.StateRunning, Held: schedule.StateLate, Last: &schedule.Execution{Status: schedule.Failed}},
+			nil, schedule.StateFailing, schedule.Critical,
+		},
+		"running does not hide that it has not run for long": {
+			schedule.Standing{State: schedule.StateRunning, Held: schedule.StateLate}, nil, schedule.StateLate, schedule.Critical,
+		},
+		"a drain goes on that had no more time": {
+			schedule.Standing{
+				State: schedule.StateRunning, Materialization: schedule.MaterializedColumns, ConsecutiveFailures: 2,
+				Last: &schedule.Execution{Status: schedule.TimedOut, RowsInserted: new(int64(5))},
+			},
+			nil, schedule.StateRunning, schedule.Healthy,
+		},
+		"a drain that got nothing done": {
+			schedule.Standing{
+				State: schedule.StateRunning, Materialization: schedule.MaterializedColumns,
+				Last: &schedule.Execution{Status: schedule.TimedOut, RowsInserted: new(int64(0))},
+			},
+			nil, schedule.StateFailing, schedule.Critical,
+		},
 		"its first run": {
 			schedule.Standing{State: schedule.StateRunning, MaxLag: minutes(3)}, nil, schedule.StateRunning, schedule.Healthy,
 		},
@@ -90,6 +111,26 @@ func TestJudge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if state, health := test.standing.Judge(test.maxLag); state != test.state || health != test.health {
 				t.Errorf("%s %d, want %s %d", state, health, test.state, test.health)
+			}
+		})
+	}
+}
+
+// Under a refresh it is still known that the last one was long ago.
+func TestLateWhileItRuns(t *testing.T) {
+	for ended, held := range map[string]schedule.State{"3 minutes": schedule.StateLate, "1 minute": ""} {
+		t.Run(ended, func(t *testing.T) {
+			b := setup(t)
+			b.view("a", "1 minute")
+			b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
+			       (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, status, started_at, ended_at, method, data_as_of, refreshed_at)
+				select id, materialized_view_name, 'public.a'::regclass, 'schedule', 'succeeded', now() - interval '1 hour', now() - $1::interval, 'plain',
+				       now() - interval '1 hour', now() - interval '1 hour'
+				  from mvsched.materialized_view_refresh_schedule`, ended)
+			b.tend()
+			b.claim(1)
+			if s := b.follow("running", nil).Standings[0]; s.State != schedule.StateRunning || s.Held != held {
+				t.Errorf("%s, %s, want %s", s.State, s.Held, held)
 			}
 		})
 	}

@@ -254,14 +254,13 @@ func TestDueByHand(t *testing.T) {
 	})
 	t.Run("one_that_is_to_be_tried_again", func(t *testing.T) {
 		c := setupRetries(t, schedule.Settings{})
-		failed := c.trying()
-		c.fail(failed, "deadlock_detected")
+		c.fail(c.trying(), "deadlock_detected")
 		c.now = c.now.Add(time.Minute).Truncate(time.Microsecond)
 		c.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = $1`, c.now)
 		if again := c.trying(); again.Attempt != 1 || !again.ScheduledAt.Equal(c.now) {
 			t.Errorf("%+v", again)
 		}
-		c.Check("01:00:00", `select next_run_at - $1::timestamptz from mvsched.materialized_view_refresh_schedule`, *failed.ScheduledAt)
+		c.Check("01:00:00", `select next_run_at - $1::timestamptz from mvsched.materialized_view_refresh_schedule`, c.now)
 	})
 	t.Run("and_null_is_to_be_planned", func(t *testing.T) {
 		c := setupRetries(t, schedule.Settings{})
@@ -480,6 +479,21 @@ func TestWindow(t *testing.T) {
 // As after a restore, which loads schedules before triggers, or an update of the server's time zones.
 func TestATimeZoneThatIsGone(t *testing.T) {
 	t.Parallel()
+	t.Run("where_there_is_no_slot_but_a_request", func(t *testing.T) {
+		b := setup(t)
+		b.view("v", "1 hour")
+		b.set("v", schedule.Settings{OnChange: ptr(true)})
+		b.run()
+		b.Exec(`alter table mvsched.materialized_view_refresh_schedule disable trigger check_schedule`)
+		b.change("v", "window_start = '00:00', window_end = '24:00', timezone = 'US/Gone'")
+		b.Exec(`alter table mvsched.materialized_view_refresh_schedule enable trigger check_schedule`)
+		b.Exec(`select mvsched.request_refresh('public.v')`)
+		b.tend()
+		if claims := b.claim(1); len(claims) != 0 {
+			t.Errorf("claimed %v", views(claims))
+		}
+		b.Check("there is no time zone US/Gone", `select suspended_reason from mvsched.materialized_view_refresh_schedule`)
+	})
 	for name, group := range map[string]string{"alone": "", "in_a_group": "refresh_group = 'g', "} {
 		t.Run(name, func(t *testing.T) {
 			b := setup(t)

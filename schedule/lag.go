@@ -178,11 +178,14 @@ func (l lags) plan(u unplanned) (time.Time, prediction) {
 	case renewed != nil && renewed.After(slot):
 		return *renewed, known
 	case !slot.Before(u.Since):
+		if u.Ended != nil && slot.Before(*u.Ended) { // it cannot be kept: a second between its runs
+			slot = u.Ended.Add(time.Second)
+		}
 		return slot, known
 	case u.Refreshed != nil && u.DataAsOf.Before(*u.Refreshed):
 		return u.Since.Add(pause), known // what it reads is late, and its own refresh cannot help that
 	default:
-		if u.Ended != nil { // late already: at once, but for a second between its runs
+		if u.Ended != nil { // late already: at once, but for that second
 			return later(u.Since, u.Ended.Add(time.Second)), known
 		}
 		return u.Since, known

@@ -75,7 +75,13 @@ const standingColumns = `
        st.last_error_name, st.last_error_message, st.consecutive_failures, st.queue, coalesce(st.size_bytes, 0),
        st.parents, st.succeeded_at, st.kind, st.rows_left, st.rows_per_second, st.rows_set_aside, st.columns_queued,
        case when st.running_since is not null then coalesce((
-         select case when s.paused_at is not null then 'paused' when s.suspended_at is not null then 'suspended' end
+         select case when s.paused_at is not null then 'paused' when s.suspended_at is not null then 'suspended'
+                     when s.window_start is null and now() - 2 * s.refresh_interval > (
+                            select e.ended_at
+                              from mvsched.materialized_view_refresh_schedule_execution e
+                             where e.view_oid = s.view_oid and e.data_as_of is not null
+                             order by e.id desc
+                             limit 1) then 'late' end
            from mvsched.materialized_view_refresh_schedule s
           where s.id = st.materialized_view_refresh_schedule_id), '') else '' end`
 

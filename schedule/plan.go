@@ -65,7 +65,8 @@ with pending as materialized (
    where s.open_execution_id is null
      and coalesce(s.next_run_at > coalesce($1::timestamptz, now()), s.cron is null)
      and s.next_run_reason is distinct from 'retry'
-     and mvsched.in_window(greatest(coalesce($1::timestamptz, clock_timestamp()), ` + requestRipeSQL + `), s.window_start, s.window_end, s.timezone)
+     -- In a time zone that the server does not know, too: the claim suspends it.
+     and coalesce(mvsched.in_window(greatest(coalesce($1::timestamptz, clock_timestamp()), ` + requestRipeSQL + `), s.window_start, s.window_end, s.timezone), '-infinity')
          <= coalesce($1::timestamptz, clock_timestamp())
      for no key update of s skip locked
 )

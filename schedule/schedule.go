@@ -246,7 +246,7 @@ type Standing struct {
 	RunningFor          *time.Duration // nil: it is not being refreshed
 	Usual               *time.Duration // while it is being refreshed: how long that usually takes; nil: there is no history
 	Blockers            []Blocker      // while it is being refreshed: who holds a lock that it waits for
-	Held                State          // while it is being refreshed: paused or suspended, which its schedule is; else ""
+	Held                State          // while it is being refreshed: paused or suspended, which its schedule is, or late, which it is by its interval; else ""
 	Last                *Execution     // the last that ended; nil: none yet
 	SucceededAt         *time.Time     // the end of the last success under the view's name; nil: none that is kept
 	ConsecutiveFailures int

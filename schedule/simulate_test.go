@@ -107,7 +107,7 @@ func TestSimulate(t *testing.T) {
 		{
 			"a_max_lag_that_cannot_be_kept", 1, 2 * minute,
 			func(s *scene) { s.view("a", 50*second, withMaxLag(minute)) },
-			"a 0s, a 50s, a 1m40s",
+			"a 0s, a 51s, a 1m42s",
 			func(t *testing.T, f Forecast) {
 				if v := f.Views[0]; codes(v.Problems) != ForecastUnreachable || *v.MaxAge < 100*second {
 					t.Errorf("%+v", v)

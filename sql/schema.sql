@@ -767,6 +767,7 @@ begin
   else
     new.next_run_offset := interval '0';
     new.next_run_reason := null;
+    new.slot_after_retry := null;
   end if;
   return new;
 end
@@ -3671,6 +3672,7 @@ create function mvsched.notices_a_delete(relation oid, columns text[]) returns b
 begin
   return (
     select c.relkind <> 'r'
+           or exists (select from pg_inherits i where i.inhparent = c.oid)
            or exists (select from pg_trigger t
                        where t.tgrelid = c.oid and (not t.tgisinternal or t.tgtype & 8 > 0)) -- on delete: foreign keys that refer to it
            or exists (select from pg_attribute a where a.attrelid = c.oid and a.attidentity <> '' and quote_ident(a.attname) <> all (columns))
@@ -3679,7 +3681,7 @@ begin
 end
 $$;
 comment on function mvsched.notices_a_delete(oid, text[]) is
-  'Whether it makes a difference if a row of a table is deleted and inserted anew with these columns, in place of an update: a trigger, a foreign key to it, an identity that would be another one';
+  'Whether it makes a difference if a row of a table is deleted and inserted anew with these columns, in place of an update: a trigger, a foreign key to it, a table that inherits from it, an identity that would be another one';
 
 create function mvsched.refuse_key(source text, inside text, key text[], path text, is_null boolean) returns void
   language plpgsql

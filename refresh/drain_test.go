@@ -182,6 +182,7 @@ func TestDrain_keeps_what_it_has_done(t *testing.T) {
 				t.Errorf("it ended as %s (%s): %s", done.Status, text(done.Reason), text(done.ErrorMessage))
 			}
 			b.Check("true", `select rows_done > 0 and rows_done = (select count(*) from public.item where materialized_at is not null)
+				       and rows_inserted = rows_done and rows_deleted = rows_done
 				from mvsched.materialized_view_refresh_schedule_execution order by id limit 1`)
 		})
 	}

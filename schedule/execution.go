@@ -115,7 +115,7 @@ type Ending struct {
 const maxErrorMessage = 4000
 
 // endSQL ends one running execution; what has ended already is left alone and yields no row. It is found by its id, never by
-// the index on what is running (see mvsched.begin_refresh in schema.sql).
+// the index on what is running (see mvsched.begin_refresh in schema.sql). What a drain has materialized by then stays.
 const endSQL = `
 update mvsched.materialized_view_refresh_schedule_execution e
    set status = verdict.status,
@@ -126,7 +126,9 @@ update mvsched.materialized_view_refresh_schedule_execution e
        method = nullif($4::text, ''),
        method_reason = nullif($8::text, ''),
        error_name = nullif($5::text, ''),
-       error_message = nullif($6::text, '')
+       error_message = nullif($6::text, ''),
+       rows_inserted = e.rows_done,
+       rows_deleted = e.rows_done
   from (select t.timed_out, case when t.timed_out then 'timed_out' else $2::text end as status
           from (select $2::text = 'cancelled' and coalesce(clock_timestamp() - coalesce($10::timestamptz, now()) >= make_interval(secs => $7::float8), false)
                        as timed_out) t) verdict

@@ -94,7 +94,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "the view's OID is not compared before the commit",
-		edits: []edit{{schema, "c.relname = refresh_succeeded.view_name) is distinct from view then", "c.relname = refresh_succeeded.view_name) is distinct from view and false then"}},
+		edits: []edit{{schema, "is distinct from view::pg_catalog.regclass then", "is distinct from view::pg_catalog.regclass and false then"}},
 		pkg:   "./refresh", tests: "^TestTheNameGoesToAnotherViewDuringTheWait$",
 	},
 	{

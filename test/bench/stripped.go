@@ -10,7 +10,7 @@ import (
 // strippedName is the program as it is, while its functions do no more than the statements of [floorName]. What it needs less
 // than the program with its own functions is what they decide; what it needs more than those statements is the process, its
 // connections, and that nothing is prepared.
-const strippedName = "the process `run -j`, its functions doing the least"
+const strippedName = "mvsched, `run -j` that decides nothing"
 
 // strip replaces the functions that a refresh calls.
 func strip() []string {

@@ -134,11 +134,7 @@ func TestMaxLag(t *testing.T) {
 	b.chain("a", "b")
 	b.set("a", schedule.Settings{MaxLag: ptr(10 * time.Minute)})
 	b.set("b", schedule.Settings{MaxLag: ptr(time.Minute)})
-	b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
-		       (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, status, started_at, ended_at, method, data_as_of, refreshed_at)
-		select id, materialized_view_name, view_oid, 'manual', 'succeeded', now() - interval '1 day',
-		       now() - interval '1 day' + interval '4 seconds', 'plain', now() - interval '1 day', now() - interval '1 day'
-		  from mvsched.materialized_view_refresh_schedule, generate_series(1, 40)`)
+	b.succeeded(40, 24*time.Hour, 4*time.Second)
 	b.tend()
 	for _, want := range []string{"public.a", "public.b"} {
 		claims := b.claimAll()
@@ -177,11 +173,7 @@ func TestALateTargetWithJitterKeepsToOneRunASlot(t *testing.T) {
 	b := setup(t)
 	b.view("v", "")
 	b.add("v", schedule.Settings{MaxLag: ptr(time.Second)})
-	b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
-		       (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, status, started_at, ended_at, method, data_as_of, refreshed_at)
-		select id, materialized_view_name, view_oid, 'manual', 'succeeded', now() - interval '1 day',
-		       now() - interval '1 day' + interval '4 seconds', 'plain', now() - interval '1 day', now() - interval '1 day'
-		  from mvsched.materialized_view_refresh_schedule, generate_series(1, 40)`)
+	b.succeeded(40, 24*time.Hour, 4*time.Second)
 	b.run()
 	b.Check("00:00:01", `select s.next_run_at - e.ended_at from mvsched.materialized_view_refresh_schedule s, mvsched.materialized_view_refresh_schedule_execution e order by e.id desc limit 1`)
 	b.Exec(`update mvsched.materialized_view_refresh_schedule set next_run_at = now(), next_run_offset = '-1 hour'`)

@@ -52,6 +52,16 @@ func (b *bundle) run() {
 	}
 }
 
+// succeeded gives each schedule a history of so many refreshes by hand that began so long ago and took so long.
+func (b *bundle) succeeded(times int, ago, took time.Duration) {
+	b.Helper()
+	b.Exec(`insert into mvsched.materialized_view_refresh_schedule_execution
+		       (materialized_view_refresh_schedule_id, view_name, view_oid, trigger, status, started_at, ended_at, method, data_as_of, refreshed_at)
+		select s.id, s.materialized_view_name, s.view_oid, 'manual', 'succeeded', began, began + make_interval(secs => $3), 'plain', began, began
+		  from mvsched.materialized_view_refresh_schedule s, generate_series(1, $1),
+		       lateral (select now() - make_interval(secs => $2) as began) ago`, times, ago.Seconds(), took.Seconds())
+}
+
 // begin locks what is running, as the transaction of a refresh does.
 func (b *bundle) begin() {
 	b.Helper()

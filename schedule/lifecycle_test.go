@@ -398,6 +398,24 @@ func TestWhereTheViewIs(t *testing.T) {
 		}
 	})
 
+	t.Run("a_database_is_one_to_every_role", func(t *testing.T) {
+		b := setup(t)
+		b.Exec(`revoke execute on function pg_control_system() from public`)
+		role, here := b.role(), b.Value(`select mvsched.database_identity()`)
+		tx, err := b.Pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback(context.Background()) }()
+		if _, err := tx.Exec(t.Context(), `set local role `+role); err != nil {
+			t.Fatal(err)
+		}
+		var there string
+		if err := tx.QueryRow(t.Context(), `select mvsched.database_identity()`).Scan(&there); err != nil || there != here {
+			t.Errorf("%s, to the owner of the schema %s; %v", there, here, err)
+		}
+	})
+
 	t.Run("an_OID_from_another_database_does_not_count", func(t *testing.T) { // I6
 		b := setup(t)
 		b.view("a", "1 hour")

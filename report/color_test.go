@@ -46,6 +46,23 @@ func TestColors(t *testing.T) {
 	}
 }
 
+// What pads the last column would make a line too long for the terminal that it was made to fit.
+func TestColorsEndWithTheLine(t *testing.T) {
+	s := standing("public.v")
+	s.Last = &schedule.Execution{Status: schedule.Failed}
+	for _, colored := range []bool{false, true} {
+		var out strings.Builder
+		if err := (report.Printer{W: &out, Format: report.Table, Color: colored}).Status([]schedule.Standing{s}); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(sgr.ReplaceAllString(out.String(), "")) {
+			if strings.HasSuffix(line, " \n") {
+				t.Errorf("colored: %t: %q", colored, line)
+			}
+		}
+	}
+}
+
 // What is critical is red, as on the page.
 func TestColorsOfTrouble(t *testing.T) {
 	for state, color := range map[schedule.State]string{

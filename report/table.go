@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -71,11 +72,20 @@ func writeTable[T any](p Printer, all []column[T], rows []T) error {
 		return fmt.Errorf("laying out a table: %w", err)
 	}
 	for line := range bytes.Lines(buf.Bytes()) { // the library pads every line, and hides errors of its writer
-		if _, err := p.W.Write(append(bytes.TrimRight(line, " \n"), '\n')); err != nil {
+		if _, err := io.WriteString(p.W, unpadded(string(line))+"\n"); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unpadded is a line without what pads it, which may stand before the end of a colour.
+func unpadded(line string) string {
+	line = strings.TrimRight(line, " \n")
+	if text, colored := strings.CutSuffix(line, reset); colored {
+		return strings.TrimSuffix(unpadded(text), reset) + reset
+	}
+	return line
 }
 
 // shown is the columns without those that have nothing to say of these rows.
